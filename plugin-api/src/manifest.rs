@@ -1,0 +1,154 @@
+//! What a pipeline says of itself before anything runs.
+//!
+//! A manifest is data: the host reads it in a child process, keeps it in a cache and decides by it. It crosses
+//! the boundary as JSON, so that fields may be added without a new ABI.
+
+use serde::{Deserialize, Serialize};
+
+/// What a loader promises when the same batch reaches it again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// It writes through the host's transaction: exactly once.
+    #[default]
+    Transactional,
+    /// It keeps the token of its last commit and tells it when opened: exactly once.
+    Idempotent,
+    /// After a fault rows may arrive again.
+    AtLeastOnce,
+}
+
+/// How many rows a transformer makes of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cardinality {
+    /// Exactly one.
+    #[default]
+    OnePerRow,
+    /// One or none.
+    Filter,
+    /// Any number, each with a known origin.
+    Expand,
+    /// Output rows stand for many input rows; only the output ledger is held against it.
+    Aggregate,
+}
+
+/// What a pipeline may reach beyond its batches. Nothing is granted that the configuration does not grant too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Capabilities {
+    /// Network hosts, `name:port`.
+    pub hosts: Vec<String>,
+    /// Files and folders that are read.
+    pub paths: Vec<String>,
+    /// Names of secrets.
+    pub secrets: Vec<String>,
+}
+
+/// What a pipeline says of itself.
+///
+/// ```
+/// use etl_plugin_api::{Cardinality, Manifest};
+///
+/// let manifest = Manifest::new("orders", "1.2.0")
+///     .description("Copies orders")
+///     .default_config("source: { type: sqlite, shards: [{ path: orders.db }] }")
+///     .cardinality(Cardinality::Filter)
+///     .stateless();
+/// assert!(manifest.stateless);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Manifest {
+    /// The pipeline's name, kebab-case, unique among all plugins.
+    pub name: String,
+    /// The pipeline's version.
+    pub version: String,
+    /// What it is for, in a sentence.
+    pub description: String,
+    /// YAML that a file beside the library may override.
+    pub default_config: String,
+    /// How many rows the transformer makes of one.
+    pub cardinality: Cardinality,
+    /// What a custom loader promises.
+    pub delivery: Delivery,
+    /// The output of a row depends on that row alone, so the host may run a batch again in parts.
+    pub stateless: bool,
+    /// What the pipeline reaches beyond its batches.
+    pub capabilities: Capabilities,
+    /// JSON schema of the settings; filled in on export.
+    pub settings_schema: serde_json::Value,
+}
+
+impl Manifest {
+    /// A manifest with a name and a version, usually `env!("CARGO_PKG_VERSION")`.
+    pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            version: version.into(),
+            ..Self::default()
+        }
+    }
+
+    /// What the pipeline is for, in a sentence.
+    #[must_use]
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.description = description.into();
+        self
+    }
+
+    /// The configuration it runs with when nothing else is said, usually `include_str!("../config.yaml")`.
+    #[must_use]
+    pub fn default_config(mut self, yaml: impl Into<String>) -> Self {
+        self.default_config = yaml.into();
+        self
+    }
+
+    /// How many rows the transformer makes of one.
+    #[must_use]
+    pub fn cardinality(mut self, cardinality: Cardinality) -> Self {
+        self.cardinality = cardinality;
+        self
+    }
+
+    /// What a custom loader promises.
+    #[must_use]
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = delivery;
+        self
+    }
+
+    /// The output of a row depends on that row alone.
+    #[must_use]
+    pub fn stateless(mut self) -> Self {
+        self.stateless = true;
+        self
+    }
+
+    /// What the pipeline reaches beyond its batches.
+    #[must_use]
+    pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
+        self.capabilities = capabilities;
+        self
+    }
+}
+
+/// One mistake in a pipeline's settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The key, dotted, relative to `settings`; empty for the settings as a whole.
+    pub key: String,
+    /// What is wrong and how to mend it.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem of one key.
+    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            message: message.into(),
+        }
+    }
+}
