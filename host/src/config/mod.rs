@@ -1,0 +1,100 @@
+//! Pipeline configuration: from the text of YAML files to a [`Config`] that passed every check.
+//!
+//! The way of a configuration: each [`Layer`] becomes a tree of values that know their places (`document`,
+//! `marks`), later layers are laid over earlier ones (`merge`), and what remains is read key by key
+//! (`section`, `value`, `parse`), where `${NAME}` is filled in (`interpolate`). Every mistake is collected and
+//! all are told at once, with file, line, key and fix (`error`).
+//!
+//! This room does no I/O apart from [`load_env_file`]: its callers find and read the files. It does not know
+//! plugins either; their settings are passed on as they are, and [`Positions`] tells where each one stands.
+
+pub mod duration;
+
+mod bad_rows;
+mod byte_size;
+mod document;
+mod env_file;
+mod error;
+mod interpolate;
+mod marks;
+mod merge;
+mod model;
+mod parse;
+mod positions;
+mod secret;
+mod section;
+mod suggest;
+mod table;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use bad_rows::NotALimit;
+pub use env_file::{EnvFileError, env_with, load_env_file};
+pub use error::{ConfigErrors, ConfigProblem, Position};
+pub use model::{
+    BadRowLimit, CatchUp, Clock, Config, Cursor, CursorKind, ErrorHandling, FileShard, Isolation,
+    KeyScope, Overlap, PoolLimits, Schedule, SchemaChange, Server, ServerShard, Sink,
+    SinkConnector, Source, SourceConnector, TableName, Tls, TlsMode, Tuning, WriteMode,
+};
+pub use positions::Positions;
+pub use secret::Secret;
+pub use table::TableNameError;
+
+/// One YAML text that takes part in a configuration.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// What messages call it: a path, or such as `login-analytics (default config)`.
+    pub name: String,
+    /// The YAML.
+    pub text: String,
+}
+
+/// A configuration, with the places its values came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Where every key stands.
+    pub positions: Positions,
+}
+
+/// Reads a configuration from its layers, later ones over earlier ones.
+///
+/// Mappings merge, everything else replaces, `key: null` takes away what an earlier layer gave. A layer that
+/// names another `source.type` or `sink.type` starts that section anew, apart from the keys that do not depend
+/// on the connector. `env` is asked only for variables of values that survived.
+pub fn load(
+    layers: &[Layer],
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, ConfigErrors> {
+    let mut problems = Vec::new();
+    let mut merged = None;
+    for layer in layers {
+        match document::parse(layer) {
+            Ok(node) => {
+                merged = Some(match merged {
+                    Some(base) => merge::layers(base, node, env),
+                    None => node,
+                });
+            }
+            Err(found) => problems.extend(found),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems.into());
+    }
+    let root = merged.unwrap_or_else(|| document::Node::empty("configuration"));
+    let reader = section::Reader::new(env);
+    let config = value::Value::new(&root, &reader)
+        .section()
+        .and_then(parse::config);
+    let problems = reader.into_problems();
+    match config {
+        Ok(config) if problems.is_empty() => Ok(Loaded {
+            config,
+            positions: Positions::of(&root),
+        }),
+        _ => Err(problems.into()),
+    }
+}

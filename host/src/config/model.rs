@@ -1,0 +1,414 @@
+//! The validated configuration of one pipeline: what every other room may rely on.
+//!
+//! A value of these types has passed every check that needs no I/O. How it is read from YAML lives in the
+//! neighbouring files; nothing here parses, connects or prints.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::secret::Secret;
+
+/// One pipeline, ready to be planned.
+#[derive(Clone, Debug, Serialize)]
+pub struct Config {
+    /// The pipeline's name, kebab-case.
+    pub name: String,
+    /// What the pipeline is for, in a sentence.
+    pub description: String,
+    /// Where rows come from.
+    pub source: Source,
+    /// Where rows go.
+    pub sink: Sink,
+    /// How far reading has come; without one every run reads everything.
+    pub cursor: Option<Cursor>,
+    /// Retries and limits.
+    pub error_handling: ErrorHandling,
+    /// When the pipeline runs by itself.
+    pub schedule: Option<Schedule>,
+    /// Where the plugin's code runs.
+    pub isolation: Isolation,
+    /// Sizes that trade memory for speed.
+    pub tuning: Tuning,
+    /// The pipeline's own settings, checked by the plugin.
+    pub settings: serde_json::Value,
+}
+
+/// The reading side.
+#[derive(Clone, Debug, Serialize)]
+pub struct Source {
+    /// Which connector, with its shards.
+    #[serde(flatten)]
+    pub connector: SourceConnector,
+    /// The statement each shard runs; `@from`, `@until` and `@lastRun` are bound by the host.
+    pub query: Option<String>,
+}
+
+/// The kinds of source the configuration knows.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum SourceConnector {
+    /// `SQLite` database files.
+    Sqlite {
+        /// One file each.
+        shards: Vec<FileShard>,
+    },
+    /// `PostgreSQL` servers.
+    Postgres {
+        /// One server or database each.
+        shards: Vec<ServerShard>,
+    },
+    /// SQL Server instances.
+    SqlServer {
+        /// One server or database each.
+        shards: Vec<ServerShard>,
+    },
+}
+
+impl SourceConnector {
+    /// The word that names this connector in the configuration.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => "sqlite",
+            Self::Postgres { .. } => "postgres",
+            Self::SqlServer { .. } => "sqlserver",
+        }
+    }
+
+    /// The names of the shards, in the order of the configuration.
+    pub fn shard_names(&self) -> Vec<&str> {
+        match self {
+            Self::Sqlite { shards } => shards.iter().map(|shard| shard.name.as_str()).collect(),
+            Self::Postgres { shards } | Self::SqlServer { shards } => {
+                shards.iter().map(|shard| shard.name.as_str()).collect()
+            }
+        }
+    }
+}
+
+/// A shard that is a file.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileShard {
+    /// The shard's name, unique within the pipeline.
+    pub name: String,
+    /// The database file; relative paths start at the working directory.
+    pub path: PathBuf,
+}
+
+/// A shard that is a database on a server.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServerShard {
+    /// The shard's name, unique within the pipeline.
+    pub name: String,
+    /// How to reach it.
+    #[serde(flatten)]
+    pub server: Server,
+}
+
+/// How to reach one database on one server.
+#[derive(Clone, Debug, Serialize)]
+pub struct Server {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Database name.
+    pub database: String,
+    /// Login name.
+    pub username: String,
+    /// Password; redacted wherever it is shown.
+    pub password: Secret,
+    /// Encryption of the connection.
+    pub tls: Tls,
+    /// Limits of the pool that all pipelines share for this server.
+    pub pool: PoolLimits,
+}
+
+/// Encryption of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tls {
+    /// Whether the connection must be encrypted.
+    pub mode: TlsMode,
+    /// Accept any certificate. Protects against nobody who can sit in between.
+    pub trust_server_certificate: bool,
+    /// A PEM file of the authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Whether a connection is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsMode {
+    /// Never.
+    Disable,
+    /// When the server offers it.
+    Prefer,
+    /// Always; a server without TLS is refused.
+    #[default]
+    Require,
+}
+
+/// Limits of one server's connection pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PoolLimits {
+    /// Most connections open at a time.
+    pub max_connections: u32,
+    /// Longest wait for a free connection.
+    #[serde(serialize_with = "super::duration::serialize")]
+    pub wait_timeout: Duration,
+    /// Longest time to establish a connection, login included.
+    #[serde(serialize_with = "super::duration::serialize")]
+    pub connect_timeout: Duration,
+}
+
+impl Default for PoolLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 16,
+            wait_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+/// The writing side.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sink {
+    /// Which connector.
+    #[serde(flatten)]
+    pub connector: SinkConnector,
+    /// The table that receives the pipeline's first output.
+    pub table: TableName,
+    /// What happens to rows that are there already.
+    #[serde(flatten)]
+    pub write_mode: WriteMode,
+    /// The output column that holds the partition's name; lets the host delete one partition's range.
+    pub partition_column: Option<String>,
+}
+
+/// The kinds of sink.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum SinkConnector {
+    /// A `PostgreSQL` database.
+    Postgres(Server),
+    /// A `SQLite` database file.
+    Sqlite {
+        /// The file; created when missing.
+        path: PathBuf,
+    },
+}
+
+impl SinkConnector {
+    /// The word that names this connector in the configuration.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+            Self::Sqlite { .. } => "sqlite",
+        }
+    }
+}
+
+/// A table's name, with its schema where one was given.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TableName {
+    /// The schema; the connection's default without one.
+    pub schema: Option<String>,
+    /// The table.
+    pub name: String,
+}
+
+/// What happens to rows that are there already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "write_mode", rename_all = "lowercase")]
+pub enum WriteMode {
+    /// Rows are added.
+    Append,
+    /// Rows replace those with the same key.
+    Upsert {
+        /// The columns of the key.
+        key: Vec<String>,
+        /// Whether a key belongs to one partition or to all.
+        key_scope: KeyScope,
+    },
+    /// A run's rows replace all that was there, in one step.
+    Replace,
+}
+
+/// Whether a key identifies a row within its partition or across all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyScope {
+    /// The key contains the partition column, so partitions never meet.
+    #[default]
+    Partition,
+    /// The same key may come from several partitions: the last writer wins.
+    Global,
+}
+
+/// How far reading has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cursor {
+    /// The extracted column that orders the rows.
+    pub column: String,
+    /// What the column holds.
+    pub kind: CursorKind,
+    /// What a time without a zone means.
+    pub clock: Clock,
+    /// How long a row may take to become visible after its cursor value was taken.
+    #[serde(serialize_with = "super::duration::serialize")]
+    pub settle_delay: Duration,
+}
+
+/// What a cursor column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CursorKind {
+    /// A point in time.
+    Timestamp,
+    /// A growing number.
+    Integer,
+    /// SQL Server's `rowversion`.
+    Rowversion,
+}
+
+/// What a time without a zone means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clock {
+    /// Coordinated universal time.
+    #[default]
+    Utc,
+    /// The source server's local time.
+    ServerLocal,
+}
+
+/// Retries and limits.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ErrorHandling {
+    /// Attempts after the first one, per partition, since the last commit that made progress.
+    pub max_retries: u32,
+    /// Wait before the first retry.
+    #[serde(serialize_with = "super::duration::serialize")]
+    pub retry_delay: Duration,
+    /// Longest wait before a retry.
+    #[serde(serialize_with = "super::duration::serialize")]
+    pub max_retry_delay: Duration,
+    /// Whether waits double.
+    pub exponential_backoff: bool,
+    /// Rows that may be quarantined before the run fails.
+    pub max_bad_rows: BadRowLimit,
+    /// Longest time one attempt may take.
+    #[serde(serialize_with = "super::duration::serialize")]
+    pub attempt_timeout: Duration,
+    /// What happens when the columns differ from the table's.
+    pub on_schema_change: SchemaChange,
+}
+
+impl Default for ErrorHandling {
+    fn default() -> Self {
+        Self {
+            max_retries: 3,
+            retry_delay: Duration::from_secs(5),
+            max_retry_delay: Duration::from_secs(15 * 60),
+            exponential_backoff: true,
+            max_bad_rows: BadRowLimit::Rows(0),
+            attempt_timeout: Duration::from_secs(2 * 60 * 60),
+            on_schema_change: SchemaChange::Strict,
+        }
+    }
+}
+
+/// How many rows may be quarantined in a run. Serialized as it is written: `10` or `"0.5%"`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum BadRowLimit {
+    /// So many rows.
+    Rows(u64),
+    /// So many in a hundred of the rows extracted.
+    Percent(f64),
+}
+
+/// What happens when the columns differ from the table's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SchemaChange {
+    /// The run stops.
+    #[default]
+    Strict,
+    /// Columns are added and widened.
+    Evolve,
+    /// Columns unknown to the table are left out.
+    Ignore,
+}
+
+/// When a pipeline runs by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Schedule {
+    /// Five or six cron fields.
+    pub cron: String,
+    /// IANA name of the zone the fields are in.
+    pub timezone: String,
+    /// What happens with runs that were missed.
+    pub catch_up: CatchUp,
+    /// What happens when the last run still goes on.
+    pub overlap: Overlap,
+}
+
+/// What happens with runs that were missed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CatchUp {
+    /// Nothing.
+    None,
+    /// One run for all of them.
+    #[default]
+    Last,
+    /// Every one of them.
+    All,
+}
+
+/// What happens when the last run still goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlap {
+    /// The new one is left out.
+    #[default]
+    Skip,
+    /// The new one waits.
+    Queue,
+    /// The old one is cancelled.
+    Cancel,
+}
+
+/// Where the plugin's code runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// Inside the host.
+    #[default]
+    InProcess,
+    /// In a worker process of its own.
+    Process,
+}
+
+/// Sizes that trade memory for speed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tuning {
+    /// Rows per batch.
+    pub batch_rows: usize,
+    /// Bytes of Arrow data that are written to the sink at once.
+    pub flush_bytes: usize,
+    /// Flushes per commit.
+    pub flushes_per_commit: u32,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            batch_rows: 8_192,
+            flush_bytes: 16 * 1024 * 1024,
+            flushes_per_commit: 4,
+        }
+    }
+}

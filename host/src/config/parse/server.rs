@@ -1,0 +1,153 @@
+//! How to reach a server: the keys that shards and sinks have in common.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::super::model::{PoolLimits, Server, Tls, TlsMode};
+use super::super::secret::Secret;
+use super::super::section::{Reported, Section};
+use super::super::value::Value;
+use super::timeout;
+
+/// What differs from one kind of server to the next.
+#[derive(Clone, Copy)]
+pub(super) struct Flavor {
+    /// The port it listens on unless told otherwise.
+    pub port: u16,
+    /// Whether nobody gets in without a password.
+    pub needs_password: bool,
+}
+
+pub(super) const SQLSERVER: Flavor = Flavor {
+    port: 1433,
+    needs_password: true,
+};
+pub(super) const POSTGRES: Flavor = Flavor {
+    port: 5432,
+    needs_password: false,
+};
+
+/// The keys [`server`] reads.
+pub(super) const KEYS: [&str; 6] = ["host", "port", "database", "credentials", "tls", "pool"];
+
+/// Reads a server's keys from a section that may hold others.
+pub(super) fn server(section: &mut Section<'_>, flavor: Flavor) -> Result<Server, Reported> {
+    let host = section.required("host", Value::text);
+    let port = section.or("port", flavor.port, |value| {
+        value.integer("a port", 1..=u16::MAX)
+    });
+    let database = section.required("database", Value::text);
+    let credentials = section
+        .child("credentials")
+        .and_then(|section| credentials(section, flavor));
+    let tls = section
+        .child("tls")
+        .and_then(|section| tls(section, host.as_deref().unwrap_or_default()));
+    let pool = section.child("pool").and_then(pool);
+    let (username, password) = credentials?;
+    Ok(Server {
+        host: host?,
+        port: port?,
+        database: database?,
+        username,
+        password,
+        tls: tls?,
+        pool: pool?,
+    })
+}
+
+fn credentials(mut section: Section<'_>, flavor: Flavor) -> Result<(String, Secret), Reported> {
+    let username = section.required("username", Value::text);
+    let password = if flavor.needs_password {
+        section.required("password", |value| {
+            let password = value.secret()?;
+            if password.expose().is_empty() {
+                Err(value.report("must not be empty", None))
+            } else {
+                Ok(password)
+            }
+        })
+    } else {
+        section.or("password", Secret::default(), Value::secret)
+    };
+    section.finish();
+    Ok((username?, password?))
+}
+
+fn tls(mut section: Section<'_>, host: &str) -> Result<Tls, Reported> {
+    let default = if is_loopback(host) {
+        TlsMode::Prefer
+    } else {
+        TlsMode::Require
+    };
+    let mode = section.or("mode", default, |value| {
+        value.one_of(&[
+            ("disable", TlsMode::Disable),
+            ("prefer", TlsMode::Prefer),
+            ("require", TlsMode::Require),
+        ])
+    });
+    let trust_server_certificate = section.or("trust_server_certificate", false, Value::boolean);
+    let ca_file = section.optional("ca_file", Value::text);
+    section.finish();
+    Ok(Tls {
+        mode: mode?,
+        trust_server_certificate: trust_server_certificate?,
+        ca_file: ca_file?.map(PathBuf::from),
+    })
+}
+
+fn pool(mut section: Section<'_>) -> Result<PoolLimits, Reported> {
+    let default = PoolLimits::default();
+    // One connection holds the lock of a run while another one works.
+    let max_connections = section.or("max_connections", default.max_connections, |value| {
+        value.integer("a number of connections", 2..=65_535)
+    });
+    let wait_timeout = section.or("wait_timeout", default.wait_timeout, timeout);
+    let connect_timeout = section.or("connect_timeout", default.connect_timeout, timeout);
+    section.finish();
+    Ok(PoolLimits {
+        max_connections: max_connections?,
+        wait_timeout: wait_timeout?,
+        connect_timeout: connect_timeout?,
+    })
+}
+
+/// Whether the way to `host` leaves the machine.
+fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<IpAddr>().map(|address| address.to_canonical());
+    host.starts_with('/')
+        || host.eq_ignore_ascii_case("localhost")
+        || address.is_ok_and(|it| it.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loopback;
+
+    #[test]
+    fn knows_what_stays_on_the_machine() {
+        for host in [
+            "localhost",
+            "LocalHost",
+            "127.0.0.1",
+            "127.8.9.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "/run/postgresql",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "",
+            "db",
+            "localhost.evil.org",
+            "10.0.0.1",
+            "::2",
+            "128.0.0.1",
+            "127.0.0.1.nip.io",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The `source` section: the connector, its shards and what they inherit.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::super::document::{Data, Map, Node};
+use super::super::merge;
+use super::super::model::{FileShard, ServerShard, Source, SourceConnector};
+use super::super::section::{Reported, Section};
+use super::super::value::{Value, all};
+use super::server::{self, Flavor};
+
+#[derive(Clone, Copy)]
+enum Kind {
+    SqlServer,
+    Postgres,
+    Sqlite,
+}
+
+/// Reads the section.
+pub(super) fn source(mut section: Section<'_>) -> Result<Source, Reported> {
+    let query = section.optional("query", Value::text);
+    // Without a type nobody knows which keys there are.
+    let kind = section.required("type", |value| {
+        value.one_of(&[
+            ("sqlserver", Kind::SqlServer),
+            ("postgres", Kind::Postgres),
+            ("sqlite", Kind::Sqlite),
+        ])
+    })?;
+    let connector = match kind {
+        Kind::SqlServer => server_shards(&mut section, server::SQLSERVER)
+            .map(|shards| SourceConnector::SqlServer { shards }),
+        Kind::Postgres => server_shards(&mut section, server::POSTGRES)
+            .map(|shards| SourceConnector::Postgres { shards }),
+        Kind::Sqlite => file_shards(&mut section).map(|shards| SourceConnector::Sqlite { shards }),
+    };
+    section.finish();
+    Ok(Source {
+        connector: connector?,
+        query: query?,
+    })
+}
+
+fn server_shards(section: &mut Section<'_>, flavor: Flavor) -> Result<Vec<ServerShard>, Reported> {
+    let defaults = section.inheritable(&server::KEYS);
+    shards(section, &defaults, |shard, name| {
+        let server = server::server(shard, flavor);
+        Ok(ServerShard {
+            name: name?,
+            server: server?,
+        })
+    })
+}
+
+fn file_shards(section: &mut Section<'_>) -> Result<Vec<FileShard>, Reported> {
+    shards(section, &Map::new(), |shard, name| {
+        let path = shard.required("path", Value::text);
+        Ok(FileShard {
+            name: name?,
+            path: PathBuf::from(path?),
+        })
+    })
+}
+
+/// Reads every shard, laid over what it inherits.
+fn shards<T>(
+    section: &mut Section<'_>,
+    defaults: &Map,
+    read: impl Fn(&mut Section<'_>, Result<String, Reported>) -> Result<T, Reported>,
+) -> Result<Vec<T>, Reported> {
+    let list = section.required("shards", |value| {
+        let list = value.list()?;
+        if list.is_empty() {
+            Err(value.report("expected at least one shard", None))
+        } else {
+            Ok(list)
+        }
+    })?;
+    let mut names = BTreeSet::new();
+    let mut shards = Vec::new();
+    for (index, value) in list.into_iter().enumerate() {
+        let inherited = Node {
+            data: Data::Map(defaults.clone()),
+            ..value.node().clone()
+        };
+        let node = merge::nodes(inherited, value.node().clone());
+        shards.push(value.replaced(&node).section().and_then(|mut shard| {
+            let name = shard_name(&mut shard, value, index, &mut names);
+            let read = read(&mut shard, name);
+            shard.finish();
+            read
+        }));
+    }
+    all(shards)
+}
+
+/// The shard's name is its partition's name, so there must be no second one.
+fn shard_name(
+    shard: &mut Section<'_>,
+    value: Value<'_>,
+    index: usize,
+    names: &mut BTreeSet<String>,
+) -> Result<String, Reported> {
+    let given = shard.get("name");
+    let name = given.map_or_else(|| Ok(format!("shard-{}", index + 1)), Value::text)?;
+    if names.insert(name.clone()) {
+        return Ok(name);
+    }
+    let (message, fix) = (
+        format!("another shard is already named {name:?}"),
+        "give it a name of its own",
+    );
+    Err(given.unwrap_or(value).report(message, Some(fix.into())))
+}

@@ -1,0 +1,266 @@
+//! The host's one error type, with a kind that everything else decides by.
+//!
+//! It says what was tried and why it failed; what to do about it is in [`policy`](crate::policy).
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use etl_plugin_api::{ErrorKind as StageErrorKind, StageError};
+
+/// The result of everything the host does.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of failure it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The configuration, the settings or the flags are wrong.
+    Config,
+    /// A server cannot be reached, or the connection broke.
+    Unavailable,
+    /// A server or the file system refuses: wrong password, no permission, no such database or file.
+    Refused,
+    /// A server answered with this SQLSTATE.
+    SqlState(String),
+    /// `SQLite` answered with this extended result code.
+    Sqlite(i32),
+    /// A stage of the plugin failed.
+    Stage(StageErrorKind),
+    /// Something took longer than it may.
+    Timeout,
+    /// The data or its columns are not what they must be.
+    Data,
+    /// A stream ended without the proof that it is complete.
+    Unproven,
+    /// The ledgers do not add up.
+    Ledger,
+    /// More rows were quarantined than the configuration allows.
+    TooManyBadRows,
+    /// Another attempt has taken this partition over.
+    Fenced,
+    /// The checkpoint belongs to another server, database or query.
+    Fingerprint,
+    /// The run was asked to stop.
+    Cancelled,
+    /// A plugin file cannot be used.
+    Plugin,
+    /// The host itself is at fault.
+    Internal,
+}
+
+/// A failure, with what was tried and what caused it.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    hint: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of a kind.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+            source: None,
+        }
+    }
+
+    /// The configuration, the settings or the flags are wrong.
+    pub fn config(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Config, message)
+    }
+
+    /// The data or its columns are not what they must be.
+    pub fn data(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Data, message)
+    }
+
+    /// The host itself is at fault.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, message)
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds what caused it.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Puts what was being tried in front of the message.
+    #[must_use]
+    pub fn while_trying(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// What kind of failure it was.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.kind
+    }
+
+    /// What to do next, where this very error knows better than the policy.
+    pub fn own_hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// Whether the fault lies in the environment (nothing answers, no such file, access refused) rather than in the run.
+    pub fn is_environment(&self) -> bool {
+        match &self.kind {
+            ErrorKind::Unavailable | ErrorKind::Refused => true,
+            ErrorKind::SqlState(state) => {
+                ["08", "28", "3D", "53"]
+                    .iter()
+                    .any(|class| state.starts_with(class))
+                    || matches!(state.as_str(), "57P01" | "57P02" | "57P03" | "42501")
+            }
+            // SQLITE_CANTOPEN, _PERM, _NOTADB, _READONLY, _FULL, _IOERR
+            ErrorKind::Sqlite(code) => matches!(code & 0xff, 14 | 3 | 26 | 8 | 13 | 10),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        let mut source = self.source.as_deref().map(|source| source as &dyn StdError);
+        let mut last = self.message.clone();
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            // Many libraries repeat their cause in their own text.
+            if !last.contains(&text) {
+                write!(f, ": {text}")?;
+            }
+            last = text;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        // Display tells the whole chain already.
+        None
+    }
+}
+
+impl From<StageError> for Error {
+    fn from(error: StageError) -> Self {
+        let kind = match error.kind() {
+            StageErrorKind::Config => ErrorKind::Config,
+            StageErrorKind::Cancelled => ErrorKind::Cancelled,
+            kind => ErrorKind::Stage(kind),
+        };
+        Self::new(kind, error.message())
+    }
+}
+
+impl From<Error> for StageError {
+    /// For the host's services that a plugin calls: keeps whether trying again makes sense.
+    fn from(error: Error) -> Self {
+        let kind = match crate::policy::policy(&error) {
+            crate::policy::Policy::Retry => StageErrorKind::Transient,
+            _ if error.kind == ErrorKind::Cancelled => StageErrorKind::Cancelled,
+            _ if error.kind == ErrorKind::Config => StageErrorKind::Config,
+            _ => StageErrorKind::Fatal,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<arrow_schema::ArrowError> for Error {
+    fn from(error: arrow_schema::ArrowError) -> Self {
+        Self::internal("an Arrow operation failed").caused_by(error)
+    }
+}
+
+impl From<tokio::task::JoinError> for Error {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::internal("a task of the host ended before its time").caused_by(error)
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        let kind = match &error {
+            rusqlite::Error::SqliteFailure(failure, _) => ErrorKind::Sqlite(failure.extended_code),
+            rusqlite::Error::SqlInputError { error, .. } => ErrorKind::Sqlite(error.extended_code),
+            _ => ErrorKind::Data,
+        };
+        Self::new(kind, "SQLite").caused_by(error)
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        if let Some(database) = error.as_db_error() {
+            // `detail` is left out: it quotes row values.
+            let mut text = format!(
+                "{} (SQLSTATE {})",
+                database.message(),
+                database.code().code()
+            );
+            if let Some(constraint) = database.constraint() {
+                text = format!("{text}, constraint {constraint}");
+            } else if let Some(column) = database.column() {
+                text = format!("{text}, column {column}");
+            }
+            return Self::new(ErrorKind::SqlState(database.code().code().to_owned()), text);
+        }
+        let text = error.to_string();
+        let kind = if error.is_closed()
+            || text.starts_with("error connecting")
+            || text.contains("communicating")
+        {
+            ErrorKind::Unavailable
+        } else if text.contains("TLS") || text.contains("password") {
+            ErrorKind::Refused
+        } else if text.contains("timeout") {
+            ErrorKind::Timeout
+        } else {
+            ErrorKind::Internal
+        };
+        let source = StdError::source(&error).map(ToString::to_string);
+        let message = match source {
+            Some(source) if !text.contains(&source) => format!("{text}: {source}"),
+            _ => text,
+        };
+        Self::new(kind, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_tells_the_chain_once() {
+        let error = Error::data("cannot read the shard")
+            .caused_by(std::io::Error::other("disk on fire"))
+            .while_trying("partition eu");
+        assert_eq!(
+            error.to_string(),
+            "partition eu: cannot read the shard: disk on fire"
+        );
+    }
+
+    #[test]
+    fn a_wrong_password_is_the_environment_and_a_bad_row_is_not() {
+        assert!(Error::new(ErrorKind::SqlState("28P01".into()), "x").is_environment());
+        assert!(!Error::new(ErrorKind::SqlState("22003".into()), "x").is_environment());
+        assert!(Error::new(ErrorKind::Sqlite(14), "x").is_environment());
+        assert!(!Error::new(ErrorKind::Sqlite(2067), "x").is_environment());
+    }
+}
