@@ -1,0 +1,237 @@
+//! `etl-host checkpoint`: how far partitions have been read, shown and changed by hand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use etl_plugin_api::Cursor;
+use serde_json::json;
+
+use super::session::Session;
+use super::table::{indented, table, thousands};
+use super::{Failure, Globals, Output, build_runtime, print, print_json};
+use crate::checkpoint::{Checkpoint as Stored, display};
+use crate::config::{Config, CursorKind};
+use crate::error::{Error, Result};
+use crate::pool::Pools;
+use crate::sink::{CheckpointEdit, Sink, build_sink};
+
+/// What to do with checkpoints.
+#[derive(Debug, Subcommand)]
+pub enum Checkpoint {
+    /// Every partition's position
+    Show(Show),
+    /// Move a partition's position, or accept that its server or query has changed
+    Set(Set),
+    /// Forget a partition's position: the next run starts at the beginning
+    Reset(Reset),
+}
+
+/// Flags of `checkpoint show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The pipeline
+    pipeline: String,
+}
+
+/// Flags of `checkpoint set`.
+#[derive(Debug, Args)]
+pub struct Set {
+    /// The pipeline
+    pipeline: String,
+    /// The partition
+    #[arg(long, value_name = "NAME")]
+    partition: String,
+    /// Go on after this position, written as the source writes it
+    #[arg(long, required_unless_present = "accept_fingerprint")]
+    cursor: Option<String>,
+    /// Take the next run's server, database and query for the right ones
+    #[arg(long)]
+    accept_fingerprint: bool,
+    /// With `write_mode: append` a position further back loads rows again
+    #[arg(long)]
+    allow_duplicates: bool,
+}
+
+/// Flags of `checkpoint reset`.
+#[derive(Debug, Args)]
+pub struct Reset {
+    /// The pipeline
+    pipeline: String,
+    /// The partition
+    #[arg(long, value_name = "NAME")]
+    partition: String,
+    /// With `write_mode: append` the next run loads every row again
+    #[arg(long)]
+    allow_duplicates: bool,
+}
+
+/// Shows or changes checkpoints.
+pub fn checkpoint(globals: &Globals, command: Checkpoint) -> Result<u8, Failure> {
+    let name = match &command {
+        Checkpoint::Show(show) => &show.pipeline,
+        Checkpoint::Set(set) => &set.pipeline,
+        Checkpoint::Reset(reset) => &reset.pipeline,
+    };
+    let session = Session::open(globals)?;
+    let found = session.find_one(name)?;
+    let config = session.load_config(&found)?.config;
+    let sink = build_sink(&config.sink, &Arc::new(Pools::new()));
+    let runtime = build_runtime()?;
+    runtime.block_on(async {
+        match command {
+            Checkpoint::Show(_) => {}
+            Checkpoint::Set(set) => apply_set(sink.as_ref(), &config, set).await?,
+            Checkpoint::Reset(reset) => {
+                let stored = require(sink.as_ref(), &config, &reset.partition).await?;
+                if stored.cursor.is_some() {
+                    refuse_doubling(&config, reset.allow_duplicates, "reset")?;
+                }
+                sink.edit_checkpoint(&config.name, &reset.partition, &CheckpointEdit::Reset)
+                    .await?;
+            }
+        }
+        let stored = sink.load_checkpoints(&config.name).await?;
+        show(globals, &config, &stored)
+    })?;
+    Ok(0)
+}
+
+async fn apply_set(sink: &dyn Sink, config: &Config, set: Set) -> Result<()> {
+    let stored = match require(sink, config, &set.partition).await {
+        Ok(stored) => stored,
+        // A first position may be set by hand before the first run, for a partition of the configuration.
+        Err(_)
+            if config
+                .source
+                .connector
+                .shard_names()
+                .contains(&set.partition.as_str()) =>
+        {
+            Stored::default()
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(text) = &set.cursor {
+        let cursor = parse(config, text)?;
+        let back = stored.cursor.as_ref().is_some_and(|known| {
+            crate::checkpoint::compare(&cursor, known).is_none_or(std::cmp::Ordering::is_lt)
+        });
+        if back {
+            refuse_doubling(config, set.allow_duplicates, "set")?;
+        }
+        sink.edit_checkpoint(&config.name, &set.partition, &CheckpointEdit::Set(cursor))
+            .await?;
+    }
+    if set.accept_fingerprint {
+        sink.edit_checkpoint(
+            &config.name,
+            &set.partition,
+            &CheckpointEdit::AcceptFingerprint,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+async fn require(sink: &dyn Sink, config: &Config, partition: &str) -> Result<Stored> {
+    let mut stored = sink.load_checkpoints(&config.name).await?;
+    let known: Vec<String> = stored.keys().cloned().collect();
+    stored.remove(partition).ok_or_else(|| {
+        Error::config(format!(
+            "pipeline {} has no checkpoint of a partition `{partition}`",
+            config.name
+        ))
+        .hint(if known.is_empty() {
+            "run the pipeline first".to_owned()
+        } else {
+            format!("there are {}", known.join(", "))
+        })
+    })
+}
+
+/// Going back behind the checkpoint would load rows twice with `append`.
+fn refuse_doubling(config: &Config, allowed: bool, what: &str) -> Result<()> {
+    if config.sink.write_mode != crate::config::WriteMode::Append || allowed {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "checkpoint {what} would let the next run load rows again that are in {} already",
+        config.sink.table
+    ))
+    .hint("use `etl-host run --full-refresh` with `sink.partition_column`, which deletes them first, or give --allow-duplicates"))
+}
+
+fn parse(config: &Config, text: &str) -> Result<Cursor> {
+    match config.cursor.as_ref().map(|cursor| cursor.kind) {
+        None => Err(Error::config(format!(
+            "pipeline {} has no `cursor`",
+            config.name
+        ))),
+        Some(CursorKind::Integer) => text
+            .parse()
+            .map(Cursor::Integer)
+            .map_err(|_| Error::config(format!("`{text}` is no integer, but the cursor is"))),
+        Some(_) => Ok(Cursor::Text(text.to_owned())),
+    }
+}
+
+fn show(globals: &Globals, config: &Config, stored: &BTreeMap<String, Stored>) -> Result<()> {
+    if globals.output == Output::Json {
+        let partitions: Vec<_> = stored
+            .iter()
+            .map(|(name, checkpoint)| to_json(name, checkpoint))
+            .collect();
+        return print_json(&json!({ "pipeline": config.name, "partitions": partitions }));
+    }
+    if stored.is_empty() {
+        print(&format!("{}: nothing was ever committed\n", config.name));
+        return Ok(());
+    }
+    print(&to_text(stored));
+    Ok(())
+}
+
+/// A checkpoint as `--output json` shows it.
+pub fn to_json(name: &str, checkpoint: &Stored) -> serde_json::Value {
+    json!({
+        "name": name,
+        "cursor": checkpoint.cursor.as_ref().map(display),
+        "epoch": checkpoint.epoch,
+        "fingerprint": checkpoint.fingerprint,
+        "run_id": checkpoint.run_id,
+        "updated_at": checkpoint.updated_at,
+    })
+}
+
+/// Checkpoints as people read them.
+pub fn to_text(stored: &BTreeMap<String, Stored>) -> String {
+    let mut lines = table(
+        &[
+            "partition",
+            "cursor",
+            "epoch",
+            "loaded last",
+            "updated",
+            "from",
+        ],
+        &[2, 3],
+    );
+    for (name, checkpoint) in stored {
+        lines.add_row([
+            name.clone(),
+            checkpoint
+                .cursor
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), display),
+            checkpoint.epoch.to_string(),
+            thousands(checkpoint.ledger.loaded),
+            checkpoint.updated_at.clone().unwrap_or_default(),
+            checkpoint
+                .fingerprint
+                .clone()
+                .unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    indented(&lines)
+}

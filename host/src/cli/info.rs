@@ -1,0 +1,186 @@
+//! `etl-host info`: all about one pipeline.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::json;
+
+use super::session::{Found, Session};
+use super::table::{indented, table, thousands};
+use super::{Failure, Globals, Output, build_runtime, checkpoint, print, print_json};
+use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::pool::Pools;
+use crate::sink::build_sink;
+use crate::state::RunRecord;
+
+/// Runs that are shown.
+const RUNS: u32 = 5;
+
+/// Flags of `info`.
+#[derive(Debug, Args)]
+pub struct Info {
+    /// The pipeline
+    pipeline: String,
+}
+
+struct Facts<'a> {
+    found: &'a Found,
+    config: &'a Config,
+    /// Each stage and whose it is.
+    stages: [(&'static str, String); 3],
+    checkpoints: Result<BTreeMap<String, Checkpoint>>,
+    runs: Vec<RunRecord>,
+}
+
+/// Shows stages, configuration, partitions, checkpoints, last runs and file.
+pub fn info(globals: &Globals, command: &Info) -> Result<u8, Failure> {
+    let session = Session::open(globals)?;
+    let found = session.find_one(&command.pipeline)?;
+    let loaded = session.load_config(&found)?;
+    let stages = Session::open_stages(&found, &loaded)?;
+    let config = &loaded.config;
+    let whose = |own: bool, host: String| {
+        if own {
+            "the plugin's own".to_owned()
+        } else {
+            host
+        }
+    };
+    let facts = Facts {
+        found: &found,
+        config,
+        stages: [
+            (
+                "extract",
+                whose(
+                    stages.extractor()?.is_some(),
+                    format!("the host's, from {}", config.source.connector.kind()),
+                ),
+            ),
+            (
+                "transform",
+                whose(
+                    stages.transformer()?.is_some(),
+                    "none: rows are loaded as they were read".to_owned(),
+                ),
+            ),
+            (
+                "load",
+                whose(
+                    stages.loader()?.is_some(),
+                    format!(
+                        "the host's, into {} table {}",
+                        config.sink.connector.kind(),
+                        config.sink.table
+                    ),
+                ),
+            ),
+        ],
+        checkpoints: build_runtime()?.block_on(async {
+            build_sink(&config.sink, &Arc::new(Pools::new()))
+                .load_checkpoints(&config.name)
+                .await
+        }),
+        runs: session.state.recent_runs(&found.manifest.name, RUNS)?,
+    };
+    if globals.output == Output::Json {
+        print_json(&to_json(&facts))?;
+    } else {
+        print(&to_text(&facts)?);
+    }
+    Ok(0)
+}
+
+fn to_json(facts: &Facts<'_>) -> serde_json::Value {
+    let Facts { found, config, .. } = facts;
+    let stages: serde_json::Map<String, serde_json::Value> = facts
+        .stages
+        .iter()
+        .map(|(name, whose)| ((*name).to_owned(), json!(whose)))
+        .collect();
+    let checkpoints: Vec<_> = facts
+        .checkpoints
+        .iter()
+        .flatten()
+        .map(|(name, stored)| checkpoint::to_json(name, stored))
+        .collect();
+    json!({
+        "pipeline": found.manifest.name,
+        "version": found.manifest.version,
+        "description": found.manifest.description,
+        "delivery": found.manifest.delivery,
+        "cardinality": found.manifest.cardinality,
+        "stages": stages,
+        "plugin": { "name": found.plugin.name, "sha256": found.plugin.sha256, "abi": found.plugin.abi, "folder": found.folder },
+        "partitions": config.source.connector.shard_names(),
+        "config": config,
+        "settings_schema": found.manifest.settings_schema,
+        "checkpoints": checkpoints,
+        "checkpoint_error": facts.checkpoints.as_ref().err().map(Error::to_string),
+        "last_runs": facts.runs,
+    })
+}
+
+fn to_text(facts: &Facts<'_>) -> Result<String> {
+    let Facts { found, config, .. } = facts;
+    let manifest = &found.manifest;
+    let mut text = String::new();
+    // Writing to a String cannot fail, here and below.
+    let _ = writeln!(
+        text,
+        "{} {}: {}",
+        manifest.name, manifest.version, manifest.description
+    );
+    let _ = writeln!(
+        text,
+        "\nPlugin\n  {} in {}, interface {}\n  sha256 {}",
+        found.plugin.name,
+        found.folder.display(),
+        found.plugin.abi,
+        found.plugin.sha256
+    );
+    text.push_str("\nStages\n");
+    for (name, whose) in &facts.stages {
+        let _ = writeln!(text, "  {name:<10} {whose}");
+    }
+    let _ = writeln!(
+        text,
+        "\nPartitions\n  {}",
+        config.source.connector.shard_names().join(", ")
+    );
+    text.push_str("\nCheckpoints\n");
+    match &facts.checkpoints {
+        Ok(stored) if stored.is_empty() => text.push_str("  nothing was ever committed\n"),
+        Ok(stored) => text.push_str(&checkpoint::to_text(stored)),
+        Err(error) => {
+            let _ = writeln!(text, "  cannot be read: {error}");
+        }
+    }
+    text.push_str("\nLast runs\n");
+    if facts.runs.is_empty() {
+        text.push_str("  none\n");
+    } else {
+        let mut lines = table(&["started", "status", "loaded", "run"], &[2]);
+        for run in &facts.runs {
+            lines.add_row([
+                run.started_at
+                    .get(..19)
+                    .unwrap_or(&run.started_at)
+                    .to_owned(),
+                run.status.clone(),
+                run.loaded.map_or_else(|| "-".to_owned(), thousands),
+                run.run_id.clone(),
+            ]);
+        }
+        text.push_str(&indented(&lines));
+    }
+    let json = serde_json::to_string_pretty(config).map_err(|error| {
+        Error::internal("the configuration cannot be written as JSON").caused_by(error)
+    })?;
+    let _ = writeln!(text, "\nConfiguration, with all defaults\n{json}");
+    Ok(text)
+}

@@ -1,0 +1,152 @@
+//! `etl-host list`: every file of the plugins folder.
+
+use std::fmt::Write;
+
+use serde_json::json;
+
+use super::session::{Found, Session};
+use super::table::{indented, table};
+use super::{Failure, Globals, Output, print, print_json};
+use crate::plugin::Refused;
+use crate::state::RunRecord;
+
+struct Row {
+    found: Found,
+    schedule: Option<String>,
+    config_error: Option<String>,
+    last_run: Option<RunRecord>,
+}
+
+/// Shows all pipelines, and the files that are refused.
+pub fn list(globals: &Globals) -> Result<u8, Failure> {
+    let session = Session::open(globals)?;
+    let mut rows = Vec::new();
+    for found in session.all() {
+        let (schedule, config_error) = match session.load_config(&found) {
+            Ok(loaded) => (loaded.config.schedule.map(|schedule| schedule.cron), None),
+            Err(failure) => (None, Some(failure.to_text())),
+        };
+        let last_run = session.state.last_run(&found.manifest.name)?;
+        rows.push(Row {
+            found,
+            schedule,
+            config_error,
+            last_run,
+        });
+    }
+    let refused: Vec<(String, &Refused)> = session
+        .registry
+        .entries()
+        .iter()
+        .filter_map(|entry| {
+            Some((
+                entry.path.display().to_string(),
+                entry.outcome.as_ref().err()?,
+            ))
+        })
+        .collect();
+    if globals.output == Output::Json {
+        print_json(&to_json(globals, &rows, &refused))?;
+    } else {
+        print(&to_text(globals, &rows, &refused));
+    }
+    Ok(0)
+}
+
+fn to_json(globals: &Globals, rows: &[Row], refused: &[(String, &Refused)]) -> serde_json::Value {
+    let pipelines: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let plugin = &row.found.plugin;
+            json!({
+                "name": row.found.manifest.name,
+                "version": row.found.manifest.version,
+                "description": row.found.manifest.description,
+                "plugin": plugin.name,
+                "abi": plugin.abi,
+                "sha256": plugin.sha256,
+                "schedule": row.schedule,
+                "last_run": row.last_run,
+                "next_run": null,
+                "config_error": row.config_error,
+            })
+        })
+        .collect();
+    let refused: Vec<_> = refused
+        .iter()
+        .map(
+            |(path, refused)| json!({ "path": path, "reason": refused.reason, "fix": refused.fix }),
+        )
+        .collect();
+    json!({
+        "plugins_dir": globals.plugins_dir,
+        "pipelines": pipelines,
+        "refused": refused,
+    })
+}
+
+fn to_text(globals: &Globals, rows: &[Row], refused: &[(String, &Refused)]) -> String {
+    let mut text = String::new();
+    if rows.is_empty() {
+        // Writing to a String cannot fail, here and below.
+        let _ = writeln!(
+            text,
+            "No pipelines in {}. Copy a plugin (.so) there; `make run` builds one.",
+            globals.plugins_dir.display()
+        );
+    } else {
+        let mut lines = table(
+            &[
+                "pipeline", "version", "plugin", "abi", "schedule", "last run", "next run",
+            ],
+            &[],
+        );
+        for row in rows {
+            let last = row.last_run.as_ref().map_or_else(
+                || "never".to_owned(),
+                |run| {
+                    format!(
+                        "{} {}",
+                        run.started_at.get(..19).unwrap_or(&run.started_at),
+                        run.status
+                    )
+                },
+            );
+            let schedule = match (&row.schedule, &row.config_error) {
+                (_, Some(_)) => "config error",
+                (Some(cron), None) => cron,
+                (None, None) => "-",
+            };
+            lines.add_row([
+                row.found.manifest.name.as_str(),
+                &row.found.manifest.version,
+                &row.found.plugin.name,
+                &row.found.plugin.abi,
+                schedule,
+                &last,
+                "-",
+            ]);
+        }
+        text.push_str(&indented(&lines));
+    }
+    for row in rows {
+        if let Some(error) = &row.config_error {
+            let _ = writeln!(
+                text,
+                "\n{}: the configuration has mistakes\n{error}",
+                row.found.manifest.name
+            );
+        }
+    }
+    if !refused.is_empty() {
+        text.push_str("\nRefused files:\n");
+        for (path, refused) in refused {
+            let _ = writeln!(
+                text,
+                "  {path}\n    why: {}\n    fix: {}",
+                refused.reason, refused.fix
+            );
+        }
+    }
+    text
+}

@@ -1,0 +1,241 @@
+//! The command line: one file per subcommand, results on stdout, everything else on stderr.
+//!
+//! Commands decide nothing about rows; they build what the other rooms need, call them, and show what came out.
+
+mod checkpoint;
+mod completions;
+mod info;
+mod list;
+mod probe;
+mod progress;
+mod run;
+mod session;
+mod table;
+pub mod telemetry;
+mod validate;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::json;
+
+use crate::config::ConfigErrors;
+use crate::error::{Error, ErrorKind};
+use crate::policy;
+
+/// Runs ETL pipelines that are compiled as plugins: drop one into the plugins folder and run it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "etl-host",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+pub struct Arguments {
+    /// What all commands share.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What all commands share.
+#[derive(Clone, Debug, Args)]
+pub struct Globals {
+    /// Folder of <pipeline>.yaml files; they go before those beside the plugins
+    #[arg(long, global = true, value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+    /// Folder of the plugin libraries
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "ETL_PLUGINS_DIR",
+        default_value = "plugins"
+    )]
+    pub plugins_dir: PathBuf,
+    /// Folder for what the host keeps for itself (history, copies of plugins)
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "ETL_STATE_DIR",
+        default_value = ".etl-host"
+    )]
+    pub state_dir: PathBuf,
+    /// Form of the results on stdout
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Say more on stderr; twice for every detail
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Colours
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+}
+
+/// The form of the results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs; documented in docs/json.md.
+    Json,
+}
+
+/// Whether to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    /// Whether stderr is written in colours.
+    pub fn on_stderr(self) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Every plugin in the folder with its pipelines; refused files with the reason and the fix
+    List,
+    /// All about one pipeline: stages, configuration, partitions, checkpoints, last runs
+    Info(info::Info),
+    /// Run pipelines once, in the foreground
+    Run(run::Run),
+    /// Check plugins and configuration without touching a database
+    Validate(validate::Validate),
+    /// Show or change how far partitions have been read
+    #[command(subcommand)]
+    Checkpoint(checkpoint::Checkpoint),
+    /// Write completions for a shell to stdout
+    Completions(completions::Completions),
+    /// Load a library and say what it is; used by the host on a child process
+    #[command(hide = true)]
+    Probe(probe::Probe),
+}
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Mistakes in the configuration, each with its place.
+    Config(ConfigErrors),
+    /// Anything else.
+    Host(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Host(error)
+    }
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::Config(errors)
+    }
+}
+
+impl Failure {
+    /// The exit code of the contract.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            Self::Host(error) if *error.kind() == ErrorKind::Config => 2,
+            Self::Host(error) if error.is_environment() => 3,
+            Self::Host(_) => 1,
+        }
+    }
+
+    /// As `--output json` shows it.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Config(errors) => json!({
+                "message": "the configuration has mistakes",
+                "next_step": "correct them and run `etl-host validate`",
+                "problems": errors,
+            }),
+            Self::Host(error) => json!({
+                "message": error.to_string(),
+                "next_step": policy::next_step(error),
+            }),
+        }
+    }
+
+    /// As people read it.
+    pub(crate) fn to_text(&self) -> String {
+        match self {
+            Self::Config(errors) => errors.to_string(),
+            Self::Host(error) => {
+                let mut text = error.to_string();
+                if let Some(next) = policy::next_step(error) {
+                    text.push_str("\n  next: ");
+                    text.push_str(&next);
+                }
+                text
+            }
+        }
+    }
+}
+
+/// Runs a command and gives its exit code.
+pub fn main(arguments: Arguments) -> ExitCode {
+    let Arguments { globals, command } = arguments;
+    let result = match command {
+        Command::List => list::list(&globals),
+        Command::Info(command) => info::info(&globals, &command),
+        Command::Run(command) => run::run(&globals, command),
+        Command::Validate(command) => validate::validate(&globals, &command),
+        Command::Checkpoint(command) => checkpoint::checkpoint(&globals, command),
+        Command::Completions(command) => completions::completions(&command),
+        Command::Probe(command) => probe::probe(&command),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            if globals.output == Output::Json {
+                print(&format!("{}\n", json!({ "error": failure.to_json() })));
+            } else {
+                eprintln!("error: {}", failure.to_text());
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Writes to stdout. Whoever closes it early (`| head`) wants no more, and that is no error.
+pub(crate) fn print(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Writes a result as JSON.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Error::internal("a result cannot be written as JSON").caused_by(error))?;
+    print(&format!("{text}\n"));
+    Ok(())
+}
+
+/// The runtime that commands with connections need.
+pub(crate) fn build_runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::internal("cannot start the runtime").caused_by(error))
+}

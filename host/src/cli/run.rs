@@ -1,0 +1,350 @@
+//! `etl-host run`: one run of each named pipeline, in the foreground.
+
+use std::fmt::Write;
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use clap::Args;
+use etl_plugin_api::{AttemptInfo, Delivery};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::session::{Found, Session};
+use super::table::{indented, table, thousands};
+use super::{Failure, Globals, Output, build_runtime, print, print_json, progress};
+use crate::config::{Isolation, Loaded};
+use crate::error::{Error, Result};
+use crate::plan::{self, Plan, RunOptions, StageFacts};
+use crate::pool::Pools;
+use crate::runtime::report::{RunReport, Status};
+use crate::runtime::{self, RunContext};
+use crate::sink::build_sink;
+use crate::source::build_source;
+use crate::stage::Stages;
+use crate::stage::context::{Counters, HostContext};
+
+/// Exit codes of a run that a signal stopped: 128 and the signal's number.
+const SIGINT_CODE: i32 = 130;
+const SIGTERM_CODE: i32 = 143;
+
+/// Flags of `run`.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags")]
+pub struct Run {
+    /// Pipelines, or plugins for all of their pipelines
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Only this partition; may be given again
+    #[arg(long, value_name = "NAME")]
+    partition: Vec<String>,
+    /// Start at the beginning instead of the checkpoint
+    #[arg(long)]
+    full_refresh: bool,
+    /// Start after this position, without moving the checkpoint
+    #[arg(long, value_name = "CURSOR")]
+    since: Option<String>,
+    /// Stop at this position
+    #[arg(long, value_name = "CURSOR")]
+    until: Option<String>,
+    /// Most rows per partition; stops at the last complete group of equal cursors
+    #[arg(long, value_name = "ROWS")]
+    limit: Option<u64>,
+    /// Read and transform, but write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Let `append` load rows again that may be there already
+    #[arg(long)]
+    allow_duplicates: bool,
+    /// Where the plugin's code runs; this version has only in-process
+    #[arg(long, value_enum)]
+    isolation: Option<IsolationFlag>,
+}
+
+/// Where the plugin's code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum IsolationFlag {
+    /// Inside the host.
+    InProcess,
+    /// In a worker process of its own.
+    Process,
+}
+
+/// Runs the pipelines side by side and reports each.
+pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
+    let session = Session::open(globals)?;
+    let mut all = Vec::new();
+    for name in &command.names {
+        for found in session.find(name)? {
+            if !all
+                .iter()
+                .any(|known: &Found| known.manifest.name == found.manifest.name)
+            {
+                all.push(found);
+            }
+        }
+    }
+    let options = RunOptions {
+        partitions: command.partition,
+        full_refresh: command.full_refresh,
+        since: command.since,
+        until: command.until,
+        limit: command.limit,
+        dry_run: command.dry_run,
+        allow_duplicates: command.allow_duplicates,
+    };
+    // Everything that can be wrong before the first row is told before the first row, for all pipelines.
+    let mut prepared = Vec::new();
+    for found in all {
+        let loaded = session.load_config(&found)?;
+        if command.isolation == Some(IsolationFlag::Process) {
+            return Err(Error::config(
+                "this version of etl-host cannot run a plugin in a process of its own",
+            )
+            .hint("leave --isolation out")
+            .into());
+        }
+        if command.isolation.is_none() && loaded.config.isolation == Isolation::Process {
+            tracing::warn!(
+                pipeline = found.manifest.name,
+                "`isolation: process` is not available in this version: the plugin runs inside the host"
+            );
+        }
+        let stages = Session::open_stages(&found, &loaded)?;
+        prepared.push((found, loaded, stages));
+    }
+    let runtime = build_runtime()?;
+    let cancel = CancellationToken::new();
+    let stopped_by = Arc::new(AtomicI32::new(0));
+    let reports = runtime.block_on(async {
+        watch_signals(cancel.clone(), stopped_by.clone())?;
+        let pools = Arc::new(Pools::new());
+        let mut contexts = Vec::new();
+        for (found, loaded, stages) in prepared {
+            contexts.push(
+                build_context(found, loaded, stages, options.clone(), &pools, &cancel).await?,
+            );
+        }
+        run_all(globals, &session, contexts).await
+    });
+    // Blocking threads of a plugin that does not return must not keep the host.
+    runtime.shutdown_background();
+    let reports = reports?;
+    Ok(exit_code(&reports, stopped_by.load(Ordering::SeqCst)))
+}
+
+/// The first signal drains, the second ends the process at once.
+fn watch_signals(cancel: CancellationToken, stopped_by: Arc<AtomicI32>) -> Result<()> {
+    let describe =
+        |error: std::io::Error| Error::internal("cannot listen for signals").caused_by(error);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(describe)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(describe)?;
+    tokio::spawn(async move {
+        loop {
+            let code = tokio::select! {
+                _ = interrupt.recv() => SIGINT_CODE,
+                _ = terminate.recv() => SIGTERM_CODE,
+            };
+            if cancel.is_cancelled() {
+                // Open transactions are rolled back by the sinks.
+                std::process::exit(code);
+            }
+            stopped_by.store(code, Ordering::SeqCst);
+            progress::around_bars(|| {
+                eprintln!("stopping: what is in flight is committed; a second signal ends at once");
+            });
+            cancel.cancel();
+        }
+    });
+    Ok(())
+}
+
+async fn build_context(
+    found: Found,
+    loaded: Loaded,
+    stages: Arc<dyn Stages>,
+    options: RunOptions,
+    pools: &Arc<Pools>,
+    cancel: &CancellationToken,
+) -> Result<RunContext> {
+    let plan = build_plan(found, loaded, &stages, options, cancel).await?;
+    let source = match build_source(&plan.config.source) {
+        Ok(source) => Some(Arc::from(source)),
+        // An extractor of the plugin's own may need none.
+        Err(_) if plan.query.is_none() => None,
+        Err(error) => return Err(error),
+    };
+    let sink = Arc::from(build_sink(&plan.config.sink, pools));
+    Ok(RunContext::new(plan, stages, source, sink, cancel.clone()))
+}
+
+async fn build_plan(
+    found: Found,
+    loaded: Loaded,
+    stages: &Arc<dyn Stages>,
+    options: RunOptions,
+    cancel: &CancellationToken,
+) -> Result<Plan> {
+    let mut info = AttemptInfo::default();
+    info.pipeline.clone_from(&found.manifest.name);
+    let cx = HostContext::new(info, cancel.clone(), Counters::default());
+    let asked = stages.clone();
+    let facts = crate::stage::blocking(move || {
+        Ok(StageFacts {
+            extractor: asked.extractor()?.is_some(),
+            loader: asked.loader()?.is_some(),
+            partitions: asked.partitions(&cx)?,
+        })
+    })
+    .await?;
+    plan::build(loaded.config, found.manifest, facts, options)
+}
+
+async fn run_all(
+    globals: &Globals,
+    session: &Session,
+    contexts: Vec<RunContext>,
+) -> Result<Vec<RunReport>> {
+    let bars = globals.output == Output::Text && std::io::stderr().is_terminal();
+    let mut watchers = Vec::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut names = Vec::new();
+    for context in contexts {
+        let context = Arc::new(context);
+        let name = context.plan.config.name.clone();
+        let started = jiff::Timestamp::now().to_string();
+        if !context.plan.options.dry_run {
+            remember(session.state.record_start(&context.run_id, &name, &started));
+        }
+        if bars {
+            watchers.push(progress::watch(&name, context.books.clone()));
+        }
+        names.push(name);
+        tasks.spawn(runtime::run(context));
+    }
+    let mut reports = Vec::new();
+    while let Some(ended) = tasks.join_next().await {
+        let report = ended?;
+        if !report.dry_run {
+            let json = serde_json::to_string(&report).map_err(|error| {
+                Error::internal("a report cannot be written as JSON").caused_by(error)
+            })?;
+            remember(session.state.record_end(
+                &report.run_id,
+                report.status.word(),
+                &report.finished_at,
+                &json,
+            ));
+        }
+        reports.push(report);
+    }
+    drop(watchers);
+    // In the order they were asked for, whoever was first.
+    reports.sort_by_key(|report| names.iter().position(|name| name == &report.pipeline));
+    for report in &reports {
+        if globals.output == Output::Json {
+            print_json(report)?;
+        } else {
+            print(&to_text(report));
+        }
+    }
+    Ok(reports)
+}
+
+/// History is a service to people: that it cannot be written does not change how the run ended.
+fn remember(result: Result<()>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "the run's history cannot be written");
+    }
+}
+
+fn to_text(report: &RunReport) -> String {
+    let mut text = String::new();
+    let rows = report.rows;
+    let dry = if report.dry_run {
+        " (dry run: nothing was written)"
+    } else {
+        ""
+    };
+    // Writing to a String cannot fail, here and below.
+    let _ = writeln!(
+        text,
+        "{}: {} in {:.1} s{dry}\n  {} rows read, {} loaded, {} quarantined, {} filtered; {} rows/s",
+        report.pipeline,
+        report.status.word(),
+        report.seconds,
+        thousands(rows.extracted),
+        thousands(rows.loaded),
+        thousands(rows.quarantined),
+        thousands(rows.filtered),
+        thousands(report.rows_per_second),
+    );
+    let mut lines = table(
+        &[
+            "partition",
+            "status",
+            "attempts",
+            "read",
+            "loaded",
+            "quarantined",
+            "cursor",
+        ],
+        &[2, 3, 4, 5],
+    );
+    for partition in &report.partitions {
+        lines.add_row([
+            partition.name.clone(),
+            partition.status.word().to_owned(),
+            partition.attempts.to_string(),
+            thousands(partition.rows.extracted),
+            thousands(partition.rows.loaded),
+            thousands(partition.rows.quarantined),
+            partition
+                .cursor_to
+                .clone()
+                .unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    text.push_str(&indented(&lines));
+    for (name, count) in &report.counters {
+        let _ = writeln!(text, "  {name}: {}", thousands(*count));
+    }
+    if report.delivery != Delivery::Transactional {
+        let word = match report.delivery {
+            Delivery::AtLeastOnce => "at least once: after a fault rows may arrive again",
+            _ => "idempotent: exactly once by the loader's own token",
+        };
+        let _ = writeln!(text, "  delivery: {word}");
+    }
+    let failures = report
+        .partitions
+        .iter()
+        .filter_map(|partition| partition.error.as_ref())
+        .chain(&report.error);
+    for failure in failures {
+        let _ = writeln!(text, "error: {}", failure.message);
+        if let Some(next) = &failure.next_step {
+            let _ = writeln!(text, "  next: {next}");
+        }
+    }
+    text
+}
+
+/// One code for all: the common one, or 4 where some succeeded and some did not.
+fn exit_code(reports: &[RunReport], stopped_by: i32) -> u8 {
+    if reports
+        .iter()
+        .any(|report| report.status == Status::Cancelled)
+    {
+        return u8::try_from(stopped_by)
+            .ok()
+            .filter(|code| *code != 0)
+            .unwrap_or(130);
+    }
+    let codes: Vec<u8> = reports.iter().map(RunReport::exit_code).collect();
+    match codes.as_slice() {
+        [first, rest @ ..] if rest.iter().all(|code| code == first) => *first,
+        many if many.iter().any(|code| *code == 0 || *code == 4) => 4,
+        _ => 1,
+    }
+}

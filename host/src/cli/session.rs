@@ -1,0 +1,190 @@
+//! What nearly every command needs: the state folder, the plugins, a pipeline's configuration.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use etl_plugin_api::Manifest;
+
+use super::{Failure, Globals};
+use crate::config::{self, ConfigErrors, Layer, Loaded};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plugin::{Entry, Plugin, Registry};
+use crate::stage::{self, Stages};
+use crate::state::State;
+
+/// The file that is read for variables, in the working directory.
+const ENV_FILE: &str = ".env";
+
+/// The state folder, the plugins and the environment.
+pub struct Session {
+    /// The state folder.
+    pub state: State,
+    /// The plugins.
+    pub registry: Registry,
+    config_dir: Option<PathBuf>,
+    env_file: BTreeMap<String, String>,
+}
+
+/// One pipeline of one plugin.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The folder that the library lies in.
+    pub folder: PathBuf,
+    /// The plugin.
+    pub plugin: Plugin,
+    /// The pipeline.
+    pub manifest: Manifest,
+}
+
+impl Session {
+    /// Opens the state folder and scans the plugins.
+    pub fn open(globals: &Globals) -> Result<Self, Failure> {
+        let env_file = config::load_env_file(ENV_FILE.as_ref())
+            .map_err(|error| Error::config(error.to_string()))?;
+        let state = State::open(&globals.state_dir)?;
+        let host_binary = std::env::current_exe()
+            .map_err(|error| Error::internal("cannot find the host's own file").caused_by(error))?;
+        let registry = Registry::scan(&globals.plugins_dir, &state, &host_binary)?;
+        Ok(Self {
+            state,
+            registry,
+            config_dir: globals.config_dir.clone(),
+            env_file,
+        })
+    }
+
+    /// The pipelines of a name: one pipeline's, or all of a plugin's.
+    pub fn find(&self, name: &str) -> Result<Vec<Found>> {
+        let found: Vec<Found> = self.registry.find(name).into_iter().map(found).collect();
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let refused = self.registry.entries().iter().find_map(|entry| {
+            let refused = entry.outcome.as_ref().err()?;
+            let stem = entry.path.file_stem()?.to_string_lossy().replace('_', "-");
+            (stem.strip_prefix("lib").unwrap_or(&stem) == name).then_some((entry, refused))
+        });
+        if let Some((entry, refused)) = refused {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!(
+                    "the plugin {} is refused: {}",
+                    entry.path.display(),
+                    refused.reason
+                ),
+            )
+            .hint(refused.fix.clone()));
+        }
+        let known: Vec<String> = self
+            .all()
+            .into_iter()
+            .map(|found| found.manifest.name)
+            .collect();
+        let hint = if known.is_empty() {
+            "the plugins folder holds no usable plugin: copy one there, and look at `etl-host list`"
+                .to_owned()
+        } else {
+            format!("the pipelines are {}", known.join(", "))
+        };
+        Err(Error::config(format!("there is no pipeline or plugin `{name}`")).hint(hint))
+    }
+
+    /// One pipeline.
+    pub fn find_one(&self, name: &str) -> Result<Found> {
+        let mut found = self.find(name)?;
+        match (found.pop(), found.is_empty()) {
+            (Some(only), true) => Ok(only),
+            _ => Err(
+                Error::config(format!("plugin `{name}` has several pipelines"))
+                    .hint("name one of them"),
+            ),
+        }
+    }
+
+    /// All pipelines of all plugins.
+    pub fn all(&self) -> Vec<Found> {
+        self.registry
+            .entries()
+            .iter()
+            .filter_map(|entry| entry.outcome.as_ref().ok().map(|plugin| (entry, plugin)))
+            .flat_map(|(entry, plugin)| {
+                plugin
+                    .pipelines
+                    .iter()
+                    .map(move |manifest| found((entry, plugin, manifest)))
+            })
+            .collect()
+    }
+
+    /// A pipeline's configuration: the plugin's default, the file beside the library, the file in `--config-dir`.
+    pub fn load_config(&self, found: &Found) -> Result<Loaded, Failure> {
+        let name = &found.manifest.name;
+        let mut layers = vec![Layer {
+            name: format!("{name} (the plugin's default config)"),
+            text: found.manifest.default_config.clone(),
+        }];
+        let folders = std::iter::once(&found.folder).chain(&self.config_dir);
+        for folder in folders {
+            let path = folder.join(format!("{name}.yaml"));
+            match std::fs::read_to_string(&path) {
+                Ok(text) => layers.push(Layer {
+                    name: path.display().to_string(),
+                    text,
+                }),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    return Err(Error::new(
+                        ErrorKind::Refused,
+                        format!("cannot read {}: {error}", path.display()),
+                    )
+                    .into());
+                }
+            }
+        }
+        let loaded = config::load(&layers, &config::env_with(self.env_file.clone()))?;
+        if &loaded.config.name == name {
+            return Ok(loaded);
+        }
+        let problem = loaded.positions.problem(
+            "name",
+            format!(
+                "this is the configuration of pipeline `{name}`, not of `{}`",
+                loaded.config.name
+            ),
+            Some("leave `name` out, or write the pipeline's own".to_owned()),
+        );
+        Err(ConfigErrors::from(vec![problem]).into())
+    }
+
+    /// Loads the plugin into this process and lets it check its settings.
+    pub fn open_stages(found: &Found, loaded: &Loaded) -> Result<Arc<dyn Stages>, Failure> {
+        let stages =
+            stage::open_in_process(&found.plugin, &found.manifest, &loaded.config.settings)?;
+        let problems: Vec<_> = stages
+            .validate()?
+            .into_iter()
+            .map(|problem| {
+                let key = if problem.key.is_empty() {
+                    "settings".to_owned()
+                } else {
+                    format!("settings.{}", problem.key)
+                };
+                loaded.positions.problem(&key, problem.message, None)
+            })
+            .collect();
+        if problems.is_empty() {
+            Ok(stages)
+        } else {
+            Err(ConfigErrors::from(problems).into())
+        }
+    }
+}
+
+fn found((entry, plugin, manifest): (&Entry, &Plugin, &Manifest)) -> Found {
+    Found {
+        folder: entry.path.parent().map(PathBuf::from).unwrap_or_default(),
+        plugin: plugin.clone(),
+        manifest: manifest.clone(),
+    }
+}

@@ -1,0 +1,75 @@
+//! `etl-host validate`: plugins and configuration, checked without touching a database.
+
+use clap::Args;
+use serde_json::json;
+
+use super::session::{Found, Session};
+use super::{Failure, Globals, Output, print, print_json};
+use crate::error::Error;
+use crate::plan::{self, RunOptions, StageFacts};
+
+/// Flags of `validate`.
+#[derive(Debug, Args)]
+pub struct Validate {
+    /// The pipeline or plugin; all if left out
+    pipeline: Option<String>,
+}
+
+/// Checks one pipeline or all, and reports every mistake.
+pub fn validate(globals: &Globals, command: &Validate) -> Result<u8, Failure> {
+    let session = Session::open(globals)?;
+    let all = match &command.pipeline {
+        Some(name) => session.find(name)?,
+        None => session.all(),
+    };
+    if all.is_empty() {
+        return Err(
+            Error::config(format!("no pipelines in {}", globals.plugins_dir.display()))
+                .hint("copy a plugin there, and look at `etl-host list`")
+                .into(),
+        );
+    }
+    let mut worst = 0;
+    let mut results = Vec::new();
+    for found in &all {
+        let name = &found.manifest.name;
+        match check(&session, found) {
+            Ok(()) => {
+                results.push(json!({ "pipeline": name, "valid": true, "error": null }));
+                if globals.output == Output::Text {
+                    print(&format!("{name}: valid\n"));
+                }
+            }
+            Err(failure) => {
+                worst = worst.max(failure.exit_code());
+                results
+                    .push(json!({ "pipeline": name, "valid": false, "error": failure.to_json() }));
+                if globals.output == Output::Text {
+                    eprintln!("{name}: {}", failure.to_text());
+                }
+            }
+        }
+    }
+    if globals.output == Output::Json {
+        print_json(&json!({ "pipelines": results }))?;
+    }
+    Ok(worst)
+}
+
+fn check(session: &Session, found: &Found) -> Result<(), Failure> {
+    let loaded = session.load_config(found)?;
+    let stages = Session::open_stages(found, &loaded)?;
+    let facts = StageFacts {
+        extractor: stages.extractor()?.is_some(),
+        loader: stages.loader()?.is_some(),
+        // Asking for partitions may need the source.
+        partitions: None,
+    };
+    plan::build(
+        loaded.config,
+        found.manifest.clone(),
+        facts,
+        RunOptions::default(),
+    )?;
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! The host of ETL plugins: finds them, proves that they are safe to load, and runs their pipelines.
+//!
+//! The way of a batch: [`cli`] reads flags, [`config`] the YAML; [`plugin`] finds and loads the plugin; [`plan`] puts
+//! all of it together; [`runtime`] runs every partition through [`source`], [`stage`] and [`sink`], which commits rows
+//! and [`checkpoint`] together. `ARCHITECTURE.md` follows one batch through all of them.
+
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod identifier;
+pub mod literal;
+pub mod plan;
+pub mod plugin;
+pub mod policy;
+pub mod pool;
+pub mod runtime;
+pub mod sink;
+pub mod source;
+pub mod stage;
+pub mod state;
+pub mod tls;

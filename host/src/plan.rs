@@ -1,0 +1,336 @@
+//! Configuration, manifest and flags into a plan: everything a run needs to know before it opens anything.
+//!
+//! Pure. All mistakes are reported together.
+
+use etl_plugin_api::{Cardinality, Manifest, Partition, TableSchema};
+use sha2::{Digest, Sha256};
+
+use crate::config::{Config, TableName, WriteMode};
+use crate::error::{Error, Result};
+use crate::sink::TableSpec;
+use crate::source::sql;
+
+/// What the command line asks of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Only these partitions; all if empty.
+    pub partitions: Vec<String>,
+    /// Start at the beginning.
+    pub full_refresh: bool,
+    /// Start after this, without moving the checkpoint.
+    pub since: Option<String>,
+    /// Stop at this.
+    pub until: Option<String>,
+    /// Most rows per partition.
+    pub limit: Option<u64>,
+    /// Write nothing.
+    pub dry_run: bool,
+    /// Let `append` load rows again that may be there already.
+    pub allow_duplicates: bool,
+}
+
+/// A statement and what the host knows of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// The statement.
+    pub sql: String,
+    /// Its rows come in the cursor's order, so that commits are possible on the way.
+    pub ordered: bool,
+    /// It binds `@until`; otherwise the host leaves out what lies beyond.
+    pub bounded: bool,
+}
+
+/// One partition to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionPlan {
+    /// Its number among all partitions of the pipeline.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// The shard it reads from; `None` if the pipeline's extractor needs none.
+    pub shard: Option<String>,
+}
+
+/// Everything a run needs to know before it opens anything.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The configuration.
+    pub config: Config,
+    /// The pipeline's manifest.
+    pub manifest: Manifest,
+    /// The flags.
+    pub options: RunOptions,
+    /// The host's own statement; `None` if the pipeline has an extractor of its own.
+    pub query: Option<Query>,
+    /// The partitions to run.
+    pub partitions: Vec<PartitionPlan>,
+    /// Identifies statement and cursor, for the fingerprint.
+    pub query_digest: String,
+}
+
+impl Plan {
+    /// The tables that a transformer's output goes to.
+    pub fn table_specs(&self, tables: &[TableSchema]) -> Result<Vec<TableSpec>> {
+        tables
+            .iter()
+            .map(|table| {
+                let name = match &table.name {
+                    None => self.config.sink.table.clone(),
+                    Some(name) => name.parse::<TableName>().map_err(|error| {
+                        Error::data(format!(
+                            "the transformer names a table `{}`",
+                            name.escape_debug()
+                        ))
+                        .caused_by(error)
+                    })?,
+                };
+                Ok(TableSpec {
+                    name,
+                    schema: table.schema.clone(),
+                    mode: self.config.sink.write_mode.clone(),
+                    on_schema_change: self.config.error_handling.on_schema_change,
+                })
+            })
+            .collect()
+    }
+
+    /// Whether this run goes back behind the checkpoint, so that `append` must delete first.
+    pub fn rewinds(&self) -> bool {
+        self.options.full_refresh || self.options.since.is_some()
+    }
+
+    /// Whether rows are swapped in at the end.
+    pub fn replaces(&self) -> bool {
+        self.config.sink.write_mode == WriteMode::Replace
+    }
+}
+
+/// What the plugin says of itself when it is loaded.
+#[derive(Clone, Debug, Default)]
+pub struct StageFacts {
+    /// It has an extractor of its own.
+    pub extractor: bool,
+    /// It has a loader of its own.
+    pub loader: bool,
+    /// Its own partitions.
+    pub partitions: Option<Vec<Partition>>,
+}
+
+/// Builds the plan.
+pub fn build(
+    config: Config,
+    manifest: Manifest,
+    facts: StageFacts,
+    options: RunOptions,
+) -> Result<Plan> {
+    let mut problems = Vec::new();
+    let query = build_query(&config, &facts, &mut problems);
+    let partitions = build_partitions(&config, &facts, &options, &mut problems);
+    check_writing(&config, &manifest, &facts, &options, &mut problems);
+    if options.limit.is_some()
+        && !options.dry_run
+        && !query.as_ref().is_some_and(|query| query.ordered)
+    {
+        problems.push(format!(
+            "--limit needs a query that ends in ORDER BY the cursor column, or --dry-run (pipeline {})",
+            config.name
+        ));
+    }
+    if (options.since.is_some() || options.until.is_some()) && config.cursor.is_none() {
+        problems.push("--since and --until need a `cursor` in the configuration".to_owned());
+    }
+    if options.full_refresh && options.since.is_some() {
+        problems.push("--full-refresh and --since exclude each other".to_owned());
+    }
+    if !problems.is_empty() {
+        return Err(Error::config(problems.join("\n")));
+    }
+    let query_digest = digest(&config);
+    Ok(Plan {
+        config,
+        manifest,
+        options,
+        query,
+        partitions,
+        query_digest,
+    })
+}
+
+fn build_query(config: &Config, facts: &StageFacts, problems: &mut Vec<String>) -> Option<Query> {
+    if facts.extractor {
+        return None;
+    }
+    let Some(sql) = config.source.query.clone() else {
+        problems.push(
+            "`source.query` is missing, and the pipeline has no extractor of its own".to_owned(),
+        );
+        return None;
+    };
+    let parameters = sql::parameters(&sql);
+    let uses = |name: &str| parameters.iter().any(|parameter| parameter == name);
+    let starts = uses("from") || uses("lastRun");
+    for unknown in parameters
+        .iter()
+        .filter(|name| !["from", "lastRun", "until"].contains(&name.as_str()))
+    {
+        problems.push(format!(
+            "`source.query` uses @{unknown}; known are @from (or @lastRun) and @until"
+        ));
+    }
+    match &config.cursor {
+        Some(cursor) if !starts => problems.push(format!(
+            "`source.query` does not use @from, so every run would read every row: add WHERE {} > @from AND {} <= @until",
+            cursor.column, cursor.column
+        )),
+        None if starts || uses("until") => {
+            problems.push("`source.query` uses @from or @until, but there is no `cursor`".to_owned());
+        }
+        _ => {}
+    }
+    let ordered = config
+        .cursor
+        .as_ref()
+        .is_some_and(|cursor| sql::is_ordered_by(&sql, &cursor.column));
+    let bounded = uses("until");
+    Some(Query {
+        sql,
+        ordered,
+        bounded,
+    })
+}
+
+fn build_partitions(
+    config: &Config,
+    facts: &StageFacts,
+    options: &RunOptions,
+    problems: &mut Vec<String>,
+) -> Vec<PartitionPlan> {
+    let shards = config.source.connector.shard_names();
+    let all: Vec<PartitionPlan> = match &facts.partitions {
+        None => shards
+            .iter()
+            .enumerate()
+            .map(|(index, shard)| PartitionPlan {
+                index,
+                name: (*shard).to_owned(),
+                shard: Some((*shard).to_owned()),
+            })
+            .collect(),
+        Some(own) => own
+            .iter()
+            .enumerate()
+            .map(|(index, partition)| PartitionPlan {
+                index,
+                name: partition.name.clone(),
+                shard: match shards.as_slice() {
+                    [only] => Some((*only).to_owned()),
+                    many => many
+                        .iter()
+                        .find(|shard| **shard == partition.name)
+                        .map(|shard| (*shard).to_owned()),
+                },
+            })
+            .collect(),
+    };
+    let mut names: Vec<&str> = all
+        .iter()
+        .map(|partition| partition.name.as_str())
+        .collect();
+    names.sort_unstable();
+    if names.windows(2).any(|pair| pair.first() == pair.last()) {
+        problems.push("the pipeline names the same partition twice".to_owned());
+    }
+    if all.is_empty() {
+        problems.push("the pipeline has no partitions".to_owned());
+    }
+    for wanted in &options.partitions {
+        if !all.iter().any(|partition| &partition.name == wanted) {
+            problems.push(format!(
+                "there is no partition `{wanted}`; there are {}",
+                names.join(", ")
+            ));
+        }
+    }
+    if !options.partitions.is_empty() && config.sink.write_mode == WriteMode::Replace {
+        problems.push(
+            "`write_mode: replace` replaces all partitions' rows, so --partition cannot be used"
+                .to_owned(),
+        );
+    }
+    all.into_iter()
+        .filter(|partition| {
+            options.partitions.is_empty() || options.partitions.contains(&partition.name)
+        })
+        .collect()
+}
+
+/// Append never doubles: whatever could load a row twice is refused, unless it deletes first or is allowed to.
+fn check_writing(
+    config: &Config,
+    manifest: &Manifest,
+    facts: &StageFacts,
+    options: &RunOptions,
+    problems: &mut Vec<String>,
+) {
+    let replace = config.sink.write_mode == WriteMode::Replace;
+    if replace
+        && (options.since.is_some() || options.until.is_some() || options.limit.is_some())
+        && !options.dry_run
+    {
+        problems.push(
+            "`write_mode: replace` replaces all rows, so --since, --until and --limit would lose the others".to_owned(),
+        );
+    }
+    if config.sink.write_mode != WriteMode::Append
+        || options.dry_run
+        || options.allow_duplicates
+        || facts.loader
+    {
+        return;
+    }
+    if config.cursor.is_none() && !facts.extractor {
+        problems.push(
+            "`write_mode: append` without a `cursor` would load every row again in each run: set `cursor`, or use `upsert` or `replace`"
+                .to_owned(),
+        );
+    }
+    if (options.full_refresh || options.since.is_some()) && config.sink.partition_column.is_none() {
+        problems.push(
+            "--full-refresh and --since would load rows twice with `write_mode: append`: set `sink.partition_column`, \
+             so that the host can delete this partition's range first, or give --allow-duplicates"
+                .to_owned(),
+        );
+    }
+    if (options.full_refresh || options.since.is_some())
+        && manifest.cardinality == Cardinality::Aggregate
+    {
+        problems.push(
+            "--full-refresh and --since cannot delete the rows that an aggregating pipeline made: use `upsert` or `replace`"
+                .to_owned(),
+        );
+    }
+}
+
+/// Statement and cursor, short. White space does not count.
+fn digest(config: &Config) -> String {
+    use std::fmt::Write;
+    let query = config.source.query.as_deref().unwrap_or_default();
+    let mut hasher = Sha256::new();
+    for word in query.split_whitespace() {
+        hasher.update(word);
+        hasher.update(" ");
+    }
+    if let Some(cursor) = &config.cursor {
+        hasher.update(&cursor.column);
+        hasher.update(format!("{:?}", cursor.kind));
+    }
+    hasher
+        .finalize()
+        .iter()
+        .take(8)
+        .fold(String::new(), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}

@@ -1,0 +1,115 @@
+//! The third door: a read-only copy, named by its content, is loaded into this process. It is never unloaded.
+//!
+//! Loading a file where it was dropped would be unsafe: replaced at the same path, the old image is returned; written
+//! to in place, the process dies.
+#![allow(unsafe_code)]
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+
+use etl_plugin_api::abi::{
+    ABI_VERSION, LibHeader, Mismatch, PluginHandle, ROOT_SYMBOL, open_plugin,
+};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
+
+use super::Refused;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Keeps a read-only copy of a plugin file in the cache, under its checksum.
+pub fn store_copy(cache: &Path, sha256: &str, bytes: &[u8]) -> Result<PathBuf> {
+    let target = cache.join(format!("{sha256}.so"));
+    if fs::metadata(&target).is_ok_and(|found| found.len() == bytes.len() as u64) {
+        return Ok(target);
+    }
+    let describe = |error: std::io::Error| {
+        Error::new(
+            ErrorKind::Refused,
+            format!(
+                "cannot keep a copy of the plugin in {}: {error}",
+                cache.display()
+            ),
+        )
+        .hint("choose a writable folder with --state-dir")
+    };
+    fs::create_dir_all(cache).map_err(describe)?;
+    // Two hosts may do this at the same time; the rename makes the copy appear whole.
+    let draft = cache.join(format!("{sha256}.{}.tmp", std::process::id()));
+    let write = || {
+        let mut file = fs::File::create(&draft)?;
+        file.write_all(bytes)?;
+        file.set_permissions(fs::Permissions::from_mode(0o444))?;
+        file.sync_all()?;
+        fs::rename(&draft, &target)
+    };
+    write().map_err(describe)?;
+    Ok(target)
+}
+
+/// Loads a stored copy, once per process.
+pub fn load(copy: &Path) -> Result<PluginHandle, Refused> {
+    static LOADED: OnceLock<Mutex<HashMap<PathBuf, PluginHandle>>> = OnceLock::new();
+    let loaded = LOADED.get_or_init(Mutex::default);
+    // A thread that panicked here has left the map as it was.
+    let mut loaded = loaded
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(handle) = loaded.get(copy) {
+        return Ok(handle.clone());
+    }
+    let handle = open(copy)?;
+    loaded.insert(copy.to_path_buf(), handle.clone());
+    Ok(handle)
+}
+
+fn open(copy: &Path) -> Result<PluginHandle, Refused> {
+    // SAFETY: the copy is read-only and complete, has passed the gate, and a child process has loaded the same bytes
+    // before. Its constructors run now; that they do no harm is what the probe has tried.
+    let library = unsafe { Library::open(Some(copy), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| {
+        let cause = error
+            .source()
+            .map_or_else(|| error.to_string(), ToString::to_string);
+        Refused::new(
+            format!("the system cannot load it: {cause}"),
+            "install the library it names, or build the plugin on a machine like this one",
+        )
+    })?;
+    // SAFETY: the symbol is only ever exported by `export_pipelines!`, as a static of this type.
+    let symbol: Result<Symbol<*const LibHeader>, _> =
+        unsafe { library.get(ROOT_SYMBOL.as_bytes()) };
+    let header = match symbol {
+        Ok(symbol) => symbol.into_raw().cast::<LibHeader>().cast_const(),
+        Err(_) => {
+            return Err(Refused::new(
+                "it exports no pipelines",
+                "call `export_pipelines!` in the crate",
+            ));
+        }
+    };
+    // Never unloaded: threads, hooks and vtables of the plugin live as long as the process.
+    std::mem::forget(library);
+    // SAFETY: the static lives in the library, which is never unloaded.
+    let header: &'static LibHeader = unsafe { &*header };
+    open_plugin(header).map_err(describe)
+}
+
+fn describe(mismatch: Mismatch) -> Refused {
+    match mismatch {
+        Mismatch::Version { theirs } => Refused::new(
+            format!("built for plugin interface {theirs}, this host speaks {ABI_VERSION}"),
+            format!("build the plugin against etl-plugin-api with interface {ABI_VERSION}"),
+        ),
+        Mismatch::Layout(detail) => Refused::new(
+            format!("built against another etl-plugin-api: {detail}"),
+            "build the plugin against the etl-plugin-api of this host",
+        ),
+        Mismatch::Start(detail) => Refused::new(
+            format!("it fails while it starts: {detail}"),
+            "read the plugin's own message and mend it",
+        ),
+    }
+}

@@ -1,0 +1,32 @@
+//! Plugin files: found, proven safe to load, loaded. The only place that calls `dlopen`.
+//!
+//! A file passes four doors: [`gate`] looks at it without running it, [`probe`] lets a child process load it,
+//! [`load`] loads a read-only copy named by its content, and the boundary's own layout check has the last word.
+//! What a pipeline does once it is loaded is not decided here.
+
+pub mod gate;
+pub mod load;
+pub mod probe;
+pub mod registry;
+
+use serde::{Deserialize, Serialize};
+
+pub use registry::{Entry, Plugin, Registry};
+
+/// Why a file is not used, and what would help.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// What is wrong.
+    pub reason: String,
+    /// What to do.
+    pub fix: String,
+}
+
+impl Refused {
+    fn new(reason: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            fix: fix.into(),
+        }
+    }
+}

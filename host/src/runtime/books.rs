@@ -1,0 +1,165 @@
+//! The books of a run: every partition's ledgers so far, what may be quarantined, and what people watch.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use crate::checkpoint::Ledger;
+use crate::config::BadRowLimit;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Below so many rows a percentage says nothing yet.
+const ROWS_FOR_A_PERCENTAGE: u64 = 10_000;
+
+/// Where a partition stands, as people watch it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// It has not begun.
+    Waiting,
+    /// It reads and loads.
+    Running,
+    /// It failed and will be tried again.
+    Retrying {
+        /// Why, in a line.
+        reason: String,
+    },
+    /// All rows are committed.
+    Succeeded,
+    /// It failed for good.
+    Failed,
+    /// It was asked to stop.
+    Cancelled,
+}
+
+/// One partition's page.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The partition.
+    pub partition: String,
+    /// Where it stands.
+    pub activity: Activity,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// Its books, with what is not committed yet.
+    pub ledger: Ledger,
+}
+
+/// The books of a run.
+pub struct Books {
+    limit: BadRowLimit,
+    pages: Mutex<Vec<Page>>,
+}
+
+impl Books {
+    /// A page for each partition.
+    pub fn new(limit: BadRowLimit, partitions: impl IntoIterator<Item = String>) -> Self {
+        let pages = partitions
+            .into_iter()
+            .map(|partition| Page {
+                partition,
+                activity: Activity::Waiting,
+                attempt: 0,
+                ledger: Ledger::default(),
+            })
+            .collect();
+        Self {
+            limit,
+            pages: Mutex::new(pages),
+        }
+    }
+
+    /// All pages as they are now.
+    pub fn pages(&self) -> Vec<Page> {
+        self.pages
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Changes one partition's page.
+    pub fn update(&self, partition: &str, change: impl FnOnce(&mut Page)) {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(page) = pages.iter_mut().find(|page| page.partition == partition) {
+            change(page);
+        }
+    }
+
+    /// Whether the run has quarantined more rows than it may. `at_end` makes a percentage final for small numbers too.
+    pub fn check_bad_rows(&self, at_end: bool) -> Result<()> {
+        let mut total = Ledger::default();
+        for page in self.pages() {
+            total.add(&page.ledger);
+        }
+        let bad = total.quarantined();
+        let (too_many, allowed) = match self.limit {
+            BadRowLimit::Rows(most) => (bad > most, format!("{most}")),
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a percentage needs no exact rows"
+            )]
+            BadRowLimit::Percent(most) => (
+                bad as f64 * 100.0 > most * total.extracted as f64
+                    && (at_end || total.extracted >= ROWS_FOR_A_PERCENTAGE),
+                format!("{most}%"),
+            ),
+        };
+        if !too_many {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::TooManyBadRows,
+            format!("{bad} of {} rows are bad, and `max_bad_rows` allows {allowed}", total.extracted),
+        )
+        .hint("look at the reasons below or in the log, mend the rows or the pipeline, or raise `error_handling.max_bad_rows`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn books(limit: BadRowLimit, extracted: u64, rejected: u64) -> Books {
+        let books = Books::new(limit, ["a".to_owned(), "b".to_owned()]);
+        books.update("b", |page| {
+            page.ledger = Ledger {
+                extracted,
+                rejected,
+                ..Ledger::default()
+            }
+        });
+        books
+    }
+
+    #[test]
+    fn bad_rows_count_over_the_run() {
+        assert!(
+            books(BadRowLimit::Rows(1), 10, 1)
+                .check_bad_rows(false)
+                .is_ok()
+        );
+        assert!(
+            books(BadRowLimit::Rows(1), 10, 2)
+                .check_bad_rows(false)
+                .is_err()
+        );
+        assert!(
+            books(BadRowLimit::Percent(1.0), 100, 2)
+                .check_bad_rows(false)
+                .is_ok()
+        );
+        assert!(
+            books(BadRowLimit::Percent(1.0), 100, 2)
+                .check_bad_rows(true)
+                .is_err()
+        );
+        assert!(
+            books(BadRowLimit::Percent(1.0), 100_000, 1_001)
+                .check_bad_rows(false)
+                .is_err()
+        );
+        assert!(
+            books(BadRowLimit::Percent(1.0), 100_000, 1_000)
+                .check_bad_rows(true)
+                .is_ok()
+        );
+    }
+}

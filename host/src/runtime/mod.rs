@@ -1,0 +1,230 @@
+//! A run: every partition side by side, each with attempts of its own.
+//!
+//! The one place where source, stages and sink meet. What a connector or a plugin does inside is theirs; when it is
+//! done, how often, and what counts as success is decided here.
+
+mod attempt;
+mod backoff;
+pub mod books;
+mod chunk;
+mod feed;
+mod partition;
+mod quarantine;
+pub mod report;
+mod ties;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::books::Books;
+use self::partition::Outcome;
+use self::report::{Failure, PartitionReport, Rows, RunReport, Status, overall};
+use crate::checkpoint::Ledger;
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::Plan;
+use crate::policy::{Policy, next_step, policy};
+use crate::sink::{Sink, Swap, SwapPartition};
+use crate::source::Source;
+use crate::stage::Stages;
+use crate::stage::context::Counters;
+
+/// Everything the attempts of one run share.
+pub struct RunContext {
+    /// What to do.
+    pub plan: Arc<Plan>,
+    /// The pipeline's stages.
+    pub stages: Arc<dyn Stages>,
+    /// Where rows come from; `None` if the pipeline's extractor needs no source.
+    pub source: Option<Arc<dyn Source>>,
+    /// Where rows go.
+    pub sink: Arc<dyn Sink>,
+    /// The run's identifier.
+    pub run_id: String,
+    /// Asks the run to finish what is in flight and take nothing new.
+    pub cancel: CancellationToken,
+    /// The books, shared with whoever watches.
+    pub books: Arc<Books>,
+    /// The plugin's counters.
+    pub counters: Counters,
+}
+
+impl RunContext {
+    /// A run of a plan. Opens nothing.
+    pub fn new(
+        plan: Plan,
+        stages: Arc<dyn Stages>,
+        source: Option<Arc<dyn Source>>,
+        sink: Arc<dyn Sink>,
+        cancel: CancellationToken,
+    ) -> Self {
+        let names = plan
+            .partitions
+            .iter()
+            .map(|partition| partition.name.clone());
+        let books = Arc::new(Books::new(plan.config.error_handling.max_bad_rows, names));
+        Self {
+            plan: Arc::new(plan),
+            stages,
+            source,
+            sink,
+            run_id: uuid::Uuid::now_v7().to_string(),
+            cancel,
+            books,
+            counters: Counters::default(),
+        }
+    }
+}
+
+/// Runs all partitions to their end. Failures are in the report, not in a `Result`: a run always has one.
+pub async fn run(context: Arc<RunContext>) -> RunReport {
+    let started_at = jiff::Timestamp::now();
+    let clock = Instant::now();
+    let mut outcomes = run_partitions(&context).await;
+    let plan = &context.plan;
+    let statuses: Vec<Status> = outcomes
+        .iter()
+        .map(|outcome| outcome.report.status)
+        .collect();
+    let mut status = overall(&statuses, plan.replaces());
+    let mut error = None;
+    if plan.replaces() && !plan.options.dry_run {
+        if status == Status::Succeeded
+            && let Err(failure) = swap(&context, &outcomes).await
+        {
+            status = Status::Failed;
+            error = Some(failure);
+        }
+        if status != Status::Succeeded {
+            // What was loaded lies in the shadows: the table is as it was.
+            for outcome in &mut outcomes {
+                outcome.ledger.loaded = 0;
+                outcome.report.rows.loaded = 0;
+            }
+        }
+    }
+    let mut total = Ledger::default();
+    for outcome in &outcomes {
+        total.add(&outcome.ledger);
+    }
+    let seconds = clock.elapsed().as_secs_f64();
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate is rounded"
+    )]
+    let rows_per_second = (total.extracted as f64 / seconds.max(0.001)) as u64;
+    RunReport {
+        run_id: context.run_id.clone(),
+        pipeline: plan.config.name.clone(),
+        status,
+        dry_run: plan.options.dry_run,
+        delivery: plan.manifest.delivery,
+        started_at: started_at.to_string(),
+        finished_at: jiff::Timestamp::now().to_string(),
+        seconds,
+        rows: Rows::from(total),
+        bytes: total.bytes,
+        rows_per_second,
+        attempts: outcomes.iter().map(|outcome| outcome.report.attempts).sum(),
+        partitions: outcomes.into_iter().map(|outcome| outcome.report).collect(),
+        error,
+        counters: context.counters.snapshot(),
+    }
+}
+
+async fn run_partitions(context: &Arc<RunContext>) -> Vec<Outcome> {
+    let mut tasks = JoinSet::new();
+    for (position, partition) in context.plan.partitions.iter().cloned().enumerate() {
+        let context = context.clone();
+        tasks.spawn(async move { (position, partition::run(&context, &partition).await) });
+    }
+    let mut outcomes: Vec<Option<Outcome>> = context.plan.partitions.iter().map(|_| None).collect();
+    while let Some(ended) = tasks.join_next().await {
+        // A task that panicked leaves its place empty, which is a failure below.
+        if let Ok((position, outcome)) = ended
+            && let Some(slot) = outcomes.get_mut(position)
+        {
+            *slot = Some(outcome);
+        }
+    }
+    outcomes
+        .into_iter()
+        .zip(&context.plan.partitions)
+        .map(|(outcome, partition)| {
+            outcome.unwrap_or_else(|| Outcome {
+                report: PartitionReport {
+                    name: partition.name.clone(),
+                    status: Status::Failed,
+                    attempts: 1,
+                    rows: Rows::default(),
+                    cursor_from: None,
+                    cursor_to: None,
+                    error: Some(Failure {
+                        message: format!(
+                            "pipeline {}, partition {}: the host itself panicked; uncommitted rows are rolled back",
+                            context.plan.config.name, partition.name
+                        ),
+                        next_step: Some("run again, and report this as a bug with the log".to_owned()),
+                        environment: false,
+                        configuration: false,
+                    }),
+                },
+                ledger: Ledger::default(),
+                epoch: 0,
+            })
+        })
+        .collect()
+}
+
+/// Swaps in the rows of a `replace`, with the same patience as an attempt.
+async fn swap(context: &RunContext, outcomes: &[Outcome]) -> Result<(), Failure> {
+    let plan = &context.plan;
+    let swap = Swap {
+        pipeline: plan.config.name.clone(),
+        run_id: context.run_id.clone(),
+        partitions: plan
+            .partitions
+            .iter()
+            .zip(outcomes)
+            .map(|(partition, outcome)| SwapPartition {
+                index: partition.index,
+                name: partition.name.clone(),
+                epoch: outcome.epoch,
+                rows: outcome.ledger.loaded,
+            })
+            .collect(),
+    };
+    let handling = &plan.config.error_handling;
+    let mut retries = 0;
+    loop {
+        let error = match context.sink.swap(&swap).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if policy(&error) != Policy::Retry
+            || retries >= handling.max_retries
+            || context.cancel.is_cancelled()
+        {
+            return Err(swap_failure(plan, &error));
+        }
+        retries += 1;
+        tracing::warn!(pipeline = plan.config.name, %error, "the rows could not be swapped in, trying again");
+        tokio::time::sleep(backoff::draw(handling, retries)).await;
+    }
+}
+
+fn swap_failure(plan: &Plan, error: &Error) -> Failure {
+    Failure {
+        message: format!(
+            "pipeline {}: swap the new rows in: {error}; the table is as it was",
+            plan.config.name
+        ),
+        next_step: next_step(error),
+        environment: error.is_environment(),
+        configuration: *error.kind() == ErrorKind::Config,
+    }
+}

@@ -1,0 +1,244 @@
+//! One partition of a run: attempts until it succeeds, fails for good, or the run is asked to stop.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use etl_plugin_api::{Cursor, ErrorKind as StageErrorKind};
+
+use super::RunContext;
+use super::attempt::{self, Finished};
+use super::backoff;
+use super::books::Activity;
+use super::report::{Failure, PartitionReport, Rows, Status};
+use crate::checkpoint::{Ledger, display};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::PartitionPlan;
+use crate::policy::{Policy, next_step, policy};
+
+/// How a partition ended, for the report and for the swap of a `replace`.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Its part of the report.
+    pub report: PartitionReport,
+    /// Its committed books.
+    pub ledger: Ledger,
+    /// The epoch of the last attempt.
+    pub epoch: i64,
+}
+
+/// A panic and where it happened, to recognise it when it comes again.
+#[derive(PartialEq)]
+struct Panic {
+    message: String,
+    cursor: Option<Cursor>,
+}
+
+/// Runs a partition to its end.
+pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
+    let handling = &run.plan.config.error_handling;
+    let mut attempts = 0;
+    let mut retries = 0;
+    let mut last_panic = None;
+    loop {
+        if run.cancel.is_cancelled() {
+            return stopped(run, partition, attempts).await;
+        }
+        attempts += 1;
+        run.books.update(&partition.name, |page| {
+            page.activity = Activity::Running;
+            page.attempt = attempts;
+        });
+        let commits = AtomicU32::new(0);
+        let result = try_once(run, partition, attempts, &commits).await;
+        let error = match result {
+            Ok(finished) => return succeeded(run, partition, attempts, &finished),
+            Err(error) if *error.kind() == ErrorKind::Cancelled => {
+                return stopped(run, partition, attempts).await;
+            }
+            Err(error) => error,
+        };
+        if commits.load(Ordering::Relaxed) > 0 {
+            retries = 0;
+        }
+        let again = came_again(run, partition, &error, &mut last_panic).await;
+        let hopeless = again || policy(&error) != Policy::Retry || retries >= handling.max_retries;
+        if hopeless || run.cancel.is_cancelled() {
+            return failed(run, partition, attempts, again, &error).await;
+        }
+        retries += 1;
+        let wait = backoff::draw(handling, retries);
+        tracing::warn!(
+            pipeline = run.plan.config.name,
+            partition = partition.name,
+            attempt = attempts,
+            error = %error,
+            "attempt failed, trying again in {:.1} s ({retries} of {} retries)",
+            wait.as_secs_f64(),
+            handling.max_retries
+        );
+        run.books.update(&partition.name, |page| {
+            page.activity = Activity::Retrying {
+                reason: error.to_string(),
+            };
+        });
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = run.cancel.cancelled() => {}
+        }
+    }
+}
+
+async fn try_once(
+    run: &RunContext,
+    partition: &PartitionPlan,
+    number: u32,
+    commits: &AtomicU32,
+) -> Result<Finished> {
+    let limit = run.plan.config.error_handling.attempt_timeout;
+    tokio::time::timeout(limit, attempt::run(run, partition, number, commits))
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Timeout,
+                format!("the attempt took longer than {} s", limit.as_secs()),
+            )
+            .hint("raise `error_handling.attempt_timeout`, or read less at a time"))
+        })
+}
+
+/// Whether the same panic happened at the same cursor before: then it will every time.
+async fn came_again(
+    run: &RunContext,
+    partition: &PartitionPlan,
+    error: &Error,
+    last: &mut Option<Panic>,
+) -> bool {
+    if *error.kind() != ErrorKind::Stage(StageErrorKind::Panicked) {
+        *last = None;
+        return false;
+    }
+    let panic = Panic {
+        message: error.to_string(),
+        cursor: committed(run, partition)
+            .await
+            .and_then(|(_, cursor)| cursor),
+    };
+    let again = last.as_ref() == Some(&panic);
+    *last = Some(panic);
+    again
+}
+
+/// What this run has committed of the partition, by the sink's own word.
+async fn committed(
+    run: &RunContext,
+    partition: &PartitionPlan,
+) -> Option<(Ledger, Option<Cursor>)> {
+    if run.plan.options.dry_run {
+        return None;
+    }
+    let mut checkpoints = run
+        .sink
+        .load_checkpoints(&run.plan.config.name)
+        .await
+        .ok()?;
+    let checkpoint = checkpoints.remove(&partition.name)?;
+    let mine = checkpoint.run_id.as_deref() == Some(run.run_id.as_str());
+    Some((
+        if mine {
+            checkpoint.ledger
+        } else {
+            Ledger::default()
+        },
+        checkpoint.cursor,
+    ))
+}
+
+fn succeeded(
+    run: &RunContext,
+    partition: &PartitionPlan,
+    attempts: u32,
+    finished: &Finished,
+) -> Outcome {
+    let (status, activity) = if finished.cancelled {
+        (Status::Cancelled, Activity::Cancelled)
+    } else {
+        (Status::Succeeded, Activity::Succeeded)
+    };
+    run.books.update(&partition.name, |page| {
+        page.activity = activity;
+        page.ledger = finished.ledger;
+    });
+    Outcome {
+        report: PartitionReport {
+            name: partition.name.clone(),
+            status,
+            attempts,
+            rows: Rows::from(finished.ledger),
+            cursor_from: finished.from.as_ref().map(display),
+            cursor_to: finished.to.as_ref().map(display),
+            error: None,
+        },
+        ledger: finished.ledger,
+        epoch: finished.epoch,
+    }
+}
+
+async fn stopped(run: &RunContext, partition: &PartitionPlan, attempts: u32) -> Outcome {
+    ended(run, partition, attempts, Status::Cancelled, None).await
+}
+
+async fn failed(
+    run: &RunContext,
+    partition: &PartitionPlan,
+    attempts: u32,
+    again: bool,
+    error: &Error,
+) -> Outcome {
+    let repeated = if again {
+        ", the same way as before at the same position"
+    } else {
+        ""
+    };
+    let failure = Failure {
+        message: format!(
+            "pipeline {}, partition {}, attempt {attempts}: {error}{repeated}",
+            run.plan.config.name, partition.name
+        ),
+        next_step: next_step(error),
+        environment: error.is_environment(),
+        configuration: *error.kind() == ErrorKind::Config,
+    };
+    tracing::error!("{}", failure.message);
+    ended(run, partition, attempts, Status::Failed, Some(failure)).await
+}
+
+/// A partition that did not come to its end: only what the sink says is committed counts.
+async fn ended(
+    run: &RunContext,
+    partition: &PartitionPlan,
+    attempts: u32,
+    status: Status,
+    error: Option<Failure>,
+) -> Outcome {
+    let (ledger, cursor) = committed(run, partition).await.unwrap_or_default();
+    run.books.update(&partition.name, |page| {
+        page.activity = if status == Status::Failed {
+            Activity::Failed
+        } else {
+            Activity::Cancelled
+        };
+        page.ledger = ledger;
+    });
+    Outcome {
+        report: PartitionReport {
+            name: partition.name.clone(),
+            status,
+            attempts,
+            rows: Rows::from(ledger),
+            cursor_from: None,
+            cursor_to: cursor.as_ref().map(display),
+            error,
+        },
+        ledger,
+        epoch: 0,
+    }
+}

@@ -1,0 +1,111 @@
+//! Rows set aside, in the form they are kept: JSON, because bytes that a database refuses must survive in it.
+
+use arrow_array::RecordBatch;
+use etl_plugin_api::Rejection;
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::sink::{DeadLetter, Flush, Refusal};
+use crate::source::SourceRejection;
+
+/// A row that did not fit its columns when it was read.
+pub fn from_source(rejection: SourceRejection) -> DeadLetter {
+    DeadLetter {
+        stage: "extract",
+        table: None,
+        column: Some(rejection.column),
+        reason: rejection.reason,
+        payload: rejection.payload.to_string().into_bytes(),
+    }
+}
+
+/// A row that the transformer rejected: the row as it was read.
+pub fn from_transform(input: &RecordBatch, rejection: Rejection) -> Result<DeadLetter> {
+    Ok(DeadLetter {
+        stage: "transform",
+        table: None,
+        column: rejection.column,
+        reason: rejection.reason,
+        payload: row_as_json(input, rejection.row as usize)?,
+    })
+}
+
+/// A row that the sink refused: the row as it was to be written.
+pub fn from_sink(flush: &Flush, table: &str, refusal: Refusal) -> Result<DeadLetter> {
+    let batch = flush
+        .batches
+        .get(refusal.batch)
+        .ok_or_else(|| Error::internal("the sink refused a row that it was not given"))?;
+    Ok(DeadLetter {
+        stage: "load",
+        table: Some(table.to_owned()),
+        column: Some(refusal.column).filter(|column| !column.is_empty()),
+        reason: refusal.reason,
+        payload: row_as_json(batch, refusal.row)?,
+    })
+}
+
+fn row_as_json(batch: &RecordBatch, row: usize) -> Result<Vec<u8>> {
+    if row >= batch.num_rows() {
+        return Err(Error::internal(format!(
+            "row {row} of {} is to be set aside",
+            batch.num_rows()
+        )));
+    }
+    let describe = |error: serde_arrow::Error| {
+        Error::internal("a row cannot be written down for quarantine").caused_by(error)
+    };
+    let one = batch.slice(row, 1);
+    let source = serde_arrow::Deserializer::from_record_batch(&one).map_err(describe)?;
+    let item = source
+        .get(0)
+        .ok_or_else(|| Error::internal("a row is missing from its own batch"))?;
+    let value = serde_json::Value::deserialize(item).map_err(describe)?;
+    Ok(value.to_string().into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{
+        ArrayRef, BinaryArray, Decimal128Array, Int64Array, StringArray, TimestampMicrosecondArray,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_row_survives_with_nul_bytes_and_exact_numbers() {
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("id", Arc::new(Int64Array::from(vec![1, i64::MAX]))),
+            ("text", Arc::new(StringArray::from(vec!["a", "b\0c"]))),
+            (
+                "bytes",
+                Arc::new(BinaryArray::from_vec(vec![b"x", b"\xff\x00"])),
+            ),
+            (
+                "at",
+                Arc::new(TimestampMicrosecondArray::from(vec![0, 1_500_000])),
+            ),
+            (
+                "amount",
+                Arc::new(
+                    Decimal128Array::from(vec![1, 12_345])
+                        .with_precision_and_scale(38, 2)
+                        .unwrap(),
+                ),
+            ),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_slice(&row_as_json(&batch, 1).unwrap()).unwrap();
+        assert_eq!(json["id"], i64::MAX);
+        assert_eq!(json["text"], "b\0c");
+        assert_eq!(json["amount"], "123.45");
+        assert_eq!(json["bytes"], serde_json::json!([255, 0]));
+        assert!(
+            json["at"].to_string().contains("1970-01-01T00:00:01.5"),
+            "{json}"
+        );
+    }
+}

@@ -1,0 +1,191 @@
+//! What a run tells when it is over: the stable JSON of `run --output json`, and the truth about its success.
+
+use std::collections::BTreeMap;
+
+use etl_plugin_api::Delivery;
+use serde::Serialize;
+
+use crate::checkpoint::Ledger;
+
+/// How a run or a partition ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// All rows are committed.
+    Succeeded,
+    /// Some partitions succeeded and some failed.
+    Partial,
+    /// It failed.
+    Failed,
+    /// It was asked to stop.
+    Cancelled,
+}
+
+impl Status {
+    /// The word in reports and history.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Rows, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rows {
+    /// Read from the source.
+    pub extracted: u64,
+    /// Made by the transformer.
+    pub transformed: u64,
+    /// Written to the sink.
+    pub loaded: u64,
+    /// Set aside with a reason.
+    pub quarantined: u64,
+    /// Left out by the transformer.
+    pub filtered: u64,
+    /// Made needless by a later row with the same key.
+    pub superseded: u64,
+}
+
+impl From<Ledger> for Rows {
+    fn from(ledger: Ledger) -> Self {
+        Self {
+            extracted: ledger.extracted,
+            transformed: ledger.emitted,
+            loaded: ledger.loaded,
+            quarantined: ledger.quarantined(),
+            filtered: ledger.filtered,
+            superseded: ledger.superseded,
+        }
+    }
+}
+
+/// Why something failed, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// What went wrong, with pipeline, partition and attempt.
+    pub message: String,
+    /// What to do next.
+    pub next_step: Option<String>,
+    /// The fault lies in the environment.
+    #[serde(skip)]
+    pub environment: bool,
+    /// The fault lies in the configuration.
+    #[serde(skip)]
+    pub configuration: bool,
+}
+
+/// One partition's part.
+#[derive(Clone, Debug, Serialize)]
+pub struct PartitionReport {
+    /// Its name.
+    pub name: String,
+    /// How it ended.
+    pub status: Status,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Its committed rows.
+    pub rows: Rows,
+    /// Where it began.
+    pub cursor_from: Option<String>,
+    /// Where it ended.
+    pub cursor_to: Option<String>,
+    /// Why it failed.
+    pub error: Option<Failure>,
+}
+
+/// A run's report.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunReport {
+    /// Its identifier.
+    pub run_id: String,
+    /// The pipeline.
+    pub pipeline: String,
+    /// How it ended.
+    pub status: Status,
+    /// Nothing was written.
+    pub dry_run: bool,
+    /// What the loader promises.
+    pub delivery: Delivery,
+    /// When it began, RFC 3339.
+    pub started_at: String,
+    /// When it ended, RFC 3339.
+    pub finished_at: String,
+    /// How long it took.
+    pub seconds: f64,
+    /// Committed rows of all partitions.
+    pub rows: Rows,
+    /// Bytes of Arrow data written.
+    pub bytes: u64,
+    /// Rows read per second, over the whole run.
+    pub rows_per_second: u64,
+    /// Attempts of all partitions.
+    pub attempts: u32,
+    /// Each partition.
+    pub partitions: Vec<PartitionReport>,
+    /// What failed beside the partitions.
+    pub error: Option<Failure>,
+    /// The plugin's counters.
+    pub counters: BTreeMap<String, u64>,
+}
+
+impl RunReport {
+    /// The exit code that a run of this report alone ends with, except for one that a signal stopped.
+    pub fn exit_code(&self) -> u8 {
+        match self.status {
+            Status::Succeeded => 0,
+            Status::Partial => 4,
+            Status::Cancelled => 130,
+            Status::Failed => {
+                let failures: Vec<&Failure> = self
+                    .partitions
+                    .iter()
+                    .filter_map(|partition| partition.error.as_ref())
+                    .chain(self.error.as_ref())
+                    .collect();
+                let all = |is: fn(&Failure) -> bool| {
+                    !failures.is_empty() && failures.iter().all(|failure| is(failure))
+                };
+                if all(|failure| failure.configuration) {
+                    2
+                } else if all(|failure| failure.environment) {
+                    3
+                } else {
+                    1
+                }
+            }
+        }
+    }
+}
+
+/// The status of a run by those of its partitions.
+pub fn overall(statuses: &[Status], all_or_nothing: bool) -> Status {
+    let any = |status: Status| statuses.contains(&status);
+    if any(Status::Cancelled) {
+        Status::Cancelled
+    } else if !any(Status::Failed) {
+        Status::Succeeded
+    } else if any(Status::Succeeded) && !all_or_nothing {
+        Status::Partial
+    } else {
+        Status::Failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_only_as_good_as_its_partitions() {
+        use Status::{Cancelled, Failed, Partial, Succeeded};
+        assert_eq!(overall(&[Succeeded, Succeeded], false), Succeeded);
+        assert_eq!(overall(&[Succeeded, Failed], false), Partial);
+        assert_eq!(overall(&[Succeeded, Failed], true), Failed);
+        assert_eq!(overall(&[Failed, Failed], false), Failed);
+        assert_eq!(overall(&[Succeeded, Cancelled, Failed], false), Cancelled);
+    }
+}

@@ -1,0 +1,234 @@
+//! Connectors that write. Each loads flushes and commits them together with the checkpoint, in one transaction.
+//!
+//! A sink knows its server's types, DDL and merge statements. It knows nothing of sources, plugins or retries.
+
+mod dry_run;
+pub mod key;
+pub mod postgres;
+pub mod sqlite;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use async_trait::async_trait;
+use etl_plugin_api::Cursor;
+
+pub use self::dry_run::DryRunWriter;
+use crate::checkpoint::{Checkpoint, Ledger};
+use crate::config::{SchemaChange, Sink as SinkConfig, SinkConnector, TableName, WriteMode};
+use crate::error::{Error, Result};
+use crate::pool::Pools;
+
+/// A sink, for one run.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// The checkpoints of a pipeline by partition. Writes nothing; empty if nothing was ever committed.
+    async fn load_checkpoints(&self, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>>;
+
+    /// Changes a checkpoint by hand, and takes it from any attempt that may be under way.
+    async fn edit_checkpoint(
+        &self,
+        pipeline: &str,
+        partition: &str,
+        edit: &CheckpointEdit,
+    ) -> Result<()>;
+
+    /// Begins an attempt: takes the partition over from any predecessor and learns the true cursor.
+    async fn begin(&self, claim: &Claim) -> Result<Box<dyn PartitionWriter>>;
+
+    /// Creates, checks and extends the tables. The first call of a run does the work, later ones must agree with it.
+    async fn prepare(&self, tables: &[TableSpec]) -> Result<()>;
+
+    /// For `replace`: puts the rows that all partitions have loaded in place of the old ones, in one transaction.
+    async fn swap(&self, swap: &Swap) -> Result<()>;
+}
+
+/// One attempt's hold on one partition.
+#[async_trait]
+pub trait PartitionWriter: Send {
+    /// The checkpoint as this attempt found it.
+    fn checkpoint(&self) -> &Checkpoint;
+
+    /// Makes ready to write to the tables that [`Sink::prepare`] prepared.
+    async fn open_tables(&mut self) -> Result<()>;
+
+    /// Deletes this partition's rows of a range, inside the transaction of the next commit.
+    async fn delete_range(&mut self, range: &RangeDelete) -> Result<()>;
+
+    /// Loads a flush, inside the transaction of the next commit.
+    async fn write(&mut self, flush: &Flush) -> Result<Written>;
+
+    /// Commits everything since the last commit together with the checkpoint, unless another attempt took over.
+    async fn commit(&mut self, chunk: &Chunk) -> Result<()>;
+
+    /// Lets the partition go, after the last commit.
+    async fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// Who begins an attempt.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The partition.
+    pub partition: String,
+    /// Its number in the configuration's order; names the shadow of a `replace`.
+    pub index: usize,
+}
+
+/// A change of a checkpoint by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckpointEdit {
+    /// Go on after this.
+    Set(Cursor),
+    /// Forget it: the next run starts at the beginning.
+    Reset,
+    /// Take the next run's server, database and query for the right ones.
+    AcceptFingerprint,
+}
+
+/// A table that a pipeline writes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableSpec {
+    /// Its name.
+    pub name: TableName,
+    /// The columns it is given.
+    pub schema: SchemaRef,
+    /// What happens to rows that are there already.
+    pub mode: WriteMode,
+    /// What happens when the columns differ.
+    pub on_schema_change: SchemaChange,
+}
+
+/// Rows for one table, kept in memory until they are loaded.
+#[derive(Clone, Debug)]
+pub struct Flush {
+    /// Which table.
+    pub table: usize,
+    /// The rows.
+    pub batches: Vec<RecordBatch>,
+}
+
+/// What became of a flush.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Rows written.
+    pub loaded: u64,
+    /// Rows that a later one with the same key made needless.
+    pub superseded: u64,
+    /// Rows the sink cannot hold.
+    pub refused: Vec<Refusal>,
+}
+
+/// A row that the sink cannot hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which batch of the flush.
+    pub batch: usize,
+    /// Which row of the batch.
+    pub row: usize,
+    /// The column at fault.
+    pub column: String,
+    /// Why, without the value.
+    pub reason: String,
+}
+
+/// What is committed besides rows.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// What happens to the cursor.
+    pub cursor: CursorChange,
+    /// The server, database and query it belongs to.
+    pub fingerprint: String,
+    /// The run.
+    pub run_id: String,
+    /// The run's books of this partition so far.
+    pub ledger: Ledger,
+    /// Rows set aside since the last commit.
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+/// What a commit does to the cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CursorChange {
+    /// It stays.
+    Keep,
+    /// It moves here.
+    Set(Cursor),
+    /// Nothing is loaded any more.
+    Clear,
+}
+
+/// A row set aside with its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Which stage refused it: `extract`, `transform` or `load`.
+    pub stage: &'static str,
+    /// For `load` the table.
+    pub table: Option<String>,
+    /// The column at fault.
+    pub column: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// The row as JSON: the source's for `extract` and `transform`, the output's for `load`.
+    pub payload: Vec<u8>,
+}
+
+/// Rows of one partition to delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangeDelete {
+    /// Which table.
+    pub table: usize,
+    /// The column that holds the partition's name.
+    pub partition_column: String,
+    /// The cursor column with the range's ends, `(after, until]`, as the sink writes such values; `None` for all rows.
+    pub range: Option<(String, Option<String>, Option<String>)>,
+}
+
+/// The last step of a `replace`.
+#[derive(Clone, Debug)]
+pub struct Swap {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The run.
+    pub run_id: String,
+    /// Each partition: number, name, the epoch of its successful attempt, and rows loaded per table.
+    pub partitions: Vec<SwapPartition>,
+}
+
+/// One partition's part of a [`Swap`].
+#[derive(Clone, Debug)]
+pub struct SwapPartition {
+    /// Its number.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// The epoch of the attempt that loaded it.
+    pub epoch: i64,
+    /// Its rows, all tables together.
+    pub rows: u64,
+}
+
+/// Builds the sink that a configuration names. Opens nothing.
+pub fn build_sink(config: &SinkConfig, pools: &Arc<Pools>) -> Box<dyn Sink> {
+    match &config.connector {
+        SinkConnector::Postgres(server) => {
+            Box::new(postgres::PostgresSink::new(server.clone(), pools.clone()))
+        }
+        SinkConnector::Sqlite { path } => Box::new(sqlite::SqliteSink::new(path.clone())),
+    }
+}
+
+/// The error of a loser: another attempt has counted the epoch up.
+fn fenced(claim: &Claim) -> Error {
+    Error::new(
+        crate::error::ErrorKind::Fenced,
+        format!(
+            "another run has taken over partition {}; this attempt's rows since its last commit are rolled back",
+            claim.partition
+        ),
+    )
+    .hint("let only one run of a pipeline go on at a time; the other one carries on from the same position")
+}

@@ -1,0 +1,245 @@
+//! The host's own tables in the sink: checkpoints and dead letters.
+
+use std::collections::BTreeMap;
+
+use deadpool_postgres::Object;
+use etl_plugin_api::Cursor;
+use tokio_postgres::Row;
+
+use crate::checkpoint::{Checkpoint, Ledger};
+use crate::error::{Error, Result};
+use crate::sink::{CheckpointEdit, Claim, DeadLetter};
+
+/// Serialises DDL of all hosts; any fixed number would do.
+pub const DDL_LOCK: i64 = 0x0065_746c_686f_7374;
+/// Longest wait for a lock. Whoever holds one longer is stuck.
+const LOCK_TIMEOUT: &str = "10s";
+/// lock_not_available
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+const HOST_TABLES: &str = r"
+CREATE SCHEMA IF NOT EXISTS etl_host;
+CREATE TABLE IF NOT EXISTS etl_host.checkpoints (
+    pipeline text NOT NULL,
+    partition text NOT NULL,
+    epoch bigint NOT NULL DEFAULT 0,
+    cursor text,
+    fingerprint text,
+    run_id text,
+    ledger text,
+    backend_pid integer,
+    backend_start timestamptz,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (pipeline, partition)
+);
+CREATE TABLE IF NOT EXISTS etl_host.dead_letters (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    pipeline text NOT NULL,
+    partition text NOT NULL,
+    run_id text NOT NULL,
+    stage text NOT NULL,
+    target text,
+    column_name text,
+    reason text NOT NULL,
+    payload bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+";
+
+/// Whether the host's tables are there.
+async fn exist(client: &Object) -> Result<bool> {
+    let row = client
+        .query_one(
+            "SELECT to_regclass('etl_host.checkpoints') IS NOT NULL AND to_regclass('etl_host.dead_letters') IS NOT NULL",
+            &[],
+        )
+        .await?;
+    Ok(row.try_get(0)?)
+}
+
+/// Creates the host's tables where they are missing.
+pub async fn ensure(client: &Object) -> Result<()> {
+    if exist(client).await? {
+        return Ok(());
+    }
+    let sql = format!(
+        "BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SELECT pg_advisory_xact_lock({DDL_LOCK}); {HOST_TABLES} COMMIT"
+    );
+    if let Err(error) = client.batch_execute(&sql).await {
+        let _ = client.batch_execute("ROLLBACK").await;
+        return Err(Error::from(error)
+            .while_trying("create the host's tables in schema etl_host")
+            .hint("grant CREATE on the database to the sink's user, or let an administrator run the statements in docs/operations.md"));
+    }
+    Ok(())
+}
+
+/// All checkpoints of a pipeline. Creates nothing.
+pub async fn load(client: &Object, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>> {
+    if !exist(client).await? {
+        return Ok(BTreeMap::new());
+    }
+    let rows = client
+        .query(
+            "SELECT partition, epoch, cursor, fingerprint, run_id, ledger, updated_at::text FROM etl_host.checkpoints WHERE pipeline = $1",
+            &[&pipeline],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, checkpoint(row)?)))
+        .collect()
+}
+
+fn checkpoint(row: &Row) -> Result<Checkpoint> {
+    let cursor: Option<String> = row.try_get("cursor")?;
+    let ledger: Option<String> = row.try_get("ledger")?;
+    Ok(Checkpoint {
+        epoch: row.try_get("epoch")?,
+        cursor: cursor.as_deref().map(parse_cursor).transpose()?,
+        fingerprint: row.try_get("fingerprint")?,
+        run_id: row.try_get("run_id")?,
+        ledger: ledger
+            .and_then(|text| serde_json::from_str::<Ledger>(&text).ok())
+            .unwrap_or_default(),
+        updated_at: row.try_get("updated_at")?,
+    })
+}
+
+fn parse_cursor(text: &str) -> Result<Cursor> {
+    serde_json::from_str(text).map_err(|error| {
+        Error::data("a checkpoint in etl_host.checkpoints is damaged")
+            .caused_by(error)
+            .hint("put it right with `etl-host checkpoint set`")
+    })
+}
+
+/// Counts the epoch up, in a transaction of its own, and takes the partition from any predecessor.
+///
+/// The update waits for a predecessor whose commit is in doubt, and so learns the true cursor. A predecessor that
+/// does not move (a stopped process) is ended by its backend's id; one that still works is ended too, since it could
+/// not commit any more and might hold locks this attempt will need.
+pub async fn begin(client: &Object, claim: &Claim) -> Result<Checkpoint> {
+    let key: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&claim.pipeline, &claim.partition];
+    client
+        .execute(
+            "INSERT INTO etl_host.checkpoints (pipeline, partition) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            &key,
+        )
+        .await?;
+    terminate_predecessor(client, claim).await?;
+    let sql = "UPDATE etl_host.checkpoints SET epoch = epoch + 1, backend_pid = pg_backend_pid(), \
+               backend_start = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) \
+               WHERE pipeline = $1 AND partition = $2 \
+               RETURNING epoch, cursor, fingerprint, run_id, ledger, updated_at::text";
+    client
+        .batch_execute(&format!("SET lock_timeout = '{LOCK_TIMEOUT}'"))
+        .await?;
+    let row = match client.query_one(sql, &key).await {
+        Err(error)
+            if error.code().map(tokio_postgres::error::SqlState::code)
+                == Some(LOCK_NOT_AVAILABLE) =>
+        {
+            terminate_predecessor(client, claim).await?;
+            client.query_one(sql, &key).await?
+        }
+        other => other?,
+    };
+    checkpoint(&row)
+}
+
+async fn terminate_predecessor(client: &Object, claim: &Claim) -> Result<()> {
+    client
+        .execute(
+            "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN etl_host.checkpoints c \
+             ON a.pid = c.backend_pid AND a.backend_start = c.backend_start \
+             WHERE c.pipeline = $1 AND c.partition = $2 AND a.pid <> pg_backend_pid()",
+            &[&claim.pipeline, &claim.partition],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Notes that this attempt's connection goes back to the pool: nobody may end it any more.
+pub async fn release(client: &Object, claim: &Claim, epoch: i64) -> Result<()> {
+    client
+        .execute(
+            "UPDATE etl_host.checkpoints SET backend_pid = NULL, backend_start = NULL \
+             WHERE pipeline = $1 AND partition = $2 AND epoch = $3",
+            &[&claim.pipeline, &claim.partition, &epoch],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Changes a checkpoint by hand. The epoch counts up, so that an attempt under way cannot undo the change.
+pub async fn edit(client: &Object, claim: &Claim, edit: &CheckpointEdit) -> Result<()> {
+    client
+        .execute(
+            "INSERT INTO etl_host.checkpoints (pipeline, partition) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            &[&claim.pipeline, &claim.partition],
+        )
+        .await?;
+    let assignment = match edit {
+        CheckpointEdit::Set(_) => "cursor = $3",
+        CheckpointEdit::Reset => "cursor = $3, fingerprint = NULL",
+        CheckpointEdit::AcceptFingerprint => "fingerprint = $3",
+    };
+    let value = match edit {
+        CheckpointEdit::Set(cursor) => Some(cursor_text(cursor)?),
+        _ => None,
+    };
+    client
+        .execute(
+            &format!(
+                "UPDATE etl_host.checkpoints SET epoch = epoch + 1, updated_at = now(), {assignment} \
+                 WHERE pipeline = $1 AND partition = $2"
+            ),
+            &[&claim.pipeline, &claim.partition, &value],
+        )
+        .await?;
+    Ok(())
+}
+
+/// A cursor as it is stored.
+pub fn cursor_text(cursor: &Cursor) -> Result<String> {
+    serde_json::to_string(cursor)
+        .map_err(|error| Error::internal("a cursor cannot be written down").caused_by(error))
+}
+
+/// Writes dead letters inside the current transaction: one statement for all of them.
+pub async fn write_dead_letters(
+    client: &Object,
+    claim: &Claim,
+    run_id: &str,
+    letters: &[DeadLetter],
+) -> Result<()> {
+    if letters.is_empty() {
+        return Ok(());
+    }
+    let stages: Vec<&str> = letters.iter().map(|letter| letter.stage).collect();
+    let targets: Vec<Option<&str>> = letters
+        .iter()
+        .map(|letter| letter.table.as_deref())
+        .collect();
+    let columns: Vec<Option<&str>> = letters
+        .iter()
+        .map(|letter| letter.column.as_deref())
+        .collect();
+    // A reason may quote text that PostgreSQL cannot hold.
+    let reasons: Vec<String> = letters
+        .iter()
+        .map(|letter| letter.reason.replace('\0', "\u{fffd}"))
+        .collect();
+    let payloads: Vec<&[u8]> = letters
+        .iter()
+        .map(|letter| letter.payload.as_slice())
+        .collect();
+    client
+        .execute(
+            "INSERT INTO etl_host.dead_letters (pipeline, partition, run_id, stage, target, column_name, reason, payload) \
+             SELECT $1, $2, $3, * FROM unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[])",
+            &[&claim.pipeline, &claim.partition, &run_id, &stages, &targets, &columns, &reasons, &payloads],
+        )
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! Which `PostgreSQL` type holds which Arrow type, and which pairs can be loaded without losing anything.
+
+use arrow_schema::{DataType, TimeUnit};
+
+/// The types that the binary encoder writes, by their object id
+/// (<https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_type.dat>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PgType {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    Float4,
+    Float8,
+    /// Precision and scale, if the column has them.
+    Numeric(Option<(u8, i8)>),
+    /// Most characters, if the column has a limit.
+    Text(Option<usize>),
+    Json,
+    Jsonb,
+    Bytea,
+    Uuid,
+    Date,
+    Time,
+    Timestamp,
+    Timestamptz,
+}
+
+impl PgType {
+    /// The type of a column by its object id and modifier.
+    pub fn from_oid(oid: u32, modifier: i32) -> Option<Self> {
+        Some(match oid {
+            16 => Self::Bool,
+            17 => Self::Bytea,
+            20 => Self::Int8,
+            21 => Self::Int2,
+            23 => Self::Int4,
+            25 => Self::Text(None),
+            1042 | 1043 => Self::Text(usize::try_from(modifier - 4).ok()),
+            114 => Self::Json,
+            3802 => Self::Jsonb,
+            700 => Self::Float4,
+            701 => Self::Float8,
+            1082 => Self::Date,
+            1083 => Self::Time,
+            1114 => Self::Timestamp,
+            1184 => Self::Timestamptz,
+            1700 => Self::Numeric(numeric_modifier(modifier)),
+            2950 => Self::Uuid,
+            _ => return None,
+        })
+    }
+}
+
+/// numeric's modifier holds precision and scale: `((p << 16) | s) + 4`.
+fn numeric_modifier(modifier: i32) -> Option<(u8, i8)> {
+    let packed = modifier.checked_sub(4).filter(|packed| *packed >= 0)?;
+    Some((
+        u8::try_from(packed >> 16).ok()?,
+        i8::try_from(packed & 0x7ff).ok()?,
+    ))
+}
+
+/// The type of a column that the sink creates; `None` for Arrow types that no column can hold.
+pub fn column_type(arrow: &DataType) -> Option<String> {
+    let fixed = match arrow {
+        DataType::Boolean => "boolean",
+        DataType::Int8 | DataType::Int16 | DataType::UInt8 => "smallint",
+        DataType::Int32 | DataType::UInt16 => "integer",
+        DataType::Int64 | DataType::UInt32 => "bigint",
+        DataType::UInt64 => "numeric(20,0)",
+        DataType::Float32 => "real",
+        DataType::Float64 => "double precision",
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text",
+        DataType::Dictionary(_, value) if is_text(value) => "text",
+        DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => "bytea",
+        DataType::Date32 => "date",
+        DataType::Time64(_) => "time",
+        DataType::Timestamp(_, None) => "timestamp",
+        DataType::Timestamp(_, Some(_)) => "timestamptz",
+        DataType::Decimal128(precision, scale) => {
+            return Some(format!("numeric({precision},{scale})"));
+        }
+        _ => return None,
+    };
+    Some(fixed.to_owned())
+}
+
+fn is_text(arrow: &DataType) -> bool {
+    matches!(
+        arrow,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    )
+}
+
+/// Whether every value of the Arrow type that fits the column's range arrives in it unchanged.
+pub fn accepts(column: PgType, arrow: &DataType) -> bool {
+    match column {
+        PgType::Bool => arrow == &DataType::Boolean,
+        PgType::Int2 | PgType::Int4 | PgType::Int8 => arrow.is_integer(),
+        PgType::Float4 => arrow == &DataType::Float32,
+        PgType::Float8 => matches!(arrow, DataType::Float32 | DataType::Float64),
+        PgType::Numeric(limit) => match arrow {
+            DataType::Decimal128(_, scale) => limit.is_none_or(|(_, places)| places >= *scale),
+            other => other.is_integer(),
+        },
+        PgType::Text(_) | PgType::Json | PgType::Jsonb => {
+            is_text(arrow) || matches!(arrow, DataType::Dictionary(_, value) if is_text(value))
+        }
+        PgType::Bytea => matches!(
+            arrow,
+            DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_)
+        ),
+        PgType::Uuid => arrow == &DataType::FixedSizeBinary(16),
+        PgType::Date => arrow == &DataType::Date32,
+        PgType::Time => matches!(
+            arrow,
+            DataType::Time64(TimeUnit::Microsecond | TimeUnit::Nanosecond)
+        ),
+        PgType::Timestamp => matches!(arrow, DataType::Timestamp(_, None)),
+        PgType::Timestamptz => matches!(arrow, DataType::Timestamp(_, Some(_))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_the_sink_creates_accepts_what_it_was_created_for() {
+        // object id and modifier of each type name used by `column_type`
+        let oid = |name: &str| match name {
+            "boolean" => (16, -1),
+            "smallint" => (21, -1),
+            "integer" => (23, -1),
+            "bigint" => (20, -1),
+            "numeric(20,0)" => (1700, (20 << 16) + 4),
+            "numeric(12,3)" => (1700, (12 << 16 | 3) + 4),
+            "real" => (700, -1),
+            "double precision" => (701, -1),
+            "text" => (25, -1),
+            "bytea" => (17, -1),
+            "date" => (1082, -1),
+            "time" => (1083, -1),
+            "timestamp" => (1114, -1),
+            "timestamptz" => (1184, -1),
+            other => panic!("{other}"),
+        };
+        for arrow in [
+            DataType::Boolean,
+            DataType::Int8,
+            DataType::Int64,
+            DataType::UInt16,
+            DataType::UInt64,
+            DataType::Float32,
+            DataType::Float64,
+            DataType::Utf8,
+            DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+            DataType::Binary,
+            DataType::Date32,
+            DataType::Time64(TimeUnit::Microsecond),
+            DataType::Timestamp(TimeUnit::Microsecond, None),
+            DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())),
+            DataType::Decimal128(12, 3),
+        ] {
+            let (oid, modifier) = oid(&column_type(&arrow).unwrap());
+            let column = PgType::from_oid(oid, modifier).unwrap();
+            assert!(accepts(column, &arrow), "{arrow} into {column:?}");
+        }
+        assert_eq!(column_type(&DataType::Null), None);
+    }
+
+    #[test]
+    fn what_would_lose_something_is_not_accepted() {
+        assert!(!accepts(PgType::Float4, &DataType::Float64));
+        assert!(!accepts(
+            PgType::Numeric(Some((10, 2))),
+            &DataType::Decimal128(12, 4)
+        ));
+        assert!(!accepts(
+            PgType::Timestamptz,
+            &DataType::Timestamp(TimeUnit::Microsecond, None)
+        ));
+        assert!(!accepts(PgType::Text(None), &DataType::Int64));
+    }
+}

@@ -1,0 +1,206 @@
+//! The host's own tables in the sink: checkpoints and dead letters.
+
+use std::collections::BTreeMap;
+
+use etl_plugin_api::Cursor;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::sink::{CheckpointEdit, Chunk, Claim, CursorChange, DeadLetter};
+
+const HOST_TABLES: &str = r"
+CREATE TABLE IF NOT EXISTS etl_host_checkpoints (
+    pipeline TEXT NOT NULL,
+    partition TEXT NOT NULL,
+    epoch INTEGER NOT NULL DEFAULT 0,
+    cursor TEXT,
+    fingerprint TEXT,
+    run_id TEXT,
+    ledger TEXT,
+    updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%fZ', 'now')),
+    PRIMARY KEY (pipeline, partition)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS etl_host_dead_letters (
+    id INTEGER PRIMARY KEY,
+    pipeline TEXT NOT NULL,
+    partition TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    target TEXT,
+    column_name TEXT,
+    reason TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%fZ', 'now'))
+);
+";
+
+const COLUMNS: &str = "partition, epoch, cursor, fingerprint, run_id, ledger, updated_at";
+
+/// Creates the host's tables where they are missing.
+pub fn ensure(connection: &Connection) -> Result<()> {
+    Ok(connection.execute_batch(HOST_TABLES)?)
+}
+
+/// All checkpoints of a pipeline. Creates nothing.
+pub fn load(connection: &Connection, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>> {
+    let exists: bool = connection.query_row(
+        "SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'etl_host_checkpoints'",
+        [],
+        |row| row.get(0),
+    )?;
+    if !exists {
+        return Ok(BTreeMap::new());
+    }
+    let mut statement = connection.prepare(&format!(
+        "SELECT {COLUMNS} FROM etl_host_checkpoints WHERE pipeline = ?1"
+    ))?;
+    let mut rows = statement.query([pipeline])?;
+    let mut found = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        found.insert(row.get(0)?, checkpoint(row)?);
+    }
+    Ok(found)
+}
+
+fn checkpoint(row: &Row<'_>) -> Result<Checkpoint> {
+    let cursor: Option<String> = row.get("cursor")?;
+    let ledger: Option<String> = row.get("ledger")?;
+    let cursor = cursor
+        .map(|text| {
+            serde_json::from_str::<Cursor>(&text).map_err(|error| {
+                Error::data("a checkpoint in etl_host_checkpoints is damaged")
+                    .caused_by(error)
+                    .hint("put it right with `etl-host checkpoint set`")
+            })
+        })
+        .transpose()?;
+    Ok(Checkpoint {
+        epoch: row.get("epoch")?,
+        cursor,
+        fingerprint: row.get("fingerprint")?,
+        run_id: row.get("run_id")?,
+        ledger: ledger
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default(),
+        updated_at: row.get("updated_at")?,
+    })
+}
+
+/// Counts the epoch up and gives the checkpoint, inside a transaction that the caller holds.
+pub fn begin(connection: &Connection, claim: &Claim) -> Result<Checkpoint> {
+    connection.execute(
+        "INSERT INTO etl_host_checkpoints (pipeline, partition) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        params![claim.pipeline, claim.partition],
+    )?;
+    let mut statement = connection.prepare(&format!(
+        "UPDATE etl_host_checkpoints SET epoch = epoch + 1 WHERE pipeline = ?1 AND partition = ?2 RETURNING {COLUMNS}"
+    ))?;
+    let mut rows = statement.query(params![claim.pipeline, claim.partition])?;
+    let row = rows
+        .next()?
+        .ok_or_else(|| Error::internal("the checkpoint vanished while it was taken"))?;
+    checkpoint(row)
+}
+
+/// Changes a checkpoint by hand, inside a transaction that the caller holds.
+pub fn edit(connection: &Connection, claim: &Claim, edit: &CheckpointEdit) -> Result<()> {
+    begin(connection, claim)?;
+    let (assignment, value) = match edit {
+        CheckpointEdit::Set(cursor) => ("cursor = ?3", Some(cursor_text(cursor)?)),
+        CheckpointEdit::Reset => ("cursor = ?3, fingerprint = NULL", None),
+        CheckpointEdit::AcceptFingerprint => ("fingerprint = ?3", None),
+    };
+    connection.execute(
+        &format!(
+            "UPDATE etl_host_checkpoints SET updated_at = strftime('%Y-%m-%d %H:%M:%fZ', 'now'), {assignment} \
+             WHERE pipeline = ?1 AND partition = ?2"
+        ),
+        params![claim.pipeline, claim.partition, value],
+    )?;
+    Ok(())
+}
+
+fn cursor_text(cursor: &Cursor) -> Result<String> {
+    serde_json::to_string(cursor)
+        .map_err(|error| Error::internal("a cursor cannot be written down").caused_by(error))
+}
+
+/// Writes the checkpoint as the last statement before COMMIT. `false` if another attempt has taken over.
+pub fn write(connection: &Connection, claim: &Claim, epoch: i64, chunk: &Chunk) -> Result<bool> {
+    let (keep, cursor) = match &chunk.cursor {
+        CursorChange::Keep => (true, None),
+        CursorChange::Clear => (false, None),
+        CursorChange::Set(cursor) => (false, Some(cursor_text(cursor)?)),
+    };
+    let ledger = serde_json::to_string(&chunk.ledger)
+        .map_err(|error| Error::internal("a ledger cannot be written down").caused_by(error))?;
+    let mine = connection.execute(
+        "UPDATE etl_host_checkpoints SET cursor = iif(?4, cursor, ?5), fingerprint = ?6, run_id = ?7, ledger = ?8, \
+         updated_at = strftime('%Y-%m-%d %H:%M:%fZ', 'now') WHERE pipeline = ?1 AND partition = ?2 AND epoch = ?3",
+        params![
+            claim.pipeline,
+            claim.partition,
+            epoch,
+            keep,
+            cursor,
+            chunk.fingerprint,
+            chunk.run_id,
+            ledger
+        ],
+    )?;
+    Ok(mine == 1)
+}
+
+/// Marks a partition's rows as swapped in. `false` if another attempt has taken over.
+pub fn mark_swapped(
+    connection: &Connection,
+    pipeline: &str,
+    partition: &str,
+    epoch: i64,
+    mark: &str,
+) -> Result<bool> {
+    let mine = connection.execute(
+        "UPDATE etl_host_checkpoints SET run_id = ?4 WHERE pipeline = ?1 AND partition = ?2 AND epoch = ?3",
+        params![pipeline, partition, epoch, mark],
+    )?;
+    Ok(mine == 1)
+}
+
+/// Whether some partition carries the mark.
+pub fn is_swapped(connection: &Connection, pipeline: &str, mark: &str) -> Result<bool> {
+    let found = connection
+        .query_row(
+            "SELECT 1 FROM etl_host_checkpoints WHERE pipeline = ?1 AND run_id = ?2",
+            params![pipeline, mark],
+            |_| Ok(()),
+        )
+        .optional()?;
+    Ok(found.is_some())
+}
+
+/// Writes dead letters inside the current transaction.
+pub fn write_dead_letters(
+    connection: &Connection,
+    claim: &Claim,
+    run_id: &str,
+    letters: &[DeadLetter],
+) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO etl_host_dead_letters (pipeline, partition, run_id, stage, target, column_name, reason, payload) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    for letter in letters {
+        statement.execute(params![
+            claim.pipeline,
+            claim.partition,
+            run_id,
+            letter.stage,
+            letter.table,
+            letter.column,
+            letter.reason,
+            letter.payload
+        ])?;
+    }
+    Ok(())
+}

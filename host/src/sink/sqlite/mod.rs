@@ -1,0 +1,274 @@
+//! Writes to a `SQLite` file: the embedded default.
+//!
+//! A file has one writer at a time. Partitions therefore stage their rows in TEMP tables of their own, and only the
+//! short merge takes the file's write lock, under a mutex of the host so that partitions queue instead of failing.
+
+mod checkpoint;
+mod table;
+mod types;
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::Mutex;
+
+use self::table::SqliteTable;
+use self::write::Staged;
+use super::{
+    CheckpointEdit, Chunk, Claim, Flush, PartitionWriter, RangeDelete, Sink, Swap, TableSpec,
+    Written,
+};
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+
+/// Longest wait for another process that writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A `SQLite` file, for one run.
+pub struct SqliteSink {
+    path: PathBuf,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    tables: Mutex<Option<Arc<Vec<SqliteTable>>>>,
+    /// Held by the partition that merges.
+    writer: Mutex<()>,
+}
+
+impl SqliteSink {
+    /// A sink on this file. Opens nothing.
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            shared: Arc::default(),
+        }
+    }
+
+    /// Runs work on a connection of its own, as the only writer of this host.
+    async fn as_writer<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let _writer = self.shared.writer.lock().await;
+        let path = self.path.clone();
+        tokio::task::spawn_blocking(move || work(&open_file(&path)?)).await?
+    }
+}
+
+fn open_file(path: &Path) -> Result<Connection> {
+    let describe = |error: rusqlite::Error| {
+        Error::from(error).while_trying(format!("open the sink {}", path.display()))
+    };
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        std::fs::create_dir_all(folder).map_err(|error| {
+            Error::new(
+                crate::error::ErrorKind::Refused,
+                format!("cannot create the folder {}: {error}", folder.display()),
+            )
+        })?;
+    }
+    let connection = Connection::open(path).map_err(describe)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(describe)?;
+    // Readers are not stopped by a merge, and a commit is one write to the log.
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+        .map_err(describe)?;
+    Ok(connection)
+}
+
+#[async_trait]
+impl Sink for SqliteSink {
+    async fn load_checkpoints(&self, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>> {
+        if !self.path.exists() {
+            return Ok(BTreeMap::new());
+        }
+        let (path, pipeline) = (self.path.clone(), pipeline.to_owned());
+        tokio::task::spawn_blocking(move || {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&path, flags)?;
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            checkpoint::load(&connection, &pipeline)
+        })
+        .await?
+        .map_err(|error| error.while_trying(format!("read the sink {}", self.path.display())))
+    }
+
+    async fn edit_checkpoint(
+        &self,
+        pipeline: &str,
+        partition: &str,
+        edit: &CheckpointEdit,
+    ) -> Result<()> {
+        let claim = Claim {
+            pipeline: pipeline.to_owned(),
+            partition: partition.to_owned(),
+            index: 0,
+        };
+        let edit = edit.clone();
+        self.as_writer(move |connection| {
+            checkpoint::ensure(connection)?;
+            write::transaction(connection, || checkpoint::edit(connection, &claim, &edit))
+        })
+        .await
+    }
+
+    async fn begin(&self, claim: &Claim) -> Result<Box<dyn PartitionWriter>> {
+        let path = self.path.clone();
+        let owned = claim.clone();
+        let _writer = self.shared.writer.lock().await;
+        let (connection, checkpoint) = tokio::task::spawn_blocking(move || {
+            let connection = open_file(&path)?;
+            checkpoint::ensure(&connection)?;
+            let checkpoint =
+                write::transaction(&connection, || checkpoint::begin(&connection, &owned))?;
+            Ok::<_, Error>((connection, checkpoint))
+        })
+        .await??;
+        Ok(Box::new(SqliteWriter {
+            connection: Some(connection),
+            claim: claim.clone(),
+            checkpoint,
+            shared: self.shared.clone(),
+            tables: Arc::default(),
+            staged: Staged::default(),
+        }))
+    }
+
+    async fn prepare(&self, tables: &[TableSpec]) -> Result<()> {
+        let mut prepared = self.shared.tables.lock().await;
+        if let Some(prepared) = prepared.as_ref() {
+            let same = prepared.iter().map(|table| &table.spec).eq(tables);
+            return if same {
+                Ok(())
+            } else {
+                Err(
+                    Error::data("the partitions do not give the same columns").hint(
+                        "make the shards' tables alike, or name and cast the columns in the query",
+                    ),
+                )
+            };
+        }
+        let specs = tables.to_vec();
+        let ready = self
+            .as_writer(move |connection| {
+                write::transaction(connection, || {
+                    specs
+                        .iter()
+                        .map(|spec| table::prepare(connection, spec))
+                        .collect::<Result<Vec<_>>>()
+                })
+            })
+            .await?;
+        *prepared = Some(Arc::new(ready));
+        Ok(())
+    }
+
+    async fn swap(&self, swap: &Swap) -> Result<()> {
+        let tables = self.shared.tables.lock().await.clone().unwrap_or_default();
+        let swap = swap.clone();
+        self.as_writer(move |connection| write::swap(connection, &tables, &swap))
+            .await
+    }
+}
+
+struct SqliteWriter {
+    /// `None` while a blocking thread uses it, and for ever after that thread was lost.
+    connection: Option<Connection>,
+    claim: Claim,
+    checkpoint: Checkpoint,
+    shared: Arc<Shared>,
+    tables: Arc<Vec<SqliteTable>>,
+    staged: Staged,
+}
+
+impl SqliteWriter {
+    async fn blocking<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let connection = self
+            .connection
+            .take()
+            .ok_or_else(|| Error::internal("a writer was used after it failed"))?;
+        let (connection, result) = tokio::task::spawn_blocking(move || {
+            let result = work(&connection);
+            (connection, result)
+        })
+        .await?;
+        self.connection = Some(connection);
+        result
+    }
+}
+
+#[async_trait]
+impl PartitionWriter for SqliteWriter {
+    fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    async fn open_tables(&mut self) -> Result<()> {
+        let shared = self.shared.clone();
+        let tables = shared.tables.lock().await.clone().unwrap_or_default();
+        self.tables = tables.clone();
+        self.staged.rows = vec![0; tables.len()];
+        let claim = self.claim.clone();
+        let _writer = shared.writer.lock().await;
+        self.blocking(move |connection| write::open_tables(connection, &tables, &claim))
+            .await
+    }
+
+    async fn delete_range(&mut self, range: &RangeDelete) -> Result<()> {
+        self.staged.deletes.push(range.clone());
+        Ok(())
+    }
+
+    async fn write(&mut self, flush: &Flush) -> Result<Written> {
+        let Some(table) = self.tables.get(flush.table).cloned() else {
+            return Err(Error::internal(format!(
+                "there is no output table number {}",
+                flush.table
+            )));
+        };
+        let (index, flush) = (flush.table, flush.clone());
+        let written = self
+            .blocking(move |connection| write::stage(connection, &table, &flush))
+            .await?;
+        if let Some(rows) = self.staged.rows.get_mut(index) {
+            *rows += written.loaded;
+        }
+        Ok(written)
+    }
+
+    async fn commit(&mut self, chunk: &Chunk) -> Result<()> {
+        let shared = self.shared.clone();
+        let _writer = shared.writer.lock().await;
+        let rows = vec![0; self.tables.len()];
+        let staged = std::mem::replace(
+            &mut self.staged,
+            Staged {
+                rows,
+                deletes: Vec::new(),
+            },
+        );
+        let (tables, claim, chunk) = (self.tables.clone(), self.claim.clone(), chunk.clone());
+        let epoch = self.checkpoint.epoch;
+        self.blocking(move |connection| {
+            write::commit(connection, &tables, &claim, epoch, &staged, &chunk)
+        })
+        .await
+    }
+
+    async fn close(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}

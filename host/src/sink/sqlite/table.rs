@@ -1,0 +1,182 @@
+//! Tables of the sink: made when missing, checked and extended when there, before the first row.
+
+use rusqlite::Connection;
+
+use super::types::column_type;
+use crate::config::{SchemaChange, WriteMode};
+use crate::error::{Error, Result};
+use crate::identifier::{quote, quote_list, quote_table};
+use crate::sink::TableSpec;
+
+/// A table that is ready for rows.
+#[derive(Clone, Debug)]
+pub struct SqliteTable {
+    /// What was asked for.
+    pub spec: TableSpec,
+    /// The columns that are written: index in the output and name.
+    pub columns: Vec<(usize, String)>,
+}
+
+impl SqliteTable {
+    /// The names of the columns, quoted and separated by commas.
+    pub fn column_list(&self) -> String {
+        quote_list(self.columns.iter().map(|(_, name)| name.as_str()))
+    }
+
+    /// The table's name, quoted.
+    pub fn name(&self) -> String {
+        quote_table(&self.spec.name)
+    }
+}
+
+/// Makes a table ready, inside a transaction that the caller holds.
+pub fn prepare(connection: &Connection, spec: &TableSpec) -> Result<SqliteTable> {
+    if let Some(schema) = spec
+        .name
+        .schema
+        .as_deref()
+        .filter(|schema| *schema != "main")
+    {
+        return Err(Error::config(format!("SQLite has no schema `{schema}`"))
+            .hint("write `sink.table` without a schema"));
+    }
+    let name = quote_table(&spec.name);
+    let mut existing = load_columns(connection, spec)?;
+    if existing.is_empty() {
+        connection.execute_batch(&create_statement(spec)?)?;
+        existing = load_columns(connection, spec)?;
+    }
+    let missing: Vec<_> = spec
+        .schema
+        .fields()
+        .iter()
+        .filter(|field| !existing.iter().any(|(column, _)| column == field.name()))
+        .collect();
+    if !missing.is_empty() && spec.on_schema_change != SchemaChange::Ignore {
+        let mut ddl = String::new();
+        for field in &missing {
+            ddl.push_str(&format!(
+                "ALTER TABLE {name} ADD COLUMN {} {};",
+                quote(field.name()),
+                type_of(spec, field)?
+            ));
+        }
+        if spec.on_schema_change == SchemaChange::Strict {
+            let names: Vec<&str> = missing.iter().map(|field| field.name().as_str()).collect();
+            return Err(Error::data(format!(
+                "the table {} has no column {}",
+                spec.name,
+                names.join(", ")
+            ))
+            .hint(format!(
+                "run {ddl} or set `error_handling.on_schema_change` to `evolve` or `ignore`"
+            )));
+        }
+        connection.execute_batch(&ddl)?;
+        existing = load_columns(connection, spec)?;
+    }
+    let required: Vec<&str> = existing
+        .iter()
+        .filter(|(column, required)| *required && spec.schema.field_with_name(column).is_err())
+        .map(|(column, _)| column.as_str())
+        .collect();
+    if !required.is_empty() {
+        return Err(Error::data(format!(
+            "the table {} wants values for {}, and the pipeline does not write them",
+            spec.name,
+            required.join(", ")
+        ))
+        .hint("give the columns a default, or name another `sink.table`"));
+    }
+    if let WriteMode::Upsert { key, .. } = &spec.mode {
+        require_unique(connection, spec, key)?;
+    }
+    let columns = spec
+        .schema
+        .fields()
+        .iter()
+        .enumerate()
+        .filter(|(_, field)| existing.iter().any(|(column, _)| column == field.name()))
+        .map(|(index, field)| (index, field.name().clone()))
+        .collect();
+    Ok(SqliteTable {
+        spec: spec.clone(),
+        columns,
+    })
+}
+
+fn create_statement(spec: &TableSpec) -> Result<String> {
+    let mut columns = Vec::new();
+    for field in spec.schema.fields() {
+        columns.push(format!("{} {}", quote(field.name()), type_of(spec, field)?));
+    }
+    if let WriteMode::Upsert { key, .. } = &spec.mode {
+        for name in key {
+            spec.schema.field_with_name(name).map_err(|_| {
+                Error::config(format!(
+                    "the key column `{name}` is not among the output columns"
+                ))
+                .hint("correct `sink.key`")
+            })?;
+        }
+        columns.push(format!(
+            "PRIMARY KEY ({})",
+            quote_list(key.iter().map(String::as_str))
+        ));
+    }
+    Ok(format!(
+        "CREATE TABLE {} ({})",
+        quote_table(&spec.name),
+        columns.join(", ")
+    ))
+}
+
+fn type_of(spec: &TableSpec, field: &arrow_schema::Field) -> Result<String> {
+    column_type(field.data_type()).ok_or_else(|| {
+        Error::data(format!(
+            "column `{}` of {} has Arrow type {}, which SQLite cannot hold",
+            field.name(),
+            spec.name,
+            field.data_type()
+        ))
+        .hint("convert or leave out the column in the transformer")
+    })
+}
+
+/// Each column with whether it must be given a value.
+fn load_columns(connection: &Connection, spec: &TableSpec) -> Result<Vec<(String, bool)>> {
+    let mut statement = connection.prepare(
+        "SELECT name, \"notnull\" = 1 AND dflt_value IS NULL AND pk = 0 FROM pragma_table_xinfo(?1) WHERE hidden = 0",
+    )?;
+    let rows = statement.query_map([&spec.name.name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// An upsert needs a unique index on exactly its key.
+fn require_unique(connection: &Connection, spec: &TableSpec, key: &[String]) -> Result<()> {
+    let mut statement = connection.prepare(
+        "SELECT group_concat(name, char(31)) FROM (SELECT l.name AS i, c.name FROM pragma_index_list(?1) l, \
+         pragma_index_info(l.name) c WHERE l.\"unique\" = 1 AND l.partial = 0 ORDER BY c.name) GROUP BY i \
+         UNION ALL SELECT group_concat(name, char(31)) FROM (SELECT name FROM pragma_table_info(?1) WHERE pk > 0 ORDER BY name)",
+    )?;
+    let mut wanted: Vec<&str> = key.iter().map(String::as_str).collect();
+    wanted.sort_unstable();
+    let wanted = wanted.join("\u{1f}");
+    let found = statement
+        .query_map([&spec.name.name], |row| row.get::<_, Option<String>>(0))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    if found.iter().flatten().any(|columns| *columns == wanted) {
+        return Ok(());
+    }
+    Err(Error::data(format!(
+        "the table {} has no unique index on the key ({})",
+        spec.name,
+        key.join(", ")
+    ))
+    .hint(format!(
+        "run CREATE UNIQUE INDEX {} ON {} ({})",
+        quote(&format!("{}_key", spec.name.name)),
+        quote_table(&spec.name),
+        quote_list(key.iter().map(String::as_str))
+    )))
+}

@@ -1,0 +1,210 @@
+//! Arrow values as `SQLite` keeps them.
+//!
+//! Times are written as ISO 8601 text with as many digits as they have (none, three or six), decimals as exact text,
+//! so that nothing is rounded; the order of the times as text is that of time.
+
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, Time64MicrosecondType, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow_schema::{DataType, TimeUnit};
+use jiff::civil::Date;
+use jiff::{Timestamp, ToSpan, tz::TimeZone};
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+
+/// The declared type of a column that the sink creates; `None` for Arrow types that no column can hold.
+pub fn column_type(arrow: &DataType) -> Option<String> {
+    let fixed = match arrow {
+        DataType::Boolean => "BOOLEAN",
+        DataType::Int8
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::UInt8
+        | DataType::UInt16
+        | DataType::UInt32 => "INTEGER",
+        DataType::Float32 | DataType::Float64 => "REAL",
+        // Text affinity: a numeric one would round them.
+        DataType::UInt64 | DataType::Decimal128(..) | DataType::Utf8 | DataType::LargeUtf8 => {
+            "TEXT"
+        }
+        DataType::Dictionary(_, value) if value.as_ref() == &DataType::Utf8 => "TEXT",
+        DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => "BLOB",
+        DataType::Date32 => "DATE",
+        DataType::Time64(TimeUnit::Microsecond) => "TEXT",
+        DataType::Timestamp(..) => "TIMESTAMP",
+        _ => return None,
+    };
+    Some(fixed.to_owned())
+}
+
+/// One value, or why it cannot be kept.
+pub fn value(array: &dyn Array, row: usize) -> Result<ToSqlOutput<'_>, &'static str> {
+    if array.is_null(row) {
+        return Ok(ToSqlOutput::Owned(Value::Null));
+    }
+    let integer = |value: i64| Ok(ToSqlOutput::Owned(Value::Integer(value)));
+    let text = |value: String| Ok(ToSqlOutput::Owned(Value::Text(value)));
+    match array.data_type() {
+        DataType::Boolean => integer(i64::from(array.as_boolean().value(row))),
+        DataType::Int8 => integer(array.as_primitive::<Int8Type>().value(row).into()),
+        DataType::Int16 => integer(array.as_primitive::<Int16Type>().value(row).into()),
+        DataType::Int32 => integer(array.as_primitive::<Int32Type>().value(row).into()),
+        DataType::Int64 => integer(array.as_primitive::<Int64Type>().value(row)),
+        DataType::UInt8 => integer(array.as_primitive::<UInt8Type>().value(row).into()),
+        DataType::UInt16 => integer(array.as_primitive::<UInt16Type>().value(row).into()),
+        DataType::UInt32 => integer(array.as_primitive::<UInt32Type>().value(row).into()),
+        DataType::UInt64 => text(array.as_primitive::<UInt64Type>().value(row).to_string()),
+        DataType::Float32 => real(array.as_primitive::<Float32Type>().value(row).into()),
+        DataType::Float64 => real(array.as_primitive::<Float64Type>().value(row)),
+        DataType::Decimal128(..) => {
+            text(array.as_primitive::<Decimal128Type>().value_as_string(row))
+        }
+        DataType::Utf8 => Ok(borrowed_text(array.as_string::<i32>().value(row))),
+        DataType::LargeUtf8 => Ok(borrowed_text(array.as_string::<i64>().value(row))),
+        DataType::Dictionary(..) => {
+            let dictionary = array.as_any_dictionary();
+            let key = dictionary
+                .normalized_keys()
+                .get(row)
+                .copied()
+                .unwrap_or_default();
+            Ok(borrowed_text(
+                dictionary.values().as_string::<i32>().value(key),
+            ))
+        }
+        DataType::Binary => Ok(ToSqlOutput::Borrowed(ValueRef::Blob(
+            array.as_binary::<i32>().value(row),
+        ))),
+        DataType::LargeBinary => Ok(ToSqlOutput::Borrowed(ValueRef::Blob(
+            array.as_binary::<i64>().value(row),
+        ))),
+        DataType::FixedSizeBinary(_) => Ok(ToSqlOutput::Borrowed(ValueRef::Blob(
+            array.as_fixed_size_binary().value(row),
+        ))),
+        DataType::Date32 => date(array.as_primitive::<Date32Type>().value(row))
+            .map_or(Err("a date out of range"), text),
+        DataType::Time64(TimeUnit::Microsecond) => {
+            time_of_day(array.as_primitive::<Time64MicrosecondType>().value(row))
+                .map_or(Err("a time out of range"), text)
+        }
+        DataType::Timestamp(unit, zone) => {
+            let nanos = match unit {
+                TimeUnit::Second => {
+                    i128::from(array.as_primitive::<TimestampSecondType>().value(row))
+                        * 1_000_000_000
+                }
+                TimeUnit::Millisecond => {
+                    i128::from(array.as_primitive::<TimestampMillisecondType>().value(row))
+                        * 1_000_000
+                }
+                TimeUnit::Microsecond => {
+                    i128::from(array.as_primitive::<TimestampMicrosecondType>().value(row)) * 1_000
+                }
+                TimeUnit::Nanosecond => array
+                    .as_primitive::<TimestampNanosecondType>()
+                    .value(row)
+                    .into(),
+            };
+            timestamp(nanos, zone.is_some()).map_or(Err("a time out of range"), text)
+        }
+        _ => Err("a type that SQLite cannot hold"),
+    }
+}
+
+fn borrowed_text(text: &str) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes()))
+}
+
+fn real(value: f64) -> Result<ToSqlOutput<'static>, &'static str> {
+    // SQLite would store NULL in its place.
+    if value.is_nan() {
+        return Err("NaN, which SQLite cannot hold");
+    }
+    Ok(ToSqlOutput::Owned(Value::Real(value)))
+}
+
+fn date(days: i32) -> Option<String> {
+    let date = Date::constant(1970, 1, 1)
+        .checked_add(i64::from(days).days())
+        .ok()?;
+    (date.year() >= 0).then(|| date.to_string())
+}
+
+fn time_of_day(micros: i64) -> Option<String> {
+    let seconds = micros.div_euclid(1_000_000);
+    (0..86_400).contains(&seconds).then(|| {
+        format!(
+            "{:02}:{:02}:{:02}{}",
+            seconds / 3_600,
+            seconds / 60 % 60,
+            seconds % 60,
+            fraction(micros.rem_euclid(1_000_000) * 1_000)
+        )
+    })
+}
+
+/// As many digits as there are: none, three, six or nine.
+fn fraction(nanos: i64) -> String {
+    match nanos {
+        0 => String::new(),
+        nanos if nanos % 1_000_000 == 0 => format!(".{:03}", nanos / 1_000_000),
+        nanos if nanos % 1_000 == 0 => format!(".{:06}", nanos / 1_000),
+        nanos => format!(".{nanos:09}"),
+    }
+}
+
+fn timestamp(nanos: i128, zoned: bool) -> Option<String> {
+    let instant = Timestamp::from_nanosecond(nanos).ok()?;
+    let civil = instant.to_zoned(TimeZone::UTC).datetime();
+    // Years before 0 sort wrongly as text.
+    (civil.year() >= 0).then(|| {
+        format!(
+            "{} {:02}:{:02}:{:02}{}{}",
+            civil.date(),
+            civil.hour(),
+            civil.minute(),
+            civil.second(),
+            fraction(civil.subsec_nanosecond().into()),
+            if zoned { "Z" } else { "" }
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{Decimal128Array, Float64Array, TimestampMicrosecondArray};
+
+    use super::*;
+
+    fn text_of(array: &dyn Array) -> String {
+        match value(array, 0) {
+            Ok(ToSqlOutput::Owned(Value::Text(text))) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn times_keep_their_digits() {
+        let micros = |value| TimestampMicrosecondArray::from(vec![value]);
+        assert_eq!(text_of(&micros(0)), "1970-01-01 00:00:00");
+        assert_eq!(text_of(&micros(1_500_000)), "1970-01-01 00:00:01.500");
+        assert_eq!(text_of(&micros(-1)), "1969-12-31 23:59:59.999999");
+        assert_eq!(
+            text_of(&micros(1).with_timezone("UTC")),
+            "1970-01-01 00:00:00.000001Z"
+        );
+    }
+
+    #[test]
+    fn decimals_stay_exact_and_nan_is_refused() {
+        let decimal = Decimal128Array::from(vec![-12_345])
+            .with_precision_and_scale(10, 2)
+            .unwrap();
+        assert_eq!(text_of(&decimal), "-123.45");
+        assert!(value(&Float64Array::from(vec![f64::NAN]), 0).is_err());
+    }
+}

@@ -1,0 +1,293 @@
+//! One attempt's rows: staged in TEMP tables, merged with the cursor in one short transaction.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, params_from_iter};
+
+use super::checkpoint;
+use super::table::SqliteTable;
+use super::types;
+use crate::config::WriteMode;
+use crate::error::{Error, ErrorKind, Result};
+use crate::identifier::{quote, quote_list};
+use crate::sink::key::reduce;
+use crate::sink::{Chunk, Claim, Flush, RangeDelete, Refusal, Swap, Written, fenced};
+
+/// Rows per INSERT statement, and most bound values of one (`SQLITE_LIMIT_VARIABLE_NUMBER` is 32,766 by default).
+const ROWS_PER_STATEMENT: usize = 128;
+const VALUES_PER_STATEMENT: usize = 8_000;
+
+/// Makes the staging tables of an attempt.
+pub fn open_tables(connection: &Connection, tables: &[SqliteTable], claim: &Claim) -> Result<()> {
+    // Staged rows go to a file when they are many, not to memory.
+    connection.execute_batch("PRAGMA temp_store = FILE")?;
+    for (index, table) in tables.iter().enumerate() {
+        let (columns, name) = (table.column_list(), table.name());
+        connection.execute_batch(&format!(
+            "DROP TABLE IF EXISTS temp.{0}; CREATE TEMP TABLE {0} AS SELECT {columns} FROM {name} WHERE false",
+            stage_name(index)
+        ))?;
+        if table.spec.mode == WriteMode::Replace {
+            let shadow = shadow_name(&claim.pipeline, claim.index, index);
+            connection.execute_batch(&format!(
+                "DROP TABLE IF EXISTS {shadow}; CREATE TABLE {shadow} AS SELECT {columns} FROM {name} WHERE false"
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// Stages a flush. The file itself is not touched.
+pub fn stage(connection: &Connection, table: &SqliteTable, flush: &Flush) -> Result<Written> {
+    let mut written = Written::default();
+    let reduced;
+    let (batches, origin) = match &table.spec.mode {
+        WriteMode::Upsert { key, .. } => {
+            reduced = reduce(&flush.batches, key)?;
+            written.superseded = reduced.superseded;
+            written.refused.extend(reduced.refused.iter().cloned());
+            (&reduced.batches, Some(&reduced.origin))
+        }
+        _ => (&flush.batches, None),
+    };
+    let stage = stage_name(flush.table);
+    let columns = table.column_list();
+    let width = table.columns.len().max(1);
+    let rows_at_once = ROWS_PER_STATEMENT.min(VALUES_PER_STATEMENT / width).max(1);
+    let insert = |rows: usize| {
+        let row = format!("({})", vec!["?"; width].join(","));
+        format!(
+            "INSERT INTO temp.{stage} ({columns}) VALUES {}",
+            vec![row; rows].join(",")
+        )
+    };
+    let full = insert(rows_at_once);
+    connection.execute_batch("SAVEPOINT stage")?;
+    for (index, batch) in batches.iter().enumerate() {
+        let mut values = Vec::with_capacity(rows_at_once * width);
+        for row in 0..batch.num_rows() {
+            let start = values.len();
+            let mut fault = None;
+            for (column, name) in &table.columns {
+                match types::value(batch.column(*column), row) {
+                    Ok(value) => values.push(value),
+                    Err(reason) => {
+                        fault = Some((name, reason));
+                        break;
+                    }
+                }
+            }
+            if let Some((column, reason)) = fault {
+                values.truncate(start);
+                let original = origin
+                    .and_then(|origin| origin.get(index)?.get(row))
+                    .copied();
+                written.refused.push(Refusal {
+                    batch: index,
+                    row: original.unwrap_or(row),
+                    column: column.clone(),
+                    reason: reason.to_owned(),
+                });
+                continue;
+            }
+            written.loaded += 1;
+            if values.len() == rows_at_once * width {
+                connection
+                    .prepare_cached(&full)?
+                    .execute(params_from_iter(values.drain(..)))?;
+            }
+        }
+        if !values.is_empty() {
+            let rows = values.len() / width;
+            connection
+                .prepare_cached(&insert(rows))?
+                .execute(params_from_iter(values.drain(..)))?;
+        }
+    }
+    connection.execute_batch("RELEASE stage")?;
+    Ok(written)
+}
+
+/// What an attempt has staged since its last commit.
+#[derive(Default)]
+pub struct Staged {
+    /// Rows per table.
+    pub rows: Vec<u64>,
+    /// Ranges to delete first.
+    pub deletes: Vec<RangeDelete>,
+}
+
+/// Merges what is staged and writes the checkpoint, in one transaction.
+pub fn commit(
+    connection: &Connection,
+    tables: &Arc<Vec<SqliteTable>>,
+    claim: &Claim,
+    epoch: i64,
+    staged: &Staged,
+    chunk: &Chunk,
+) -> Result<()> {
+    transaction(connection, || {
+        for range in &staged.deletes {
+            delete_range(connection, tables, claim, range)?;
+        }
+        for (index, table) in tables.iter().enumerate() {
+            let rows = staged.rows.get(index).copied().unwrap_or(0);
+            if rows > 0 {
+                merge(connection, table, claim, index, rows)?;
+            }
+        }
+        checkpoint::write_dead_letters(connection, claim, &chunk.run_id, &chunk.dead_letters)?;
+        if checkpoint::write(connection, claim, epoch, chunk)? {
+            Ok(())
+        } else {
+            Err(fenced(claim))
+        }
+    })?;
+    for index in 0..tables.len() {
+        connection.execute_batch(&format!("DELETE FROM temp.{}", stage_name(index)))?;
+    }
+    Ok(())
+}
+
+/// Runs work in a transaction that has the file's write lock from the start.
+pub fn transaction<T>(connection: &Connection, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let result = work().and_then(|value| {
+        connection.execute_batch("COMMIT")?;
+        Ok(value)
+    });
+    if result.is_err() && !connection.is_autocommit() {
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    result
+}
+
+fn merge(
+    connection: &Connection,
+    table: &SqliteTable,
+    claim: &Claim,
+    index: usize,
+    rows: u64,
+) -> Result<()> {
+    let columns = table.column_list();
+    let stage = stage_name(index);
+    let (target, conflict) = match &table.spec.mode {
+        WriteMode::Append => (table.name(), String::new()),
+        WriteMode::Replace => (
+            shadow_name(&claim.pipeline, claim.index, index),
+            String::new(),
+        ),
+        WriteMode::Upsert { key, .. } => {
+            let updates: Vec<String> = table
+                .columns
+                .iter()
+                .filter(|(_, name)| !key.contains(name))
+                .map(|(_, name)| format!("{0} = excluded.{0}", quote(name)))
+                .collect();
+            let action = if updates.is_empty() {
+                "NOTHING".to_owned()
+            } else {
+                format!("UPDATE SET {}", updates.join(", "))
+            };
+            let key = quote_list(key.iter().map(String::as_str));
+            (table.name(), format!(" ON CONFLICT ({key}) DO {action}"))
+        }
+    };
+    // `WHERE true` keeps the parser from reading ON CONFLICT as a join.
+    let merged = connection.execute(
+        &format!("INSERT INTO {target} ({columns}) SELECT {columns} FROM temp.{stage} WHERE true ORDER BY rowid{conflict}"),
+        [],
+    )?;
+    if merged as u64 != rows && !conflict.ends_with("NOTHING") {
+        return Err(Error::new(
+            ErrorKind::Ledger,
+            format!("staged {rows} rows, but {merged} were merged"),
+        ));
+    }
+    Ok(())
+}
+
+fn delete_range(
+    connection: &Connection,
+    tables: &[SqliteTable],
+    claim: &Claim,
+    range: &RangeDelete,
+) -> Result<()> {
+    let Some(table) = tables.get(range.table) else {
+        return Err(Error::internal(format!(
+            "there is no output table number {}",
+            range.table
+        )));
+    };
+    let mut sql = format!(
+        "DELETE FROM {} WHERE {} = ?",
+        table.name(),
+        quote(&range.partition_column)
+    );
+    let mut parameters = vec![claim.partition.as_str()];
+    if let Some((column, after, until)) = &range.range {
+        for (bound, operator) in [(after, ">"), (until, "<=")] {
+            if let Some(bound) = bound {
+                // The column's affinity applies to the text: numbers are compared as numbers.
+                sql.push_str(&format!(" AND {} {operator} ?", quote(column)));
+                parameters.push(bound);
+            }
+        }
+    }
+    connection.execute(&sql, params_from_iter(parameters))?;
+    Ok(())
+}
+
+/// Puts the shadows' rows in place of the old ones.
+pub fn swap(connection: &Connection, tables: &[SqliteTable], swap: &Swap) -> Result<()> {
+    let mark = format!("{}/swapped", swap.run_id);
+    if checkpoint::is_swapped(connection, &swap.pipeline, &mark)? {
+        return Ok(());
+    }
+    transaction(connection, || {
+        let mut moved = 0;
+        for (index, table) in tables.iter().enumerate() {
+            let (name, columns) = (table.name(), table.column_list());
+            connection.execute(&format!("DELETE FROM {name}"), [])?;
+            for partition in &swap.partitions {
+                let shadow = shadow_name(&swap.pipeline, partition.index, index);
+                moved += connection.execute(
+                    &format!("INSERT INTO {name} ({columns}) SELECT {columns} FROM {shadow} ORDER BY rowid"),
+                    [],
+                )? as u64;
+                connection.execute_batch(&format!("DROP TABLE {shadow}"))?;
+            }
+        }
+        let expected: u64 = swap.partitions.iter().map(|partition| partition.rows).sum();
+        if moved != expected {
+            return Err(Error::new(
+                ErrorKind::Ledger,
+                format!("the partitions loaded {expected} rows, but {moved} are there to swap in"),
+            ));
+        }
+        for partition in &swap.partitions {
+            if !checkpoint::mark_swapped(
+                connection,
+                &swap.pipeline,
+                &partition.name,
+                partition.epoch,
+                &mark,
+            )? {
+                return Err(fenced(&Claim {
+                    pipeline: swap.pipeline.clone(),
+                    partition: partition.name.clone(),
+                    index: partition.index,
+                }));
+            }
+        }
+        Ok(())
+    })
+}
+
+fn stage_name(table: usize) -> String {
+    format!("etl_stage_{table}")
+}
+
+fn shadow_name(pipeline: &str, partition: usize, table: usize) -> String {
+    quote(&format!("etl_host_shadow_{pipeline}_{partition}_{table}"))
+}

@@ -1,0 +1,205 @@
+//! What the host must know of a statement without running it: its parameters and its order.
+//!
+//! Just enough of a tokenizer to skip strings, quoted names and comments in every dialect; it does not judge whether
+//! the statement is right, the server does.
+
+/// A word or sign outside of strings and comments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Token<'a> {
+    text: &'a str,
+    /// The name, if this is one: without quotes.
+    name: Option<String>,
+    depth: u32,
+}
+
+/// The names of the parameters, without `@`, in the order of their first use.
+pub fn parameters(sql: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for token in tokenize(sql) {
+        if let Some(name) = token.text.strip_prefix('@')
+            && !name.is_empty()
+            && !name.starts_with('@')
+            && !names.iter().any(|known| known == name)
+        {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+/// Whether the statement's rows come in ascending order of this column: the last `ORDER BY` outside of parentheses
+/// starts with it.
+pub fn is_ordered_by(sql: &str, column: &str) -> bool {
+    let tokens: Vec<Token> = tokenize(sql).into_iter().filter(|t| t.depth == 0).collect();
+    let is = |token: Option<&Token>, word: &str| {
+        token.is_some_and(|token| token.text.eq_ignore_ascii_case(word))
+    };
+    let Some(start) = (0..tokens.len())
+        .rev()
+        .find(|&at| is(tokens.get(at), "order") && is(tokens.get(at + 1), "by"))
+    else {
+        return false;
+    };
+    let mut at = start + 2;
+    let mut name = None;
+    // `a.b.column`: the last part counts.
+    while let Some(part) = tokens.get(at).and_then(|token| token.name.clone()) {
+        name = Some(part);
+        at += 1;
+        if tokens.get(at).is_some_and(|token| token.text == ".") {
+            at += 1;
+        } else {
+            break;
+        }
+    }
+    let Some(name) = name else { return false };
+    if is(tokens.get(at), "asc") {
+        at += 1;
+    }
+    // Anything else than the end or a further column (DESC, COLLATE, an expression) is another order.
+    let ends = match tokens.get(at).map(|token| token.text) {
+        None | Some("," | ";") => true,
+        Some(word) => ["limit", "offset", "fetch", "option", "for"]
+            .iter()
+            .any(|end| word.eq_ignore_ascii_case(end)),
+    };
+    ends && name.eq_ignore_ascii_case(column)
+}
+
+fn tokenize(sql: &str) -> Vec<Token<'_>> {
+    let bytes = sql.as_bytes();
+    let at = |index: usize| bytes.get(index).copied().unwrap_or(0);
+    let mut tokens = Vec::new();
+    let (mut index, mut depth) = (0, 0u32);
+    while index < bytes.len() {
+        let start = index;
+        match at(index) {
+            b'\'' => index = end_of_quoted(bytes, index, b'\''),
+            b'-' if at(index + 1) == b'-' => {
+                index = find(bytes, index, b"\n");
+            }
+            b'/' if at(index + 1) == b'*' => {
+                index = find(bytes, index + 2, b"*/");
+            }
+            open @ (b'"' | b'`' | b'[') => {
+                let close = if open == b'[' { b']' } else { open };
+                index = end_of_quoted(bytes, index, close);
+                let inner = sql.get(start + 1..index.saturating_sub(1)).unwrap_or("");
+                let doubled = [close, close];
+                let name = match std::str::from_utf8(&doubled) {
+                    Ok(doubled) => inner.replace(doubled, &doubled[..1]),
+                    Err(_) => inner.to_owned(),
+                };
+                tokens.push(Token {
+                    text: sql.get(start..index).unwrap_or(""),
+                    name: Some(name),
+                    depth,
+                });
+            }
+            first if is_word(first) || first == b'@' => {
+                while index < bytes.len() && (is_word(at(index)) || at(index) == b'@') {
+                    index += 1;
+                }
+                let text = sql.get(start..index).unwrap_or("");
+                let name = (is_word(first) && !first.is_ascii_digit()).then(|| text.to_owned());
+                tokens.push(Token { text, name, depth });
+            }
+            other => {
+                index += 1;
+                match other {
+                    b'(' => depth += 1,
+                    b')' => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+                if !other.is_ascii_whitespace() {
+                    tokens.push(Token {
+                        text: sql.get(start..index).unwrap_or(""),
+                        name: None,
+                        depth: if other == b'(' {
+                            depth.saturating_sub(1)
+                        } else {
+                            depth
+                        },
+                    });
+                }
+            }
+        }
+    }
+    tokens
+}
+
+/// Letters, digits, `_`, `$`, `#` and everything beyond ASCII.
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'#') || byte >= 0x80
+}
+
+/// The index after the closing quote; a doubled one stands for itself.
+fn end_of_quoted(bytes: &[u8], open: usize, close: u8) -> usize {
+    let mut index = open + 1;
+    while index < bytes.len() {
+        if bytes.get(index) == Some(&close) {
+            if bytes.get(index + 1) == Some(&close) {
+                index += 1;
+            } else {
+                return index + 1;
+            }
+        }
+        index += 1;
+    }
+    bytes.len()
+}
+
+/// The index after the next occurrence.
+fn find(bytes: &[u8], from: usize, what: &[u8]) -> usize {
+    (from..bytes.len())
+        .find(|&at| bytes.get(at..).is_some_and(|rest| rest.starts_with(what)))
+        .map_or(bytes.len(), |at| at + what.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn parameters_are_found_only_where_they_count() {
+        let sql = "SELECT '@no', \"@no\", [@no] -- @no\n FROM t /* @no */ WHERE a > @from AND b <= @until AND c > @from AND @@rowcount > 0";
+        assert_eq!(parameters(sql), ["from", "until"]);
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_outermost_statement() {
+        for (sql, expected) in [
+            ("SELECT * FROM t ORDER BY login_time", true),
+            ("SELECT * FROM t ORDER BY t.[login_time] ASC, id", true),
+            ("select * from t order by \"LOGIN_TIME\" limit 5;", true),
+            ("SELECT * FROM t ORDER BY login_time DESC", false),
+            ("SELECT * FROM t ORDER BY id, login_time", false),
+            ("SELECT * FROM t ORDER BY lower(login_time)", false),
+            ("SELECT * FROM t ORDER BY login_time COLLATE NOCASE", false),
+            ("SELECT * FROM t ORDER BY login_time + 1", false),
+            (
+                "SELECT * FROM (SELECT * FROM t ORDER BY login_time) x",
+                false,
+            ),
+            (
+                "SELECT row_number() OVER (ORDER BY login_time) FROM t",
+                false,
+            ),
+            ("SELECT * FROM t -- ORDER BY login_time", false),
+            ("SELECT 'ORDER BY login_time'", false),
+            ("", false),
+        ] {
+            assert_eq!(is_ordered_by(sql, "login_time"), expected, "{sql}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(sql in "\\PC*") {
+            parameters(&sql);
+            is_ordered_by(&sql, "a");
+        }
+    }
+}

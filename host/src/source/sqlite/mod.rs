@@ -1,0 +1,291 @@
+//! Reads `SQLite` database files, each shard a file.
+//!
+//! A session keeps one read transaction open, so that the window and the rows come from the same snapshot. The
+//! library is synchronous: every call runs on a blocking thread.
+
+mod decode;
+mod read;
+mod timestamp;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use etl_plugin_api::{Cursor, Value};
+use rusqlite::types::{ToSqlOutput, Value as SqlValue, ValueRef};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Statement, ToSql};
+
+use self::timestamp::Shape;
+use super::{CursorQuery, ReadRequest, RowStream, Source, SourceSession};
+use crate::config::{Clock, Cursor as CursorConfig, CursorKind, FileShard};
+use crate::error::{Error, ErrorKind, Result};
+use crate::identifier::quote;
+
+/// Longest wait for a writer that holds the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Sorts after every time written as text.
+const AFTER_ALL_TEXT: &str = "~";
+
+/// All shards of one configuration.
+pub struct SqliteSource {
+    shards: Vec<FileShard>,
+}
+
+impl SqliteSource {
+    /// A source over these files. Opens nothing.
+    pub fn new(shards: &[FileShard]) -> Self {
+        Self {
+            shards: shards.to_vec(),
+        }
+    }
+}
+
+#[async_trait]
+impl Source for SqliteSource {
+    fn shards(&self) -> Vec<String> {
+        self.shards.iter().map(|shard| shard.name.clone()).collect()
+    }
+
+    async fn open(&self, shard: &str) -> Result<Box<dyn SourceSession>> {
+        let found = self.shards.iter().find(|known| known.name == shard);
+        let Some(shard) = found else {
+            return Err(Error::config(format!("the source has no shard `{shard}`")));
+        };
+        let path = shard.path.clone();
+        let connection = tokio::task::spawn_blocking(move || open_file(&path)).await??;
+        Ok(Box::new(SqliteSession {
+            path: shard.path.clone(),
+            connection: Some(connection),
+            shape: None,
+        }))
+    }
+}
+
+fn open_file(path: &Path) -> Result<Connection> {
+    let describe = |error: rusqlite::Error| {
+        Error::from(error).while_trying(format!("open the shard {}", path.display()))
+    };
+    if !path.exists() {
+        return Err(Error::new(
+            ErrorKind::Refused,
+            format!("the shard {} does not exist", path.display()),
+        )
+        .hint(
+            "correct `path` in the configuration; relative paths start at the working directory",
+        ));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(describe)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(describe)?;
+    connection.execute_batch("BEGIN").map_err(describe)?;
+    // The first read takes the snapshot, and finds out whether this is a database at all.
+    connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+        .map_err(describe)?;
+    Ok(connection)
+}
+
+struct SqliteSession {
+    path: PathBuf,
+    /// `None` while a stream reads.
+    connection: Option<Connection>,
+    shape: Option<Shape>,
+}
+
+impl SqliteSession {
+    fn take_connection(&mut self) -> Result<Connection> {
+        self.connection
+            .take()
+            .ok_or_else(|| Error::internal("a session reads one statement at a time"))
+    }
+}
+
+#[async_trait]
+impl SourceSession for SqliteSession {
+    async fn fingerprint(&mut self) -> Result<String> {
+        let path = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        Ok(format!("sqlite:{}", path.display()))
+    }
+
+    async fn upper_bound(&mut self, query: &CursorQuery) -> Result<Option<Cursor>> {
+        let connection = self.take_connection()?;
+        let query = query.clone();
+        let (connection, bound) = tokio::task::spawn_blocking(move || {
+            let bound = upper_bound(&connection, &query);
+            (connection, bound)
+        })
+        .await?;
+        self.connection = Some(connection);
+        let (bound, shape) = bound?;
+        self.shape = shape;
+        Ok(bound)
+    }
+
+    fn parse_cursor(&self, cursor: &CursorConfig, text: &str) -> Result<Cursor> {
+        if cursor.kind == CursorKind::Integer {
+            return text
+                .parse()
+                .map(Cursor::Integer)
+                .map_err(|_| Error::config(format!("`{text}` is no integer, but the cursor is")));
+        }
+        self.shape
+            .map_or_else(|| Some(text.to_owned()), |shape| shape.rewrite(text))
+            .map(Cursor::Text)
+            .ok_or_else(|| {
+                Error::config(format!("`{text}` is no time"))
+                    .hint("write 2024-01-31 or 2024-01-31T23:59:59")
+            })
+    }
+
+    async fn read(&mut self, request: ReadRequest) -> Result<Box<dyn RowStream>> {
+        let connection = self.take_connection()?;
+        Ok(Box::new(
+            read::start(connection, request, self.shape).await?,
+        ))
+    }
+}
+
+fn upper_bound(
+    connection: &Connection,
+    query: &CursorQuery,
+) -> Result<(Option<Cursor>, Option<Shape>)> {
+    let column = quote(&query.cursor.column);
+    let sql = query.sql.trim().trim_end_matches(';');
+    match query.cursor.kind {
+        CursorKind::Integer => {
+            let mut statement =
+                connection.prepare(&format!("SELECT max({column}) FROM ({sql}\n)"))?;
+            let until = SqlValue::Integer(i64::MAX);
+            bind(
+                &mut statement,
+                &query.cursor,
+                query.from.as_ref(),
+                until,
+                &[],
+            )?;
+            let mut rows = statement.raw_query();
+            let row = rows
+                .next()?
+                .ok_or_else(|| Error::data("max() gave no row"))?;
+            match row.get_ref(0)? {
+                ValueRef::Null => Ok((None, None)),
+                ValueRef::Integer(value) => Ok((Some(Cursor::Integer(value)), None)),
+                other => Err(wrong_cursor(&query.cursor, "an integer", other)),
+            }
+        }
+        CursorKind::Timestamp => {
+            let mut statement =
+                connection.prepare(&format!("SELECT {column} FROM ({sql}\n) LIMIT 1"))?;
+            let until = SqlValue::Text(AFTER_ALL_TEXT.to_owned());
+            bind(
+                &mut statement,
+                &query.cursor,
+                query.from.as_ref(),
+                until,
+                &[],
+            )?;
+            let mut rows = statement.raw_query();
+            let Some(row) = rows.next()? else {
+                return Ok((None, None));
+            };
+            let shape = match row.get_ref(0)? {
+                ValueRef::Text(text) => std::str::from_utf8(text).ok().and_then(Shape::of),
+                other => return Err(wrong_cursor(&query.cursor, "a time as text", other)),
+            };
+            let shape = shape.ok_or_else(|| {
+                Error::data(format!(
+                    "the cursor column `{}` does not hold times of the form YYYY-MM-DD HH:MM:SS",
+                    query.cursor.column
+                ))
+                .hint("use a column with ISO 8601 times, or `kind: integer`")
+            })?;
+            let now = clock(connection, query.cursor.clock)?;
+            let until = shape.upper_bound(&now, query.cursor.settle_delay)?;
+            Ok((Some(Cursor::Text(until)), Some(shape)))
+        }
+        CursorKind::Rowversion => Err(Error::config("a `rowversion` cursor needs SQL Server")),
+    }
+}
+
+/// The server's clock; an embedded database has the machine's.
+fn clock(connection: &Connection, clock: Clock) -> Result<String> {
+    let sql = match clock {
+        Clock::Utc => "SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')",
+        Clock::ServerLocal => "SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now', 'localtime')",
+    };
+    connection
+        .query_row(sql, [], |row| row.get(0))
+        .optional()?
+        .ok_or_else(|| Error::internal("SQLite tells no time"))
+}
+
+fn wrong_cursor(cursor: &CursorConfig, expected: &str, found: ValueRef<'_>) -> Error {
+    Error::data(format!(
+        "the cursor column `{}` holds {} where {expected} is expected",
+        cursor.column,
+        decode::storage_class(found)
+    ))
+    .hint("correct `cursor.kind`, or leave such rows out in the query")
+}
+
+/// Binds the window under its names, and further parameters.
+fn bind(
+    statement: &mut Statement<'_>,
+    cursor: &CursorConfig,
+    from: Option<&Cursor>,
+    until: SqlValue,
+    parameters: &[(String, Value)],
+) -> Result<()> {
+    let from = match (from, cursor.kind) {
+        (Some(cursor), _) => sql_value(cursor),
+        (None, CursorKind::Integer) => SqlValue::Integer(i64::MIN),
+        // Sorts before every other text.
+        (None, _) => SqlValue::Text(String::new()),
+    };
+    bind_one(statement, "from", &from)?;
+    bind_one(statement, "lastRun", &from)?;
+    bind_one(statement, "until", &until)?;
+    bind_further(statement, parameters)
+}
+
+fn bind_further(statement: &mut Statement<'_>, parameters: &[(String, Value)]) -> Result<()> {
+    for (name, value) in parameters {
+        let value = match value {
+            Value::Null => SqlValue::Null,
+            Value::Bool(value) => SqlValue::Integer(i64::from(*value)),
+            Value::Int(value) => SqlValue::Integer(*value),
+            Value::Float(value) => SqlValue::Real(*value),
+            Value::Text(value) => SqlValue::Text(value.clone()),
+            _ => {
+                return Err(Error::data(format!(
+                    "parameter `{name}` has an unknown type"
+                )));
+            }
+        };
+        bind_one(statement, name, &value)?;
+    }
+    Ok(())
+}
+
+fn bind_one(statement: &mut Statement<'_>, name: &str, value: &SqlValue) -> Result<()> {
+    if let Some(index) = statement.parameter_index(&format!("@{name}"))? {
+        statement.raw_bind_parameter(index, Bound(value))?;
+    }
+    Ok(())
+}
+
+struct Bound<'a>(&'a SqlValue);
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::from(self.0)))
+    }
+}
+
+fn sql_value(cursor: &Cursor) -> SqlValue {
+    match cursor {
+        Cursor::Integer(value) => SqlValue::Integer(*value),
+        Cursor::Text(value) | Cursor::Opaque(value) => SqlValue::Text(value.clone()),
+        _ => SqlValue::Null,
+    }
+}

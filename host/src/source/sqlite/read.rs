@@ -1,0 +1,161 @@
+//! Runs one statement on a blocking thread and hands its batches over.
+
+use arrow_schema::SchemaRef;
+use async_trait::async_trait;
+use rusqlite::types::Value as SqlValue;
+use rusqlite::{Connection, InterruptHandle};
+use tokio::sync::{mpsc, oneshot};
+
+use super::decode::{Decoder, declared_type, value_type};
+use super::timestamp::Shape;
+use super::{bind, bind_further, sql_value};
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::{ReadRequest, RowStream, SourceBatch};
+
+/// Batches that wait between the reading thread and the runtime.
+const BATCHES_AHEAD: usize = 1;
+
+struct SqliteStream {
+    schema: SchemaRef,
+    batches: mpsc::Receiver<Result<Option<SourceBatch>>>,
+    interrupt: InterruptHandle,
+    ended: bool,
+}
+
+/// Starts reading; the connection goes with the stream.
+pub async fn start(
+    connection: Connection,
+    request: ReadRequest,
+    shape: Option<Shape>,
+) -> Result<impl RowStream> {
+    let interrupt = connection.get_interrupt_handle();
+    let (batches_in, batches) = mpsc::channel(BATCHES_AHEAD);
+    let (schema_in, schema) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = read(&connection, &request, shape, schema_in, &batches_in) {
+            // If nobody listens any more the attempt is over.
+            let _ = batches_in.blocking_send(Err(error));
+        }
+    });
+    let mut stream = SqliteStream {
+        schema: SchemaRef::new(arrow_schema::Schema::empty()),
+        batches,
+        interrupt,
+        ended: false,
+    };
+    match schema.await {
+        Ok(schema) => {
+            stream.schema = schema;
+            Ok(stream)
+        }
+        // The thread ended before it knew the columns: its error is in the channel.
+        Err(_) => match stream.batches.recv().await {
+            Some(Err(error)) => Err(error),
+            _ => Err(Error::internal("the reading thread ended without a word")),
+        },
+    }
+}
+
+fn read(
+    connection: &Connection,
+    request: &ReadRequest,
+    shape: Option<Shape>,
+    schema: oneshot::Sender<SchemaRef>,
+    batches: &mpsc::Sender<Result<Option<SourceBatch>>>,
+) -> Result<()> {
+    let describe = |error: rusqlite::Error| Error::from(error).while_trying("run the query");
+    let mut statement = connection.prepare(&request.sql).map_err(describe)?;
+    let declared: Vec<(String, Option<String>)> = statement
+        .columns()
+        .map(|column| {
+            (
+                column.name().to_owned(),
+                column.decl_type().map(str::to_owned),
+            )
+        })
+        .collect();
+    if declared.is_empty() {
+        return Err(Error::config("the query returns no columns").hint("use a SELECT statement"));
+    }
+    if !statement.readonly() {
+        return Err(
+            Error::config("the query would change the source").hint("use a SELECT statement")
+        );
+    }
+    match &request.cursor {
+        Some(cursor) => {
+            let until = request.until.as_ref().map_or(SqlValue::Null, sql_value);
+            bind(
+                &mut statement,
+                cursor,
+                request.from.as_ref(),
+                until,
+                &request.parameters,
+            )?;
+        }
+        None => bind_further(&mut statement, &request.parameters)?,
+    }
+    let mut rows = statement.raw_query();
+    let mut first = rows.next().map_err(describe)?;
+    let mut types = Vec::with_capacity(declared.len());
+    for (index, (name, declaration)) in declared.into_iter().enumerate() {
+        let from_value = match first {
+            Some(row) => value_type(row.get_ref(index)?),
+            None => arrow_schema::DataType::Utf8,
+        };
+        let data_type = declaration
+            .as_deref()
+            .and_then(declared_type)
+            .unwrap_or(from_value);
+        types.push((name, data_type));
+    }
+    let mut decoder = Decoder::new(types, request.cursor.as_ref(), shape, request.batch_rows)?;
+    if schema.send(decoder.schema()).is_err() {
+        return Ok(());
+    }
+    while let Some(row) = first {
+        decoder.push(row)?;
+        if decoder.rows() >= request.batch_rows
+            && batches.blocking_send(Ok(Some(decoder.finish()?))).is_err()
+        {
+            return Ok(());
+        }
+        first = rows.next().map_err(describe)?;
+    }
+    if decoder.rows() > 0 && batches.blocking_send(Ok(Some(decoder.finish()?))).is_err() {
+        return Ok(());
+    }
+    // The end is a message of its own: a thread that dies must not look like one that is done.
+    let _ = batches.blocking_send(Ok(None));
+    Ok(())
+}
+
+#[async_trait]
+impl RowStream for SqliteStream {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    async fn next(&mut self) -> Result<Option<SourceBatch>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let message = self.batches.recv().await.unwrap_or_else(|| {
+            Err(Error::new(
+                ErrorKind::Unproven,
+                "the reading thread ended before the last row",
+            ))
+        });
+        self.ended = !matches!(message, Ok(Some(_)));
+        message
+    }
+}
+
+impl Drop for SqliteStream {
+    fn drop(&mut self) {
+        if !self.ended {
+            // A statement that is still looking for its next row would keep its thread.
+            self.interrupt.interrupt();
+        }
+    }
+}

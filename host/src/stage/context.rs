@@ -1,0 +1,83 @@
+//! The host's side of what a stage may use.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use etl_plugin_api::{AttemptInfo, Context, Level, StageError};
+use tokio_util::sync::CancellationToken;
+
+/// Counters that a plugin keeps, over a whole run.
+#[derive(Clone, Default)]
+pub struct Counters(Arc<Mutex<BTreeMap<String, u64>>>);
+
+impl Counters {
+    fn add(&self, name: &str, n: u64) {
+        // Whoever panicked while it counted has left the map whole.
+        let mut counters = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        *counters.entry(name.to_owned()).or_default() += n;
+    }
+
+    /// All counters so far.
+    pub fn snapshot(&self) -> BTreeMap<String, u64> {
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// What every stage of one attempt may use.
+#[derive(Clone)]
+pub struct HostContext {
+    attempt: Arc<AttemptInfo>,
+    cancel: CancellationToken,
+    counters: Counters,
+}
+
+impl HostContext {
+    /// The context of one attempt.
+    pub fn new(attempt: AttemptInfo, cancel: CancellationToken, counters: Counters) -> Self {
+        Self {
+            attempt: Arc::new(attempt),
+            cancel,
+            counters,
+        }
+    }
+}
+
+impl Context for HostContext {
+    fn attempt(&self) -> &AttemptInfo {
+        &self.attempt
+    }
+
+    fn secret(&self, name: &str) -> etl_plugin_api::Result<String> {
+        Err(StageError::config(format!(
+            "the secret `{name}` is not granted to this pipeline"
+        )))
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    fn log(&self, level: Level, message: &str) {
+        let AttemptInfo {
+            pipeline,
+            partition,
+            ..
+        } = self.attempt.as_ref();
+        match level {
+            Level::Error => tracing::error!(target: "plugin", pipeline, partition, "{message}"),
+            Level::Warn => tracing::warn!(target: "plugin", pipeline, partition, "{message}"),
+            Level::Info => tracing::info!(target: "plugin", pipeline, partition, "{message}"),
+            Level::Debug => tracing::debug!(target: "plugin", pipeline, partition, "{message}"),
+        }
+    }
+
+    fn count(&self, name: &str, n: u64) {
+        self.counters.add(name, n);
+    }
+}

@@ -1,0 +1,243 @@
+//! Drives a plugin's own loader between the runtime and the sink's transaction.
+//!
+//! A transactional loader passes its rows on to the host and is exactly once by itself. An idempotent one is given a
+//! token with every commit and tells the last one it holds, which settles a commit whose answer was lost. One that
+//! delivers at least once is what it says.
+
+use std::sync::Arc;
+
+use etl_plugin_api::{
+    AttemptInfo, CommitToken, Context, Cursor, Delivery, Level, LoadContext, Loaded, Loader,
+    Origin, Outcome, Output, Rejection, StageError, TableSchema,
+};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+
+use super::context::HostContext;
+use super::{blocking, stage_error};
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sink::{Chunk, CursorChange, Flush, PartitionWriter, Refusal, Written};
+
+type SharedWriter = Arc<Mutex<Box<dyn PartitionWriter>>>;
+
+/// What a token says to the host. To the loader it is opaque.
+#[derive(Debug, Serialize, Deserialize)]
+struct TokenText {
+    epoch: i64,
+    cursor: Option<Cursor>,
+}
+
+/// A plugin's loader at work, in front of the sink's writer.
+pub struct LoadStage {
+    /// `None` while a blocking thread uses it, and for ever after it failed.
+    loader: Option<Box<dyn Loader>>,
+    writer: SharedWriter,
+    cx: LoaderContext,
+    checkpoint: Checkpoint,
+}
+
+impl LoadStage {
+    /// Opens the loader. Returns the cursor of a commit that it holds and the checkpoint does not know.
+    pub async fn open(
+        mut loader: Box<dyn Loader>,
+        delivery: Delivery,
+        cx: HostContext,
+        writer: Box<dyn PartitionWriter>,
+        tables: Vec<TableSchema>,
+    ) -> Result<(Self, Option<Cursor>)> {
+        let checkpoint = writer.checkpoint().clone();
+        let writer: SharedWriter = Arc::new(Mutex::new(writer));
+        let cx = LoaderContext {
+            cx,
+            handle: Handle::current(),
+            writer: (delivery == Delivery::Transactional).then(|| writer.clone()),
+        };
+        let lent = cx.clone();
+        let (loader, token) = blocking(move || {
+            let token = loader
+                .open(&lent, &tables)
+                .map_err(|error| stage_error("open the loader", error))?;
+            Ok((loader, token))
+        })
+        .await?;
+        let unknown = token
+            .filter(|_| delivery == Delivery::Idempotent)
+            .and_then(|token| serde_json::from_str::<TokenText>(&token.0).ok())
+            // Only the attempt right before this one can be in doubt; a hand that moved the checkpoint counts up too.
+            .filter(|text| text.epoch + 1 == checkpoint.epoch && text.cursor != checkpoint.cursor)
+            .and_then(|text| text.cursor);
+        let stage = Self {
+            loader: Some(loader),
+            writer,
+            cx,
+            checkpoint,
+        };
+        Ok((stage, unknown))
+    }
+
+    async fn call<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut dyn Loader, &LoaderContext) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let mut loader = self
+            .loader
+            .take()
+            .ok_or_else(|| Error::internal("a loader was called after it failed"))?;
+        let cx = self.cx.clone();
+        let (loader, result) = blocking(move || {
+            let result = work(loader.as_mut(), &cx)?;
+            Ok((loader, result))
+        })
+        .await?;
+        self.loader = Some(loader);
+        Ok(result)
+    }
+
+    /// Hands a flush to the loader.
+    pub async fn write(&mut self, flush: &Flush) -> Result<Written> {
+        let flush = flush.clone();
+        let rows: usize = flush
+            .batches
+            .iter()
+            .map(arrow_array::RecordBatch::num_rows)
+            .sum();
+        let written = self
+            .call(move |loader, cx| {
+                let mut written = Written::default();
+                for (index, batch) in flush.batches.into_iter().enumerate() {
+                    let output = Output {
+                        table: u32::try_from(flush.table).unwrap_or(u32::MAX),
+                        batch,
+                        origin: Origin::SameRows,
+                    };
+                    let loaded = loader
+                        .load(cx, &output)
+                        .map_err(|error| stage_error("load", error))?;
+                    written.loaded += loaded.loaded;
+                    written.superseded += loaded.superseded;
+                    written
+                        .refused
+                        .extend(loaded.rejected.into_iter().map(|rejection| Refusal {
+                            batch: index,
+                            row: rejection.row as usize,
+                            column: rejection.column.unwrap_or_default(),
+                            reason: rejection.reason,
+                        }));
+                }
+                Ok(written)
+            })
+            .await?;
+        let settled = written.loaded + written.superseded + written.refused.len() as u64;
+        if settled != rows as u64 {
+            return Err(Error::new(
+                ErrorKind::Ledger,
+                format!("the loader was given {rows} rows and accounts for {settled}"),
+            )
+            .hint("count every row as loaded, superseded or rejected"));
+        }
+        Ok(written)
+    }
+
+    /// Lets the loader commit, then the sink: a commit in doubt is always one that the loader has and the sink may not.
+    pub async fn commit(&mut self, chunk: &Chunk) -> Result<()> {
+        let cursor = match &chunk.cursor {
+            CursorChange::Keep => self.checkpoint.cursor.clone(),
+            CursorChange::Clear => None,
+            CursorChange::Set(cursor) => Some(cursor.clone()),
+        };
+        let text = TokenText {
+            epoch: self.checkpoint.epoch,
+            cursor,
+        };
+        let token = serde_json::to_string(&text)
+            .map_err(|error| Error::internal("a token cannot be written down").caused_by(error))?;
+        self.call(move |loader, cx| {
+            loader
+                .commit(cx, &CommitToken(token))
+                .map_err(|error| stage_error("commit the loader", error))
+        })
+        .await?;
+        self.writer.lock().await.commit(chunk).await
+    }
+
+    /// Commits in the sink only: for a position that the loader has committed before.
+    pub async fn settle(&mut self, chunk: &Chunk) -> Result<()> {
+        self.writer.lock().await.commit(chunk).await
+    }
+
+    /// Closes the loader and gives the writer back.
+    pub async fn close(mut self, outcome: Outcome) -> Result<Box<dyn PartitionWriter>> {
+        self.call(move |loader, _| {
+            loader
+                .close(outcome)
+                .map_err(|error| stage_error("close the loader", error))
+        })
+        .await?;
+        drop(self.cx);
+        Arc::try_unwrap(self.writer)
+            .map(Mutex::into_inner)
+            .map_err(|_| Error::internal("the loader still holds the writer"))
+    }
+}
+
+#[derive(Clone)]
+struct LoaderContext {
+    cx: HostContext,
+    handle: Handle,
+    /// Only a transactional loader may write through the host.
+    writer: Option<SharedWriter>,
+}
+
+impl Context for LoaderContext {
+    fn attempt(&self) -> &AttemptInfo {
+        self.cx.attempt()
+    }
+
+    fn secret(&self, name: &str) -> etl_plugin_api::Result<String> {
+        self.cx.secret(name)
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cx.cancelled()
+    }
+
+    fn log(&self, level: Level, message: &str) {
+        self.cx.log(level, message);
+    }
+
+    fn count(&self, name: &str, n: u64) {
+        self.cx.count(name, n);
+    }
+}
+
+impl LoadContext for LoaderContext {
+    fn write(&self, output: &Output) -> etl_plugin_api::Result<Loaded> {
+        let Some(writer) = &self.writer else {
+            return Err(StageError::fatal(
+                "only a loader whose manifest says `Delivery::Transactional` writes through the host",
+            ));
+        };
+        let flush = Flush {
+            table: output.table as usize,
+            batches: vec![output.batch.clone()],
+        };
+        let written = self
+            .handle
+            .block_on(async { writer.lock().await.write(&flush).await })?;
+        Ok(Loaded {
+            loaded: written.loaded,
+            superseded: written.superseded,
+            rejected: written
+                .refused
+                .into_iter()
+                .map(|refusal| Rejection {
+                    row: u32::try_from(refusal.row).unwrap_or(u32::MAX),
+                    column: Some(refusal.column),
+                    reason: refusal.reason,
+                })
+                .collect(),
+        })
+    }
+}

@@ -1,0 +1,112 @@
+//! What the host keeps for itself between runs, in the state folder: history, and what it knows of plugin files.
+//!
+//! Nothing here decides about rows. The folder may be deleted: checkpoints live in the sinks.
+
+mod history;
+mod plugins;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+pub use history::RunRecord;
+pub use plugins::FileStamp;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Each entry brings the database one version further.
+const MIGRATIONS: &[&str] = &[r"
+CREATE TABLE runs (
+    run_id TEXT PRIMARY KEY,
+    pipeline TEXT NOT NULL,
+    status TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    finished_at TEXT,
+    report TEXT
+);
+CREATE INDEX runs_by_pipeline ON runs (pipeline, started_at);
+CREATE TABLE plugin_files (
+    path TEXT PRIMARY KEY,
+    size INTEGER NOT NULL,
+    modified_ns INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    sha256 TEXT NOT NULL
+);
+CREATE TABLE probes (
+    sha256 TEXT NOT NULL,
+    host TEXT NOT NULL,
+    probed TEXT NOT NULL,
+    PRIMARY KEY (sha256, host)
+);
+"];
+
+/// The state folder, open.
+pub struct State {
+    folder: PathBuf,
+    database: Connection,
+}
+
+impl State {
+    /// Opens the folder, creating what is missing.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let refused = |what: &str, error: &dyn std::fmt::Display| {
+            Error::new(
+                ErrorKind::Refused,
+                format!(
+                    "cannot {what} the state folder {}: {error}",
+                    folder.display()
+                ),
+            )
+            .hint("choose a writable folder with --state-dir or ETL_STATE_DIR")
+        };
+        fs::create_dir_all(folder).map_err(|error| refused("create", &error))?;
+        let mut database =
+            Connection::open(folder.join("state.db")).map_err(|error| refused("open", &error))?;
+        database.busy_timeout(Duration::from_secs(10))?;
+        database
+            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
+            .map_err(|error| refused("open", &error))?;
+        migrate(&mut database)?;
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            database,
+        })
+    }
+
+    /// Where copies of plugin files are kept.
+    pub fn plugin_cache(&self) -> PathBuf {
+        // Plugins are loaded by absolute path, whatever the working directory of the child.
+        fs::canonicalize(&self.folder)
+            .unwrap_or_else(|_| self.folder.clone())
+            .join("plugins")
+    }
+}
+
+fn migrate(database: &mut Connection) -> Result<()> {
+    let version = |database: &Connection| {
+        database
+            .query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))
+            .map(|version| usize::try_from(version).unwrap_or(usize::MAX))
+    };
+    if version(database)? == MIGRATIONS.len() {
+        return Ok(());
+    }
+    let transaction =
+        database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    // Another process may have done it while this one waited.
+    let current = version(&transaction)?;
+    if current > MIGRATIONS.len() {
+        return Err(
+            Error::config("the state folder belongs to a newer etl-host")
+                .hint("use that version, or choose another folder with --state-dir"),
+        );
+    }
+    for migration in MIGRATIONS.iter().skip(current) {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.execute_batch(&format!("PRAGMA user_version = {}", MIGRATIONS.len()))?;
+    transaction.commit()?;
+    Ok(())
+}
