@@ -1,0 +1,42 @@
+# What people type. `make` alone shows the list.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# Where scripts/setup-dev.sh puts what it cannot install for the whole machine.
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+
+.PHONY: help build run test check clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build the host and the plugins, optimised
+	@scripts/setup-dev.sh build
+	$(CARGO) build --release -p etl-host -p login-analytics -p login-analytics-demo
+
+run: build ## the main job on the embedded default: two SQLite shards into a SQLite sink, twice
+	@scripts/demo.sh
+
+# The plugin is built before, or the first test that loads it would wait for the compiler.
+# One server for all tests; it goes when the command ends, however it ends.
+test: ## all tests; starts a PostgreSQL of its own
+	@scripts/setup-dev.sh test
+	$(CARGO) test --workspace --all-targets --no-run
+	$(CARGO) build -p login-analytics
+	"$${CARGO_TARGET_DIR:-target}/debug/etl-testkit" postgres -- $(CARGO) test --workspace --all-targets --no-fail-fast
+	$(CARGO) test --doc -p etl-plugin-api -p etl-host -p etl-testkit
+
+check: ## format, lints, documentation, licences, shell scripts
+	@scripts/setup-dev.sh check
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+	$(CARGO) deny --log-level error check bans licenses sources
+	shellcheck .ci/run scripts/*.sh host/testkit/src/postgres/*.sh
+
+clean: ## remove what was built, and the demo's data
+	$(CARGO) clean
+	rm -rf data plugins/*.so

