@@ -120,13 +120,13 @@ pub struct StageFacts {
 pub fn build(
     config: Config,
     manifest: Manifest,
-    facts: StageFacts,
+    facts: &StageFacts,
     options: RunOptions,
 ) -> Result<Plan> {
     let mut problems = Vec::new();
-    let query = build_query(&config, &facts, &mut problems);
-    let partitions = build_partitions(&config, &facts, &options, &mut problems);
-    check_writing(&config, &manifest, &facts, &options, &mut problems);
+    let query = build_query(&config, facts, &mut problems);
+    let partitions = build_partitions(&config, facts, &options, &mut problems);
+    check_writing(&config, &manifest, facts, &options, &mut problems);
     if options.limit.is_some()
         && !options.dry_run
         && !query.as_ref().is_some_and(|query| query.ordered)

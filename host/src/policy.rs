@@ -22,11 +22,13 @@ pub enum Policy {
 pub fn policy(error: &Error) -> Policy {
     use Policy::{Fatal, Retry};
     let decided = match error.kind() {
-        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Unproven => Retry,
         ErrorKind::SqlState(state) => sqlstate(state),
         ErrorKind::Sqlite(code) => sqlite(*code),
         // A panic may depend on timing; the same one at the same cursor is not tried a third time.
-        ErrorKind::Stage(StageErrorKind::Transient | StageErrorKind::Panicked) => Retry,
+        ErrorKind::Unavailable
+        | ErrorKind::Timeout
+        | ErrorKind::Unproven
+        | ErrorKind::Stage(StageErrorKind::Transient | StageErrorKind::Panicked) => Retry,
         ErrorKind::Refused => {
             operator("check the path, the credentials and the permissions it names")
         }
@@ -58,12 +60,11 @@ fn operator(hint: &str) -> Policy {
 /// SQLSTATE codes, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn sqlstate(state: &str) -> Policy {
     match state {
-        // serialization_failure, deadlock_detected
-        "40001" | "40P01" => Policy::Retry,
-        // lock_not_available, query_canceled (a statement timeout), read_only_sql_transaction (a failover)
-        "55P03" | "57014" | "25006" => Policy::Retry,
+        // serialization_failure, deadlock_detected, lock_not_available, query_canceled (a statement timeout),
+        // read_only_sql_transaction (a failover)
+        "40001" | "40P01" | "55P03" | "57014" | "25006"
         // admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout
-        "57P01" | "57P02" | "57P03" | "57P05" => Policy::Retry,
+        | "57P01" | "57P02" | "57P03" | "57P05" => Policy::Retry,
         "28P01" | "28000" => operator("check username and password, and the server's pg_hba.conf"),
         "42501" => operator(
             "grant the sink's user CREATE on the schema and INSERT, UPDATE, DELETE on the table",

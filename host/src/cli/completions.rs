@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Arguments, Failure, print};
+use super::{Arguments, print};
 
 /// Flags of `completions`.
 #[derive(Debug, Args)]
@@ -14,7 +14,7 @@ pub struct Completions {
 }
 
 /// Writes completions to stdout.
-pub fn completions(command: &Completions) -> Result<u8, Failure> {
+pub fn completions(command: &Completions) {
     let mut script = Vec::new();
     clap_complete::generate(
         command.shell,
@@ -23,5 +23,4 @@ pub fn completions(command: &Completions) -> Result<u8, Failure> {
         &mut script,
     );
     print(&String::from_utf8_lossy(&script));
-    Ok(0)
 }

@@ -201,7 +201,10 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::Run(command) => run::run(&globals, command),
         Command::Validate(command) => validate::validate(&globals, &command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&globals, command),
-        Command::Completions(command) => completions::completions(&command),
+        Command::Completions(command) => {
+            completions::completions(&command);
+            Ok(0)
+        }
         Command::Probe(command) => probe::probe(&command),
     };
     match result {

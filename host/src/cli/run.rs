@@ -30,7 +30,10 @@ const SIGTERM_CODE: i32 = 143;
 
 /// Flags of `run`.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "they are flags")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "they are flags, named as they are typed"
+)]
 pub struct Run {
     /// Pipelines, or plugins for all of their pipelines
     #[arg(required = true, value_name = "NAME")]
@@ -197,7 +200,7 @@ async fn build_plan(
         })
     })
     .await?;
-    plan::build(loaded.config, found.manifest, facts, options)
+    plan::build(loaded.config, found.manifest, &facts, options)
 }
 
 async fn run_all(

@@ -120,10 +120,17 @@ impl Session {
     /// A pipeline's configuration: the plugin's default, the file beside the library, the file in `--config-dir`.
     pub fn load_config(&self, found: &Found) -> Result<Loaded, Failure> {
         let name = &found.manifest.name;
-        let mut layers = vec![Layer {
-            name: format!("{name} (the plugin's default config)"),
-            text: found.manifest.default_config.clone(),
-        }];
+        // The plugin has said its name already; a configuration need not say it again.
+        let mut layers = vec![
+            Layer {
+                name: format!("{name} (the plugin's manifest)"),
+                text: format!("name: {name}\n"),
+            },
+            Layer {
+                name: format!("{name} (the plugin's default config)"),
+                text: found.manifest.default_config.clone(),
+            },
+        ];
         let folders = std::iter::once(&found.folder).chain(&self.config_dir);
         for folder in folders {
             let path = folder.join(format!("{name}.yaml"));

@@ -68,7 +68,7 @@ fn check(session: &Session, found: &Found) -> Result<(), Failure> {
     plan::build(
         loaded.config,
         found.manifest.clone(),
-        facts,
+        &facts,
         RunOptions::default(),
     )?;
     Ok(())

@@ -311,10 +311,10 @@ impl Default for ErrorHandling {
         Self {
             max_retries: 3,
             retry_delay: Duration::from_secs(5),
-            max_retry_delay: Duration::from_secs(15 * 60),
+            max_retry_delay: Duration::from_mins(15),
             exponential_backoff: true,
             max_bad_rows: BadRowLimit::Rows(0),
-            attempt_timeout: Duration::from_secs(2 * 60 * 60),
+            attempt_timeout: Duration::from_hours(2),
             on_schema_change: SchemaChange::Strict,
         }
     }

@@ -166,13 +166,12 @@ fn examine(path: &Path, state: &State, host_binary: &PathBuf) -> Result<Result<P
         });
     let copy = load::store_copy(&cache, &sha256, &bytes)?;
     drop(bytes);
-    let probed = match state.known_probe(&sha256)? {
-        Some(known) => known,
-        None => {
-            let probed = probe::ask(host_binary, &copy)?;
-            state.remember_probe(&sha256, &probed)?;
-            probed
-        }
+    let probed = if let Some(known) = state.known_probe(&sha256)? {
+        known
+    } else {
+        let probed = probe::ask(host_binary, &copy)?;
+        state.remember_probe(&sha256, &probed)?;
+        probed
     };
     state.remember_checksum(path, stamp, &sha256)?;
     Ok(accept(name, sha256, copy, probed))

@@ -16,7 +16,7 @@ use super::chunk::{Chunker, Signature, Target};
 use super::feed::{Feed, Feeder, Reader};
 use super::quarantine;
 use super::ties::TieSplitter;
-use crate::checkpoint::{Checkpoint, Ledger, compare, display};
+use crate::checkpoint::{Checkpoint, Ledger, compare};
 use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::literal;
@@ -72,14 +72,33 @@ enum Ready {
     },
 }
 
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub enum Ended {
+    /// It came to its end, or was asked to stop.
+    Finished(Finished),
+    /// It only settled a commit that was in doubt; the next attempt reads on from there.
+    Settled,
+}
+
+/// An attempt with everything open, before its first row.
+struct Opened {
+    reader: Reader,
+    splitter: TieSplitter,
+    ordered: bool,
+    transform: TransformStage,
+    chunker: Chunker,
+    /// A commit is possible on the way, not only at the end.
+    may_drain: bool,
+}
+
 /// Runs one attempt. `commits` counts its commits, also when it fails.
 pub async fn run(
     run: &RunContext,
     partition: &PartitionPlan,
     number: u32,
     commits: &AtomicU32,
-) -> Result<Finished> {
-    let plan = &run.plan;
+) -> Result<Ended> {
     let writer = begin(run, partition).await?;
     let checkpoint = writer.checkpoint().clone();
     let mut session = match (&partition.shard, &run.source) {
@@ -89,19 +108,68 @@ pub async fn run(
     let fingerprint = fingerprint(run, session.as_deref_mut()).await?;
     check_fingerprint(run, partition, &checkpoint, &fingerprint)?;
     let window = fix_window(run, &checkpoint, session.as_deref_mut()).await?;
-    let started = jiff::Timestamp::now();
+    let cx = context(run, partition, number, &window);
+    let opened = open(
+        run,
+        partition,
+        &checkpoint,
+        fingerprint,
+        &window,
+        session,
+        writer,
+        &cx,
+    )
+    .await?;
+    let Some(opened) = opened else {
+        return Ok(Ended::Settled);
+    };
+    let (chunker, cancelled) = pump(run, opened, commits).await?;
+    let finished = Finished {
+        cancelled,
+        ledger: *chunker.ledger(),
+        from: window.from,
+        to: chunker.committed_cursor().cloned().or(checkpoint.cursor),
+        epoch: checkpoint.epoch,
+    };
+    close(chunker.into_target(), cancelled).await?;
+    Ok(Ended::Finished(finished))
+}
+
+fn context(
+    run: &RunContext,
+    partition: &PartitionPlan,
+    number: u32,
+    window: &Window,
+) -> HostContext {
     let mut info = AttemptInfo::default();
     info.run_id.clone_from(&run.run_id);
-    info.pipeline.clone_from(&plan.config.name);
+    info.pipeline.clone_from(&run.plan.config.name);
     info.partition.clone_from(&partition.name);
     info.attempt = number;
     info.from.clone_from(&window.from);
     info.until.clone_from(&window.until);
-    info.started_at = started.as_microsecond();
-    let cx = HostContext::new(info, run.cancel.clone(), run.counters.clone());
+    info.started_at = jiff::Timestamp::now().as_microsecond();
+    HostContext::new(info, run.cancel.clone(), run.counters.clone())
+}
 
-    let (reader, splitter, ordered) = open_reader(run, &window, session, &cx).await?;
-    let transform = open_transform(run, reader.schema(), &cx).await?;
+/// Opens reader, transformer, tables and target. `None` if all there was to do was to settle a commit in doubt.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "everything an attempt has gathered by then"
+)]
+async fn open(
+    run: &RunContext,
+    partition: &PartitionPlan,
+    checkpoint: &Checkpoint,
+    fingerprint: String,
+    window: &Window,
+    session: Option<Box<dyn SourceSession>>,
+    writer: Box<dyn PartitionWriter>,
+    cx: &HostContext,
+) -> Result<Option<Opened>> {
+    let plan = &run.plan;
+    let (reader, splitter, ordered) = open_reader(run, window, session, cx).await?;
+    let transform = open_transform(run, reader.schema(), cx).await?;
     let tables = transform.tables().to_vec();
     let aggregates = transform.aggregates();
     let resumed = checkpoint.run_id.as_deref() == Some(run.run_id.as_str());
@@ -121,25 +189,16 @@ pub async fn run(
         aggregates,
     };
     let nothing = matches!(reader, Reader::Nothing(_));
-    let target = open_target(run, writer, &tables, nothing, &window, &cx, &signature).await?;
-    let (target, settled) = target;
-    if let Some(cursor) = settled {
-        // The loader holds more than the checkpoint knew; it does now, and a new attempt reads on from there.
-        drop(target);
-        return Err(Error::new(
-            ErrorKind::Timeout,
-            format!(
-                "the last commit was in doubt and is settled at {}; reading goes on from there",
-                display(&cursor)
-            ),
-        ));
-    }
+    let Some(target) = open_target(run, writer, &tables, nothing, window, cx, &signature).await?
+    else {
+        return Ok(None);
+    };
     let names = plan
         .table_specs(&tables)?
         .iter()
         .map(|spec| spec.name.to_string())
         .collect();
-    let mut chunker = Chunker::new(
+    let chunker = Chunker::new(
         target,
         signature,
         plan.clone(),
@@ -147,15 +206,33 @@ pub async fn run(
         names,
         ledger,
     );
+    Ok(Some(Opened {
+        reader,
+        splitter,
+        ordered,
+        transform,
+        chunker,
+        may_drain: !aggregates && !single_commit && !plan.replaces(),
+    }))
+}
 
+/// Moves all rows, and says whether the run was asked to stop before the end.
+async fn pump(run: &RunContext, opened: Opened, commits: &AtomicU32) -> Result<(Chunker, bool)> {
+    let Opened {
+        reader,
+        splitter,
+        ordered,
+        transform,
+        mut chunker,
+        may_drain,
+    } = opened;
     let (feed_in, feed) = mpsc::channel(BATCHES_AHEAD);
     let (ready_in, mut ready) = mpsc::channel(BATCHES_AHEAD);
     // Dropped with this future, which ends the task.
     let mut workers = JoinSet::new();
     workers.spawn(Feeder::new(splitter, ordered, run.cancel.clone(), feed_in).run(reader));
     tokio::task::spawn_blocking(move || transform_all(transform, feed, &ready_in));
-
-    let cancelled = loop {
+    loop {
         let message = ready.recv().await.unwrap_or_else(|| {
             Err(Error::new(
                 ErrorKind::Unproven,
@@ -175,12 +252,11 @@ pub async fn run(
             }
             Ready::End(cursor) => {
                 chunker.finish(cursor).await?;
-                commits.store(chunker.commits, Atomic::Relaxed);
-                break false;
+                return Ok((chunker, false));
             }
-            Ready::Stopped { safe: true } if !aggregates && !single_commit && !plan.replaces() => {
+            Ready::Stopped { safe } if safe && may_drain => {
                 chunker.drain().await?;
-                break true;
+                return Ok((chunker, true));
             }
             Ready::Stopped { .. } => {
                 return Err(Error::new(
@@ -189,16 +265,7 @@ pub async fn run(
                 ));
             }
         }
-    };
-    let finished = Finished {
-        cancelled,
-        ledger: *chunker.ledger(),
-        from: window.from,
-        to: chunker.committed_cursor().cloned().or(checkpoint.cursor),
-        epoch: checkpoint.epoch,
-    };
-    close(chunker.into_target(), cancelled).await?;
-    Ok(finished)
+    }
 }
 
 async fn begin(run: &RunContext, partition: &PartitionPlan) -> Result<Box<dyn PartitionWriter>> {
@@ -406,7 +473,7 @@ async fn open_transform(
     .await
 }
 
-/// Makes tables and target ready. The cursor is that of a commit which only the loader knew, now settled.
+/// Makes tables and target ready. `None` if the loader held a commit that the checkpoint did not know, now settled.
 async fn open_target(
     run: &RunContext,
     mut writer: Box<dyn PartitionWriter>,
@@ -415,10 +482,10 @@ async fn open_target(
     window: &Window,
     cx: &HostContext,
     signature: &Signature,
-) -> Result<(Target, Option<Cursor>)> {
+) -> Result<Option<Target>> {
     let plan = &run.plan;
     if nothing {
-        return Ok((Target::Sink(writer), None));
+        return Ok(Some(Target::Sink(writer)));
     }
     let stages = run.stages.clone();
     let loader = if plan.options.dry_run {
@@ -437,22 +504,23 @@ async fn open_target(
         }
     }
     let Some(loader) = loader else {
-        return Ok((Target::Sink(writer), None));
+        return Ok(Some(Target::Sink(writer)));
     };
     let (mut stage, unknown) =
         LoadStage::open(loader, delivery, cx.clone(), writer, tables.to_vec()).await?;
-    if let Some(cursor) = &unknown {
+    if let Some(cursor) = unknown {
         stage
             .settle(&Chunk {
-                cursor: CursorChange::Set(cursor.clone()),
+                cursor: CursorChange::Set(cursor),
                 fingerprint: signature.fingerprint.clone(),
                 run_id: signature.run_id.clone(),
                 ledger: Ledger::default(),
                 dead_letters: Vec::new(),
             })
             .await?;
+        return Ok(None);
     }
-    Ok((Target::Loader(Box::new(stage)), unknown))
+    Ok(Some(Target::Loader(Box::new(stage))))
 }
 
 /// What a rewinding `append` deletes before it loads: the whole partition, or the window.

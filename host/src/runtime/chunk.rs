@@ -154,7 +154,8 @@ impl Chunker {
         }
         self.show();
         if bad {
-            self.books.check_bad_rows(false)?;
+            self.books
+                .check_bad_rows(&self.signature.partition, false)?;
         }
         if self.buffered >= self.plan.config.tuning.flush_bytes {
             self.flush().await?;
@@ -179,7 +180,7 @@ impl Chunker {
             return Err(Error::new(ErrorKind::Ledger, difference)
                 .hint("nothing of this chunk was committed; if the plugin's counts are right, report this as a bug of the host"));
         }
-        self.books.check_bad_rows(true)?;
+        self.books.check_bad_rows(&self.signature.partition, true)?;
         let moved = cursor.is_some() && cursor != self.cursor;
         if self.dirty || moved || self.plan.options.full_refresh || self.plan.replaces() {
             self.commit(cursor).await?;
@@ -252,7 +253,8 @@ impl Chunker {
             }
             self.show();
             if bad {
-                self.books.check_bad_rows(false)?;
+                self.books
+                    .check_bad_rows(&self.signature.partition, false)?;
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use etl_plugin_api::{Cursor, ErrorKind as StageErrorKind};
 
 use super::RunContext;
-use super::attempt::{self, Finished};
+use super::attempt::{self, Ended, Finished};
 use super::backoff;
 use super::books::Activity;
 use super::report::{Failure, PartitionReport, Rows, Status};
@@ -50,8 +50,12 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
         let commits = AtomicU32::new(0);
         let result = try_once(run, partition, attempts, &commits).await;
         let error = match result {
-            Ok(finished) => return succeeded(run, partition, attempts, &finished),
-            Err(error) if *error.kind() == ErrorKind::Cancelled => {
+            Ok(Ended::Finished(finished)) => return succeeded(run, partition, attempts, &finished),
+            Ok(Ended::Settled) => continue,
+            // A stage that stops by itself, unasked, has failed like any other.
+            Err(error)
+                if *error.kind() == ErrorKind::Cancelled && run.cancel.is_cancelled() =>
+            {
                 return stopped(run, partition, attempts).await;
             }
             Err(error) => error,
@@ -92,7 +96,7 @@ async fn try_once(
     partition: &PartitionPlan,
     number: u32,
     commits: &AtomicU32,
-) -> Result<Finished> {
+) -> Result<Ended> {
     let limit = run.plan.config.error_handling.attempt_timeout;
     tokio::time::timeout(limit, attempt::run(run, partition, number, commits))
         .await

@@ -68,23 +68,33 @@ pub fn open_in_process(
 
 impl Stages for InProcess {
     fn validate(&self) -> Result<Vec<Problem>> {
-        Ok(self.pipeline.validate(&self.settings)?)
+        self.pipeline
+            .validate(&self.settings)
+            .map_err(|error| stage_error("validate the settings", error))
     }
 
     fn partitions(&self, cx: &dyn Context) -> Result<Option<Vec<Partition>>> {
-        Ok(self.pipeline.partitions(&self.settings, cx)?)
+        self.pipeline
+            .partitions(&self.settings, cx)
+            .map_err(|error| stage_error("name the partitions", error))
     }
 
     fn extractor(&self) -> Result<Option<Box<dyn Extractor>>> {
-        Ok(self.pipeline.extractor(&self.settings)?)
+        self.pipeline
+            .extractor(&self.settings)
+            .map_err(|error| stage_error("make the extractor", error))
     }
 
     fn transformer(&self) -> Result<Option<Box<dyn Transformer>>> {
-        Ok(self.pipeline.transformer(&self.settings)?)
+        self.pipeline
+            .transformer(&self.settings)
+            .map_err(|error| stage_error("make the transformer", error))
     }
 
     fn loader(&self) -> Result<Option<Box<dyn Loader>>> {
-        Ok(self.pipeline.loader(&self.settings)?)
+        self.pipeline
+            .loader(&self.settings)
+            .map_err(|error| stage_error("make the loader", error))
     }
 }
 

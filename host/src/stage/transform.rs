@@ -72,13 +72,13 @@ impl TransformStage {
     /// Changes one batch.
     pub fn transform(&mut self, batch: RecordBatch) -> Result<TransformedBatch> {
         let rows = batch.num_rows();
-        let transformed = match &mut self.transformer {
+        let output = match &mut self.transformer {
             Some(transformer) => transformer
                 .transform(&self.cx, batch)
                 .map_err(|error| stage_error("transform", error))?,
             None => Transformed::same_rows(batch),
         };
-        self.account(transformed, rows)
+        self.account(output, rows)
     }
 
     /// Takes what is still held back.
@@ -86,10 +86,10 @@ impl TransformStage {
         let Some(transformer) = &mut self.transformer else {
             return Ok(TransformedBatch::default());
         };
-        let transformed = transformer
+        let output = transformer
             .finish(&self.cx)
             .map_err(|error| stage_error("finish the transformer", error))?;
-        self.account(transformed, 0)
+        self.account(output, 0)
     }
 
     /// Closes the transformer. It was called to the end, so this is its last word.
@@ -168,11 +168,16 @@ impl TransformStage {
     }
 }
 
+/// What became of an input row.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    Unknown,
+    Output,
+    Aside,
+}
+
 /// Checks that every input row is the origin of output, filtered, or rejected, and counts the first kind.
 fn check_origins(transformed: &Transformed, rows: usize, cardinality: Cardinality) -> Result<u64> {
-    const NONE: u8 = 0;
-    const OUTPUT: u8 = 1;
-    const ASIDE: u8 = 2;
     // The common case needs no table of rows.
     if let [output] = transformed.outputs.as_slice()
         && output.origin == Origin::SameRows
@@ -189,13 +194,13 @@ fn check_origins(transformed: &Transformed, rows: usize, cardinality: Cardinalit
         )
         .hint("name each input row as the origin of output, as filtered, or as rejected"))
     };
-    let mut fate = vec![NONE; rows];
+    let mut fate = vec![Fate::Unknown; rows];
     let mut counted = 0u64;
     for output in &transformed.outputs {
         let mut mark = |row: usize| -> Option<()> {
             let slot = fate.get_mut(row)?;
-            if *slot == NONE {
-                *slot = OUTPUT;
+            if *slot == Fate::Unknown {
+                *slot = Fate::Output;
                 counted += 1;
             }
             Some(())
@@ -235,13 +240,13 @@ fn check_origins(transformed: &Transformed, rows: usize, cardinality: Cardinalit
         .chain(transformed.rejected.iter().map(|rejection| &rejection.row));
     for row in aside {
         match fate.get_mut(*row as usize) {
-            Some(slot) if *slot == NONE => *slot = ASIDE,
+            Some(slot) if *slot == Fate::Unknown => *slot = Fate::Aside,
             Some(_) => return broken(format!("row {row} is set aside, but has another fate too")),
             None => return broken(format!("row {row} of {rows} is set aside")),
         }
     }
-    if let Some(lost) = fate.iter().position(|fate| *fate == NONE) {
-        let count = fate.iter().filter(|fate| **fate == NONE).count();
+    if let Some(lost) = fate.iter().position(|fate| *fate == Fate::Unknown) {
+        let count = fate.iter().filter(|fate| **fate == Fate::Unknown).count();
         return broken(format!(
             "{count} of {rows} rows are missing, the first is row {lost}"
         ));

@@ -5,6 +5,7 @@
 //! - [`postgres`]: a private server per test process (or one for the whole run), a database per test
 //! - [`certificates`]: an authority made at run time and the certificates it signs
 //! - [`artifact`]: the path of a plugin or program of this workspace, built when it is stale
+//! - [`project`]: a folder with plugins, configuration, `SQLite` files and the host to run in it
 //! - [`process`]: a program run with captured output, signals and a deadline
 //!
 //! Nothing here is skipped in silence: what is missing on the machine is an error that names the command
@@ -31,3 +32,4 @@ pub mod artifact;
 pub mod certificates;
 pub mod postgres;
 pub mod process;
+pub mod project;

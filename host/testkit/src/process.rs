@@ -18,7 +18,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, waitid};
 
 pub use rustix::process::Signal;
 
-const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
+const DEFAULT_DEADLINE: Duration = Duration::from_mins(2);
 
 /// A program that is about to be started.
 #[derive(Debug)]
@@ -180,6 +180,11 @@ impl Running {
     /// Waits for a line of standard error that fits, and returns it. The next call starts behind that line.
     pub fn wait_for_stderr(&mut self, fits: impl Fn(&str) -> bool) -> Result<String> {
         self.wait_for(Stream::Err, &fits)
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.watched.lock().exited
     }
 
     /// Sends a signal. A program that has ended already is left alone, and that is no error.

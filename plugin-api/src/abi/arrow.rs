@@ -204,9 +204,11 @@ mod tests {
         ])
         .with_metadata([("origin".to_owned(), "test".to_owned())]);
         let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100));
-        let names: ArrayRef = Arc::new(StringArray::from_iter(
-            (0..100).map(|n| (n % 3 != 0).then(|| format!("name {n}"))),
-        ));
+        let names: ArrayRef = Arc::new(
+            (0..100)
+                .map(|n| (n % 3 != 0).then(|| format!("name {n}")))
+                .collect::<StringArray>(),
+        );
         let batch = RecordBatch::try_new(Arc::new(schema), vec![ids, names])
             .unwrap()
             .slice(17, 40);

@@ -6,7 +6,9 @@
     non_local_definitions,
     unsafe_code,
     missing_docs,
-    unused_qualifications
+    unused_qualifications,
+    clippy::used_underscore_binding,
+    reason = "code that #[sabi_trait] makes"
 )]
 
 use abi_stable::sabi_trait::TD_Opaque;

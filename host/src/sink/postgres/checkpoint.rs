@@ -14,7 +14,7 @@ use crate::sink::{CheckpointEdit, Claim, DeadLetter};
 pub const DDL_LOCK: i64 = 0x0065_746c_686f_7374;
 /// Longest wait for a lock. Whoever holds one longer is stuck.
 const LOCK_TIMEOUT: &str = "10s";
-/// lock_not_available
+/// SQLSTATE `lock_not_available`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 const HOST_TABLES: &str = r"

@@ -80,14 +80,16 @@ async fn prepare_locked(client: &Object, spec: &TableSpec) -> Result<PgTable> {
         .filter(|field| !existing.iter().any(|column| &column.name == field.name()))
         .collect();
     if !missing.is_empty() && spec.on_schema_change != SchemaChange::Ignore {
-        let mut ddl = String::new();
-        for field in &missing {
-            let data_type = type_of(spec, field)?;
-            ddl.push_str(&format!(
-                "ALTER TABLE {name} ADD COLUMN {} {data_type};",
-                quote(field.name())
-            ));
-        }
+        let ddl = missing
+            .iter()
+            .map(|field| {
+                Ok(format!(
+                    "ALTER TABLE {name} ADD COLUMN {} {};",
+                    quote(field.name()),
+                    type_of(spec, field)?
+                ))
+            })
+            .collect::<Result<String>>()?;
         if spec.on_schema_change == SchemaChange::Strict {
             let names: Vec<&str> = missing.iter().map(|field| field.name().as_str()).collect();
             return Err(Error::data(format!(

@@ -53,14 +53,16 @@ pub fn prepare(connection: &Connection, spec: &TableSpec) -> Result<SqliteTable>
         .filter(|field| !existing.iter().any(|(column, _)| column == field.name()))
         .collect();
     if !missing.is_empty() && spec.on_schema_change != SchemaChange::Ignore {
-        let mut ddl = String::new();
-        for field in &missing {
-            ddl.push_str(&format!(
-                "ALTER TABLE {name} ADD COLUMN {} {};",
-                quote(field.name()),
-                type_of(spec, field)?
-            ));
-        }
+        let ddl = missing
+            .iter()
+            .map(|field| {
+                Ok(format!(
+                    "ALTER TABLE {name} ADD COLUMN {} {};",
+                    quote(field.name()),
+                    type_of(spec, field)?
+                ))
+            })
+            .collect::<Result<String>>()?;
         if spec.on_schema_change == SchemaChange::Strict {
             let names: Vec<&str> = missing.iter().map(|field| field.name().as_str()).collect();
             return Err(Error::data(format!(

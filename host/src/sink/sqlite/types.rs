@@ -28,13 +28,14 @@ pub fn column_type(arrow: &DataType) -> Option<String> {
         | DataType::UInt32 => "INTEGER",
         DataType::Float32 | DataType::Float64 => "REAL",
         // Text affinity: a numeric one would round them.
-        DataType::UInt64 | DataType::Decimal128(..) | DataType::Utf8 | DataType::LargeUtf8 => {
-            "TEXT"
-        }
+        DataType::UInt64
+        | DataType::Decimal128(..)
+        | DataType::Utf8
+        | DataType::LargeUtf8
+        | DataType::Time64(TimeUnit::Microsecond) => "TEXT",
         DataType::Dictionary(_, value) if value.as_ref() == &DataType::Utf8 => "TEXT",
         DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => "BLOB",
         DataType::Date32 => "DATE",
-        DataType::Time64(TimeUnit::Microsecond) => "TEXT",
         DataType::Timestamp(..) => "TIMESTAMP",
         _ => return None,
     };

@@ -1,5 +1,6 @@
 //! One attempt's rows: staged in TEMP tables, merged with the cursor in one short transaction.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use rusqlite::{Connection, params_from_iter};
@@ -229,7 +230,8 @@ fn delete_range(
         for (bound, operator) in [(after, ">"), (until, "<=")] {
             if let Some(bound) = bound {
                 // The column's affinity applies to the text: numbers are compared as numbers.
-                sql.push_str(&format!(" AND {} {operator} ?", quote(column)));
+                // Writing to a String cannot fail.
+                let _ = write!(sql, " AND {} {operator} ?", quote(column));
                 parameters.push(bound);
             }
         }

@@ -160,7 +160,7 @@ fn upper_bound(
                 &mut statement,
                 &query.cursor,
                 query.from.as_ref(),
-                until,
+                &until,
                 &[],
             )?;
             let mut rows = statement.raw_query();
@@ -181,7 +181,7 @@ fn upper_bound(
                 &mut statement,
                 &query.cursor,
                 query.from.as_ref(),
-                until,
+                &until,
                 &[],
             )?;
             let mut rows = statement.raw_query();
@@ -233,7 +233,7 @@ fn bind(
     statement: &mut Statement<'_>,
     cursor: &CursorConfig,
     from: Option<&Cursor>,
-    until: SqlValue,
+    until: &SqlValue,
     parameters: &[(String, Value)],
 ) -> Result<()> {
     let from = match (from, cursor.kind) {
@@ -244,7 +244,7 @@ fn bind(
     };
     bind_one(statement, "from", &from)?;
     bind_one(statement, "lastRun", &from)?;
-    bind_one(statement, "until", &until)?;
+    bind_one(statement, "until", until)?;
     bind_further(statement, parameters)
 }
 

@@ -89,7 +89,7 @@ fn read(
                 &mut statement,
                 cursor,
                 request.from.as_ref(),
-                until,
+                &until,
                 &request.parameters,
             )?;
         }
