@@ -8,7 +8,7 @@ CARGO ?= cargo
 # Where scripts/setup-dev.sh puts what it cannot install for the whole machine.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
-.PHONY: help build run test check clean
+.PHONY: help build run test check bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,12 +20,15 @@ build: ## build the host and the plugins, optimised
 run: build ## the main job on the embedded default: two SQLite shards into a SQLite sink, twice
 	@scripts/demo.sh
 
-# The plugin is built before, or the first test that loads it would wait for the compiler.
+# Plugins that the tests load, good ones and bad ones.
+FIXTURES := $(addprefix -p ,$(shell sed -n 's/^name = "\(fixture-.*\)"$$/\1/p' host/testkit/fixtures/*/Cargo.toml))
+
+# The plugins are built before, or the first test that loads one would wait for the compiler.
 # One server for all tests; it goes when the command ends, however it ends.
 test: ## all tests; starts a PostgreSQL of its own
 	@scripts/setup-dev.sh test
 	$(CARGO) test --workspace --all-targets --no-run
-	$(CARGO) build -p login-analytics
+	$(CARGO) build -p login-analytics $(FIXTURES)
 	"$${CARGO_TARGET_DIR:-target}/debug/etl-testkit" postgres -- $(CARGO) test --workspace --all-targets --no-fail-fast
 	$(CARGO) test --doc -p etl-plugin-api -p etl-host -p etl-testkit
 
@@ -36,6 +39,10 @@ check: ## format, lints, documentation, licences, shell scripts
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 	$(CARGO) deny --log-level error check bans licenses sources
 	shellcheck .ci/run scripts/*.sh host/testkit/src/postgres/*.sh
+
+bench: ## speed and peak memory of the main job, small and large
+	@scripts/setup-dev.sh test
+	$(CARGO) bench -p etl-host --bench main_job
 
 clean: ## remove what was built, and the demo's data
 	$(CARGO) clean

@@ -21,6 +21,8 @@ pub struct Checkpoint {
     pub run_id: Option<String>,
     /// The books of that run, for this partition.
     pub ledger: Ledger,
+    /// The epoch at which it was last changed by hand; what a loader holds from before does not count any more.
+    pub edited_epoch: i64,
     /// When it was committed, as the sink writes it.
     pub updated_at: Option<String>,
 }

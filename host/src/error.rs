@@ -220,17 +220,17 @@ impl From<tokio_postgres::Error> for Error {
             return Self::new(ErrorKind::SqlState(database.code().code().to_owned()), text);
         }
         let text = error.to_string();
-        let kind = if error.is_closed()
-            || text.starts_with("error connecting")
-            || text.contains("communicating")
-        {
-            ErrorKind::Unavailable
-        } else if text.contains("TLS") || text.contains("password") {
-            ErrorKind::Refused
-        } else if text.contains("timeout") {
-            ErrorKind::Timeout
-        } else {
-            ErrorKind::Internal
+        let kind = match io_error(&error) {
+            // A certificate that is not trusted, a server that speaks no TLS.
+            Some(std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput) => {
+                ErrorKind::Refused
+            }
+            Some(std::io::ErrorKind::TimedOut) => ErrorKind::Timeout,
+            Some(_) => ErrorKind::Unavailable,
+            None if error.is_closed() => ErrorKind::Unavailable,
+            None if text.contains("timeout") => ErrorKind::Timeout,
+            // Without an answer of the server and without an I/O error, the two did not come to terms: TLS, authentication.
+            None => ErrorKind::Refused,
         };
         let source = StdError::source(&error).map(ToString::to_string);
         let message = match source {
@@ -239,6 +239,18 @@ impl From<tokio_postgres::Error> for Error {
         };
         Self::new(kind, message)
     }
+}
+
+/// The kind of the I/O error at the root of another, if there is one.
+fn io_error(error: &(dyn StdError + 'static)) -> Option<std::io::ErrorKind> {
+    let mut source = Some(error);
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            return Some(io.kind());
+        }
+        source = cause.source();
+    }
+    None
 }
 
 #[cfg(test)]

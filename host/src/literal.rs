@@ -1,53 +1,14 @@
-//! Single values as text: cursors taken from Arrow columns, and cursors as a sink compares them.
+//! Single values as text: cursors as a sink compares them with its columns, bytes as digits.
 
-use arrow_array::Array;
-use arrow_array::cast::AsArray;
-use arrow_array::types::{
-    Int64Type, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType,
-};
-use arrow_schema::{DataType, TimeUnit};
+use arrow_schema::DataType;
 use etl_plugin_api::Cursor;
-use jiff::Timestamp;
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
-
-use crate::error::{Error, Result};
-
-/// A value as text whose order by bytes is the order of the values: times with nine digits behind the second.
-pub fn text(array: &dyn Array, row: usize) -> Result<String> {
-    let nanos = match array.data_type() {
-        DataType::Utf8 => return Ok(array.as_string::<i32>().value(row).to_owned()),
-        DataType::Int64 => return Ok(array.as_primitive::<Int64Type>().value(row).to_string()),
-        DataType::Timestamp(TimeUnit::Second, _) => {
-            i128::from(array.as_primitive::<TimestampSecondType>().value(row)) * 1_000_000_000
-        }
-        DataType::Timestamp(TimeUnit::Millisecond, _) => {
-            i128::from(array.as_primitive::<TimestampMillisecondType>().value(row)) * 1_000_000
-        }
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            i128::from(array.as_primitive::<TimestampMicrosecondType>().value(row)) * 1_000
-        }
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => array
-            .as_primitive::<TimestampNanosecondType>()
-            .value(row)
-            .into(),
-        other => {
-            return Err(Error::data(format!(
-                "a value of Arrow type {other} is no cursor"
-            )));
-        }
-    };
-    let instant = Timestamp::from_nanosecond(nanos)
-        .map_err(|error| Error::data("a cursor is out of range").caused_by(error))?;
-    Ok(written(instant.to_zoned(TimeZone::UTC).datetime(), 'T', 9))
-}
 
 /// A cursor as both sinks compare it with a column of this type; `None` if it has no such form.
 pub fn in_sink(cursor: &Cursor, column: &DataType) -> Option<String> {
     match (cursor, column) {
         (Cursor::Integer(value), _) => Some(value.to_string()),
-        (Cursor::Text(text), DataType::Timestamp(..)) => {
+        (Cursor::Text(text), DataType::Timestamp(_, zone)) => {
             let time: DateTime = text.strip_suffix('Z').unwrap_or(text).parse().ok()?;
             let nanos = time.subsec_nanosecond();
             let digits = match nanos {
@@ -56,7 +17,9 @@ pub fn in_sink(cursor: &Cursor, column: &DataType) -> Option<String> {
                 nanos if nanos % 1_000 == 0 => 6,
                 _ => return None,
             };
-            Some(written(time, ' ', digits))
+            // Without its zone PostgreSQL would take it for the session's, and SQLite for another text.
+            let zone = if zone.is_some() { "Z" } else { "" };
+            Some(format!("{}{zone}", written(time, digits)))
         }
         (Cursor::Text(text), DataType::Utf8 | DataType::LargeUtf8 | DataType::Date32) => {
             Some(text.clone())
@@ -65,12 +28,24 @@ pub fn in_sink(cursor: &Cursor, column: &DataType) -> Option<String> {
     }
 }
 
-fn written(time: DateTime, separator: char, digits: usize) -> String {
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+fn written(time: DateTime, digits: usize) -> String {
     let fraction = format!("{:09}", time.subsec_nanosecond());
     let fraction = fraction.get(..digits).unwrap_or_default();
     let point = if digits == 0 { "" } else { "." };
     format!(
-        "{}{separator}{:02}:{:02}:{:02}{point}{fraction}",
+        "{} {:02}:{:02}:{:02}{point}{fraction}",
         time.date(),
         time.hour(),
         time.minute(),
@@ -80,6 +55,8 @@ fn written(time: DateTime, separator: char, digits: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use arrow_schema::TimeUnit;
+
     use super::*;
 
     #[test]
@@ -95,17 +72,15 @@ mod tests {
             Some("2024-01-31 10:00:00.500")
         );
         assert_eq!(form("soon"), None);
+        let zoned = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let cursor = Cursor::Text("2024-01-31 10:00:00".to_owned());
+        assert_eq!(
+            in_sink(&cursor, &zoned).as_deref(),
+            Some("2024-01-31 10:00:00Z")
+        );
         assert_eq!(
             in_sink(&Cursor::Integer(7), &DataType::Int64).as_deref(),
             Some("7")
         );
-    }
-
-    #[test]
-    fn times_as_text_keep_their_order() {
-        let array = arrow_array::TimestampMicrosecondArray::from(vec![-1, 0, 1_500_000]);
-        let texts: Vec<String> = (0..3).map(|row| text(&array, row).unwrap()).collect();
-        assert_eq!(texts[2], "1970-01-01T00:00:01.500000000");
-        assert!(texts.is_sorted());
     }
 }

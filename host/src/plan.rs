@@ -2,11 +2,12 @@
 //!
 //! Pure. All mistakes are reported together.
 
-use etl_plugin_api::{Cardinality, Manifest, Partition, TableSchema};
+use etl_plugin_api::{Cardinality, Delivery, Manifest, Partition, TableSchema};
 use sha2::{Digest, Sha256};
 
-use crate::config::{Config, TableName, WriteMode};
+use crate::config::{Config, KeyScope, TableName, WriteMode};
 use crate::error::{Error, Result};
+use crate::literal::hex;
 use crate::sink::TableSpec;
 use crate::source::sql;
 
@@ -127,6 +128,7 @@ pub fn build(
     let query = build_query(&config, facts, &mut problems);
     let partitions = build_partitions(&config, facts, &options, &mut problems);
     check_writing(&config, &manifest, facts, &options, &mut problems);
+    check_key(&config, facts, &mut problems);
     if options.limit.is_some()
         && !options.dry_run
         && !query.as_ref().is_some_and(|query| query.ordered)
@@ -186,6 +188,11 @@ fn build_query(config: &Config, facts: &StageFacts, problems: &mut Vec<String>) 
             problems.push("`source.query` uses @from or @until, but there is no `cursor`".to_owned());
         }
         _ => {}
+    }
+    if let (Some(word), Some(_)) = (sql::row_limit(&sql), &config.cursor) {
+        problems.push(format!(
+            "`source.query` cuts its rows with {word}, so that those left out would never be read: leave it out, commits are made on the way"
+        ));
     }
     let ordered = config
         .cursor
@@ -273,6 +280,15 @@ fn check_writing(
     problems: &mut Vec<String>,
 ) {
     let replace = config.sink.write_mode == WriteMode::Replace;
+    let through_host = !facts.loader || manifest.delivery == Delivery::Transactional;
+    if replace && !through_host {
+        problems.push("`write_mode: replace` needs the host's sink, but the pipeline's loader does not write to it".to_owned());
+    }
+    if facts.extractor
+        && (options.since.is_some() || options.until.is_some() || options.limit.is_some())
+    {
+        problems.push("--since, --until and --limit need the host's own extractor, but the pipeline has one of its own".to_owned());
+    }
     if replace
         && (options.since.is_some() || options.until.is_some() || options.limit.is_some())
         && !options.dry_run
@@ -284,7 +300,7 @@ fn check_writing(
     if config.sink.write_mode != WriteMode::Append
         || options.dry_run
         || options.allow_duplicates
-        || facts.loader
+        || !through_host
     {
         return;
     }
@@ -311,9 +327,35 @@ fn check_writing(
     }
 }
 
+/// The pipeline's own partitions are known only now: their rows must not overwrite each other either.
+fn check_key(config: &Config, facts: &StageFacts, problems: &mut Vec<String>) {
+    let WriteMode::Upsert {
+        key,
+        key_scope: KeyScope::Partition,
+    } = &config.sink.write_mode
+    else {
+        return;
+    };
+    let several = facts
+        .partitions
+        .as_ref()
+        .is_some_and(|partitions| partitions.len() > 1);
+    let inside = config
+        .sink
+        .partition_column
+        .as_ref()
+        .is_some_and(|column| key.contains(column));
+    if several && !inside {
+        problems.push(
+            "`sink.key` does not contain the partition, so partitions would overwrite each other's rows: set `sink.partition_column` \
+             and add it to the key, or set `key_scope: global`"
+                .to_owned(),
+        );
+    }
+}
+
 /// Statement and cursor, short. White space does not count.
 fn digest(config: &Config) -> String {
-    use std::fmt::Write;
     let query = config.source.query.as_deref().unwrap_or_default();
     let mut hasher = Sha256::new();
     for word in query.split_whitespace() {
@@ -324,13 +366,5 @@ fn digest(config: &Config) -> String {
         hasher.update(&cursor.column);
         hasher.update(format!("{:?}", cursor.kind));
     }
-    hasher
-        .finalize()
-        .iter()
-        .take(8)
-        .fold(String::new(), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    hex(hasher.finalize().get(..8).unwrap_or_default())
 }

@@ -49,6 +49,9 @@ pub fn policy(error: &Error) -> Policy {
 pub fn next_step(error: &Error) -> Option<String> {
     match policy(error) {
         Policy::NeedsOperator(hint) => Some(hint),
+        _ if *error.kind() == ErrorKind::Stage(StageErrorKind::Panicked) => {
+            Some("tell the plugin's author; `-vv` shows where it panicked".to_owned())
+        }
         _ => error.own_hint().map(str::to_owned),
     }
 }
@@ -60,9 +63,9 @@ fn operator(hint: &str) -> Policy {
 /// SQLSTATE codes, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn sqlstate(state: &str) -> Policy {
     match state {
-        // serialization_failure, deadlock_detected, lock_not_available, query_canceled (a statement timeout),
+        // serialization_failure, statement_completion_unknown, deadlock_detected, lock_not_available, query_canceled (a statement timeout),
         // read_only_sql_transaction (a failover)
-        "40001" | "40P01" | "55P03" | "57014" | "25006"
+        "40001" | "40003" | "40P01" | "55P03" | "57014" | "25006"
         // admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout
         | "57P01" | "57P02" | "57P03" | "57P05" => Policy::Retry,
         "28P01" | "28000" => operator("check username and password, and the server's pg_hba.conf"),

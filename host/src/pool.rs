@@ -1,7 +1,7 @@
 //! One pool per server identity, shared by every pipeline and run of this process.
 //!
 //! A pool limits connections, limits the wait for one, and checks a connection's health before it gives it out. It
-//! does not know transactions: whoever leaves one open takes the connection out of the pool.
+//! does not know transactions, so a connection goes back only when its user says that none is open.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -9,12 +9,41 @@ use std::sync::Mutex;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
+use tokio_postgres::Client;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::{Server, Tls, TlsMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tls;
+
+/// A connection on loan. Dropped, it is closed and the server rolls back whatever was open; only
+/// [`give_back`](Self::give_back) returns it to the pool. So an error, a timeout or a panic never leaves a transaction
+/// or a lock behind in a connection that somebody else gets.
+pub struct Lease(Option<Object>);
+
+impl Lease {
+    /// The connection.
+    pub fn client(&self) -> Result<&Client> {
+        self.0
+            .as_ref()
+            .map(|object| &***object)
+            .ok_or_else(|| Error::internal("a connection was used after it was given back"))
+    }
+
+    /// Returns the connection to the pool. No transaction is open and no setting is changed.
+    pub fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
+            drop(Object::take(object));
+        }
+    }
+}
 
 /// What makes two configurations mean the same server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,12 +69,13 @@ impl Pools {
     }
 
     /// A connection to a `PostgreSQL` server. Waits for a free one as long as the configuration allows.
-    pub async fn postgres(&self, server: &Server) -> Result<Object> {
+    pub async fn postgres(&self, server: &Server) -> Result<Lease> {
         let pool = self.postgres_pool(server)?;
         let address = format!("{}:{}/{}", server.host, server.port, server.database);
-        pool.get().await.map_err(|error| {
+        let object = pool.get().await.map_err(|error| {
             describe(error).while_trying(format!("connect to PostgreSQL at {address}"))
-        })
+        })?;
+        Ok(Lease(Some(object)))
     }
 
     fn postgres_pool(&self, server: &Server) -> Result<Pool> {

@@ -77,7 +77,10 @@ async fn survive(sink: &str, rest: &str) {
         database = server.create_database().await.unwrap();
         config(&project, &database, sink, &rest);
     }
-    assert!(killed > KILLS / 2, "only {killed} of {KILLS} kills met a run under way");
+    assert!(
+        killed > KILLS / 2,
+        "only {killed} of {KILLS} kills met a run under way"
+    );
 }
 
 #[tokio::test]

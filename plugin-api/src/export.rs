@@ -129,10 +129,46 @@ pub fn guard<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     }
 }
 
+/// A value whose drop cannot panic outwards.
+#[doc(hidden)]
+pub struct Contained<T>(Option<T>);
+
+impl<T> Contained<T> {
+    /// Wraps a value.
+    pub fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    /// The value.
+    pub fn get(&self) -> Result<&T> {
+        self.0.as_ref().ok_or_else(gone)
+    }
+
+    /// The value, to change it.
+    pub fn get_mut(&mut self) -> Result<&mut T> {
+        self.0.as_mut().ok_or_else(gone)
+    }
+}
+
+fn gone() -> StageError {
+    StageError::fatal("a value was used while it was being dropped")
+}
+
+impl<T> Drop for Contained<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        // Nobody is left to tell.
+        let _ = guard(move || {
+            drop(value);
+            Ok(())
+        });
+    }
+}
+
 /// A stage that is not called again after it failed, and whose drop cannot panic outwards.
 #[doc(hidden)]
 pub struct Guarded<T> {
-    value: Option<T>,
+    value: Contained<T>,
     poisoned: bool,
 }
 
@@ -140,32 +176,22 @@ impl<T> Guarded<T> {
     /// Wraps a healthy stage.
     pub fn new(value: T) -> Self {
         Self {
-            value: Some(value),
+            value: Contained::new(value),
             poisoned: false,
         }
     }
 
     /// Calls the stage, or refuses because it failed before.
     pub fn call<R>(&mut self, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
-        let (Some(value), false) = (self.value.as_mut(), self.poisoned) else {
+        if self.poisoned {
             return Err(StageError::fatal(
                 "this stage instance failed before and is not called again",
             ));
-        };
+        }
+        let value = self.value.get_mut()?;
         let result = guard(|| work(value));
         self.poisoned = result.is_err();
         result
-    }
-}
-
-impl<T> Drop for Guarded<T> {
-    fn drop(&mut self) {
-        let value = self.value.take();
-        // Nobody is left to tell.
-        let _ = guard(move || {
-            drop(value);
-            Ok(())
-        });
     }
 }
 

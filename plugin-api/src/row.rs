@@ -55,11 +55,12 @@ impl<T: RowTransformer> Transformer for Rows<T> {
         for (index, item) in (0u32..).zip(source.iter()) {
             let row = match T::In::deserialize(item) {
                 Ok(row) => row,
-                Err(error) => {
+                // Serde's own words may quote the row's values, which do not belong into a log.
+                Err(_) => {
                     transformed.rejected.push(Rejection {
                         row: index,
                         column: None,
-                        reason: error.message().to_owned(),
+                        reason: "the row does not fit the fields of the input type".to_owned(),
                     });
                     continue;
                 }

@@ -83,7 +83,10 @@ pub fn checkpoint(globals: &Globals, command: Checkpoint) -> Result<u8, Failure>
             Checkpoint::Show(_) => {}
             Checkpoint::Set(set) => apply_set(sink.as_ref(), &config, set).await?,
             Checkpoint::Reset(reset) => {
-                let stored = require(sink.as_ref(), &config, &reset.partition).await?;
+                let known = sink.load_checkpoints(&config.name).await?;
+                let stored = known
+                    .get(&reset.partition)
+                    .ok_or_else(|| unknown_partition(&config, &reset.partition, &known))?;
                 if stored.cursor.is_some() {
                     refuse_doubling(&config, reset.allow_duplicates, "reset")?;
                 }
@@ -98,19 +101,13 @@ pub fn checkpoint(globals: &Globals, command: Checkpoint) -> Result<u8, Failure>
 }
 
 async fn apply_set(sink: &dyn Sink, config: &Config, set: Set) -> Result<()> {
-    let stored = match require(sink, config, &set.partition).await {
-        Ok(stored) => stored,
-        // A first position may be set by hand before the first run, for a partition of the configuration.
-        Err(_)
-            if config
-                .source
-                .connector
-                .shard_names()
-                .contains(&set.partition.as_str()) =>
-        {
-            Stored::default()
-        }
-        Err(error) => return Err(error),
+    let known = sink.load_checkpoints(&config.name).await?;
+    let configured = config.source.connector.shard_names();
+    let stored = match known.get(&set.partition) {
+        Some(stored) => stored.clone(),
+        // A first position may be set by hand before the first run.
+        None if configured.contains(&set.partition.as_str()) => Stored::default(),
+        None => return Err(unknown_partition(config, &set.partition, &known)),
     };
     if let Some(text) = &set.cursor {
         let cursor = parse(config, text)?;
@@ -134,19 +131,16 @@ async fn apply_set(sink: &dyn Sink, config: &Config, set: Set) -> Result<()> {
     Ok(())
 }
 
-async fn require(sink: &dyn Sink, config: &Config, partition: &str) -> Result<Stored> {
-    let mut stored = sink.load_checkpoints(&config.name).await?;
-    let known: Vec<String> = stored.keys().cloned().collect();
-    stored.remove(partition).ok_or_else(|| {
-        Error::config(format!(
-            "pipeline {} has no checkpoint of a partition `{partition}`",
-            config.name
-        ))
-        .hint(if known.is_empty() {
-            "run the pipeline first".to_owned()
-        } else {
-            format!("there are {}", known.join(", "))
-        })
+fn unknown_partition(config: &Config, partition: &str, known: &BTreeMap<String, Stored>) -> Error {
+    let names: Vec<&str> = known.keys().map(String::as_str).collect();
+    Error::config(format!(
+        "pipeline {} has no checkpoint of a partition `{partition}`",
+        config.name
+    ))
+    .hint(if names.is_empty() {
+        "run the pipeline first".to_owned()
+    } else {
+        format!("there are {}", names.join(", "))
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use clap::Args;
-use etl_plugin_api::{AttemptInfo, Delivery};
+use etl_plugin_api::{AttemptInfo, Delivery, Manifest};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -14,8 +14,9 @@ use super::session::{Found, Session};
 use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, print, print_json, progress};
 use crate::config::{Isolation, Loaded};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{self, Plan, RunOptions, StageFacts};
+use crate::policy::next_step;
 use crate::pool::Pools;
 use crate::runtime::report::{RunReport, Status};
 use crate::runtime::{self, RunContext};
@@ -97,7 +98,13 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
         allow_duplicates: command.allow_duplicates,
     };
     // Everything that can be wrong before the first row is told before the first row, for all pipelines.
+    // But a plugin's own fault is its pipeline's alone.
+    let names: Vec<String> = all
+        .iter()
+        .map(|found| found.manifest.name.clone())
+        .collect();
     let mut prepared = Vec::new();
+    let mut broken = Vec::new();
     for found in all {
         let loaded = session.load_config(&found)?;
         if command.isolation == Some(IsolationFlag::Process) {
@@ -113,8 +120,13 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
                 "`isolation: process` is not available in this version: the plugin runs inside the host"
             );
         }
-        let stages = Session::open_stages(&found, &loaded)?;
-        prepared.push((found, loaded, stages));
+        match Session::open_stages(&found, &loaded) {
+            Ok(stages) => prepared.push((found, loaded, stages)),
+            Err(Failure::Host(error)) if is_fault_of_plugin(&error) => {
+                broken.push(never_started(&found.manifest, options.dry_run, error));
+            }
+            Err(failure) => return Err(failure),
+        }
     }
     let runtime = build_runtime()?;
     let cancel = CancellationToken::new();
@@ -124,16 +136,43 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
         let pools = Arc::new(Pools::new());
         let mut contexts = Vec::new();
         for (found, loaded, stages) in prepared {
-            contexts.push(
-                build_context(found, loaded, stages, options.clone(), &pools, &cancel).await?,
-            );
+            let manifest = found.manifest.clone();
+            match build_context(found, loaded, stages, options.clone(), &pools, &cancel).await {
+                Ok(context) => contexts.push(context),
+                Err(error) if is_fault_of_plugin(&error) => {
+                    broken.push(never_started(&manifest, options.dry_run, error));
+                }
+                Err(error) => return Err(error),
+            }
         }
-        run_all(globals, &session, contexts).await
+        run_all(globals, &session, contexts, broken, &names).await
     });
     // Blocking threads of a plugin that does not return must not keep the host.
     runtime.shutdown_background();
     let reports = reports?;
     Ok(exit_code(&reports, stopped_by.load(Ordering::SeqCst)))
+}
+
+/// Whether the plugin itself failed, as opposed to what it was told to do.
+fn is_fault_of_plugin(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Stage(_))
+}
+
+fn never_started(manifest: &Manifest, dry_run: bool, error: Error) -> RunReport {
+    let next_step = next_step(&error);
+    let error = error.while_trying(format!("pipeline {}", manifest.name));
+    tracing::error!("{error}");
+    RunReport::never_started(
+        &manifest.name,
+        manifest.delivery,
+        dry_run,
+        runtime::report::Failure {
+            message: error.to_string(),
+            next_step,
+            environment: false,
+            configuration: false,
+        },
+    )
 }
 
 /// The first signal drains, the second ends the process at once.
@@ -207,11 +246,12 @@ async fn run_all(
     globals: &Globals,
     session: &Session,
     contexts: Vec<RunContext>,
+    broken: Vec<RunReport>,
+    order: &[String],
 ) -> Result<Vec<RunReport>> {
     let bars = globals.output == Output::Text && std::io::stderr().is_terminal();
     let mut watchers = Vec::new();
     let mut tasks = tokio::task::JoinSet::new();
-    let mut names = Vec::new();
     for context in contexts {
         let context = Arc::new(context);
         let name = context.plan.config.name.clone();
@@ -222,28 +262,26 @@ async fn run_all(
         if bars {
             watchers.push(progress::watch(&name, context.books.clone()));
         }
-        names.push(name);
         tasks.spawn(runtime::run(context));
     }
-    let mut reports = Vec::new();
+    for report in &broken {
+        if !report.dry_run {
+            let (id, name, started) = (&report.run_id, &report.pipeline, &report.started_at);
+            remember(session.state.record_start(id, name, started));
+            record_end(session, report)?;
+        }
+    }
+    let mut reports = broken;
     while let Some(ended) = tasks.join_next().await {
         let report = ended?;
         if !report.dry_run {
-            let json = serde_json::to_string(&report).map_err(|error| {
-                Error::internal("a report cannot be written as JSON").caused_by(error)
-            })?;
-            remember(session.state.record_end(
-                &report.run_id,
-                report.status.word(),
-                &report.finished_at,
-                &json,
-            ));
+            record_end(session, &report)?;
         }
         reports.push(report);
     }
     drop(watchers);
     // In the order they were asked for, whoever was first.
-    reports.sort_by_key(|report| names.iter().position(|name| name == &report.pipeline));
+    reports.sort_by_key(|report| order.iter().position(|name| name == &report.pipeline));
     for report in &reports {
         if globals.output == Output::Json {
             print_json(report)?;
@@ -252,6 +290,18 @@ async fn run_all(
         }
     }
     Ok(reports)
+}
+
+fn record_end(session: &Session, report: &RunReport) -> Result<()> {
+    let json = serde_json::to_string(report)
+        .map_err(|error| Error::internal("a report cannot be written as JSON").caused_by(error))?;
+    remember(session.state.record_end(
+        &report.run_id,
+        report.status.word(),
+        &report.finished_at,
+        &json,
+    ));
+    Ok(())
 }
 
 /// History is a service to people: that it cannot be written does not change how the run ended.

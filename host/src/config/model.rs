@@ -407,8 +407,8 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             batch_rows: 8_192,
-            flush_bytes: 16 * 1024 * 1024,
-            flushes_per_commit: 4,
+            flush_bytes: 4 * 1024 * 1024,
+            flushes_per_commit: 16,
         }
     }
 }

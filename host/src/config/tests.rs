@@ -200,8 +200,8 @@ fn the_contract_loads_as_it_stands() {
           "isolation": "process",
           "tuning": {
             "batch_rows": 8192,
-            "flush_bytes": 16777216,
-            "flushes_per_commit": 4
+            "flush_bytes": 4194304,
+            "flushes_per_commit": 16
           },
           "settings": {}
         }"#]]

@@ -12,9 +12,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
-use etl_plugin_api::abi::{
-    ABI_VERSION, LibHeader, Mismatch, PluginHandle, ROOT_SYMBOL, open_plugin,
-};
+use abi_stable::library::AbiHeaderRef;
+use etl_plugin_api::abi::{ABI_VERSION, Mismatch, PluginHandle, ROOT_SYMBOL, open_plugin};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 
 use super::Refused;
@@ -72,28 +71,32 @@ fn open(copy: &Path) -> Result<PluginHandle, Refused> {
     let library = unsafe { Library::open(Some(copy), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| {
         let cause = error
             .source()
-            .map_or_else(|| error.to_string(), ToString::to_string);
+            .map_or_else(|| error.to_string(), ToString::to_string)
+            // The copy's name says nothing to whoever dropped the file.
+            .replace(&format!("{}: ", copy.display()), "");
         Refused::new(
             format!("the system cannot load it: {cause}"),
             "install the library it names, or build the plugin on a machine like this one",
         )
+        .for_now()
     })?;
-    // SAFETY: the symbol is only ever exported by `export_pipelines!`, as a static of this type.
-    let symbol: Result<Symbol<*const LibHeader>, _> =
-        unsafe { library.get(ROOT_SYMBOL.as_bytes()) };
-    let header = match symbol {
-        Ok(symbol) => symbol.into_raw().cast::<LibHeader>().cast_const(),
-        Err(_) => {
-            return Err(Refused::new(
-                "it exports no pipelines",
-                "call `export_pipelines!` in the crate",
-            ));
-        }
+    // SAFETY: the symbol is only ever exported as a static that starts with this header.
+    let symbol: Result<Symbol<AbiHeaderRef>, _> = unsafe { library.get(ROOT_SYMBOL.as_bytes()) };
+    let Ok(header) = symbol.map(|symbol| *symbol) else {
+        return Err(Refused::new(
+            "it exports no pipelines",
+            "call `export_pipelines!` in the crate",
+        ));
     };
     // Never unloaded: threads, hooks and vtables of the plugin live as long as the process.
     std::mem::forget(library);
-    // SAFETY: the static lives in the library, which is never unloaded.
-    let header: &'static LibHeader = unsafe { &*header };
+    // Looks at the header's own mark and version before anything behind it is read.
+    let header = header.upgrade().map_err(|_| {
+        Refused::new(
+            "what it exports is no plugin, or one of another generation of plugins",
+            "build the plugin against the etl-plugin-api of this host",
+        )
+    })?;
     open_plugin(header).map_err(describe)
 }
 

@@ -20,6 +20,9 @@ pub struct Refused {
     pub reason: String,
     /// What to do.
     pub fix: String,
+    /// It says as much about this machine as about the file, so the file is tried again each time.
+    #[serde(default)]
+    pub for_now: bool,
 }
 
 impl Refused {
@@ -27,6 +30,12 @@ impl Refused {
         Self {
             reason: reason.into(),
             fix: fix.into(),
+            for_now: false,
         }
+    }
+
+    fn for_now(mut self) -> Self {
+        self.for_now = true;
+        self
     }
 }

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::probe::{self, Probed};
 use super::{Refused, gate, load};
 use crate::error::{Error, ErrorKind, Result};
+use crate::literal::hex;
 use crate::state::{FileStamp, State};
 
 /// The plugins folder as it was scanned.
@@ -118,10 +119,15 @@ fn list_files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn examine(path: &Path, state: &State, host_binary: &PathBuf) -> Result<Result<Plugin, Refused>> {
     let unreadable = |error: std::io::Error| {
-        Refused::new(
-            format!("it cannot be read: {error}"),
-            "make the file readable for this user",
-        )
+        let fix = match error.kind() {
+            // It was in the folder a moment ago, so it is a link.
+            std::io::ErrorKind::NotFound => {
+                "put the file where the link points, or remove the link"
+            }
+            std::io::ErrorKind::PermissionDenied => "make the file readable for this user",
+            _ => "mend the file or the link, or move it out of the plugins folder",
+        };
+        Refused::new(format!("it cannot be read: {error}"), fix)
     };
     let stamp = match fs::metadata(path) {
         Ok(found) if !found.is_file() => {
@@ -132,9 +138,10 @@ fn examine(path: &Path, state: &State, host_binary: &PathBuf) -> Result<Result<P
         }
         Ok(found) => FileStamp {
             size: found.size(),
-            modified_ns: found
-                .mtime_nsec()
-                .saturating_add(found.mtime().saturating_mul(1_000_000_000)),
+            // Not the time of modification, which deployment tools set as they like.
+            changed_ns: found
+                .ctime_nsec()
+                .saturating_add(found.ctime().saturating_mul(1_000_000_000)),
             inode: found.ino(),
         },
         Err(error) => return Ok(Err(unreadable(error))),
@@ -156,21 +163,16 @@ fn examine(path: &Path, state: &State, host_binary: &PathBuf) -> Result<Result<P
     if let Err(refused) = gate::check(&bytes) {
         return Ok(Err(refused));
     }
-    let sha256 = Sha256::digest(&bytes)
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            use std::fmt::Write;
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
+    let sha256 = hex(&Sha256::digest(&bytes));
     let copy = load::store_copy(&cache, &sha256, &bytes)?;
     drop(bytes);
     let probed = if let Some(known) = state.known_probe(&sha256)? {
         known
     } else {
         let probed = probe::ask(host_binary, &copy)?;
-        state.remember_probe(&sha256, &probed)?;
+        if !matches!(&probed, Probed::Unusable(refused) if refused.for_now) {
+            state.remember_probe(&sha256, &probed)?;
+        }
         probed
     };
     state.remember_checksum(path, stamp, &sha256)?;

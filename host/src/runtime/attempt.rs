@@ -3,33 +3,31 @@
 //! Three workers side by side with bounded channels between them: the feeder reads, a blocking thread transforms, and
 //! the chunker writes. The first error ends all three; what was not committed is rolled back by the sink.
 
-use std::cmp::Ordering;
 use std::sync::atomic::{AtomicU32, Ordering as Atomic};
 
 use arrow_schema::{Schema, SchemaRef};
 use etl_plugin_api::{AttemptInfo, Cursor, Delivery, Outcome, TableSchema};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::RunContext;
 use super::chunk::{Chunker, Signature, Target};
-use super::feed::{Feed, Feeder, Reader};
-use super::quarantine;
+use super::feed::{Feeder, Reader};
 use super::ties::TieSplitter;
-use crate::checkpoint::{Checkpoint, Ledger, compare};
+use super::transform::{Ready, transform_all};
+use super::window::{Start, Window, check_fingerprint, fingerprint, fix_window, ranges_to_delete};
+use crate::checkpoint::{Checkpoint, Ledger};
 use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
-use crate::literal;
 use crate::plan::PartitionPlan;
-use crate::sink::{
-    Chunk, Claim, CursorChange, DeadLetter, DryRunWriter, PartitionWriter, RangeDelete,
-};
-use crate::source::{CursorQuery, ReadRequest, SourceSession};
+use crate::sink::{Chunk, Claim, CursorChange, DryRunWriter, PartitionWriter};
+use crate::source::{ReadRequest, SourceSession};
 use crate::stage::blocking;
 use crate::stage::context::HostContext;
 use crate::stage::extract::{ExtractQueries, ExtractStage};
 use crate::stage::load::LoadStage;
-use crate::stage::transform::{TransformStage, TransformedBatch};
+use crate::stage::transform::TransformStage;
 
 /// Batches that wait between two workers.
 const BATCHES_AHEAD: usize = 2;
@@ -49,29 +47,6 @@ pub struct Finished {
     pub epoch: i64,
 }
 
-/// The slice of rows that an attempt reads: `(from, until]`.
-#[derive(Clone, Debug, Default)]
-struct Window {
-    from: Option<Cursor>,
-    until: Option<Cursor>,
-    /// There is certainly nothing in it.
-    empty: bool,
-}
-
-/// What travels from the transforming to the writing side.
-enum Ready {
-    Rows {
-        extracted: u64,
-        batch: TransformedBatch,
-        letters: Vec<DeadLetter>,
-        safe: Option<Cursor>,
-    },
-    End(Option<Cursor>),
-    Stopped {
-        safe: bool,
-    },
-}
-
 /// How an attempt ended.
 #[derive(Clone, Debug)]
 pub enum Ended {
@@ -83,23 +58,28 @@ pub enum Ended {
 
 /// An attempt with everything open, before its first row.
 struct Opened {
-    reader: Reader,
-    splitter: TieSplitter,
-    ordered: bool,
-    transform: TransformStage,
+    rows: Rows,
     chunker: Chunker,
     /// A commit is possible on the way, not only at the end.
     may_drain: bool,
 }
 
-/// Runs one attempt. `commits` counts its commits, also when it fails.
+/// Where rows come from and what changes them.
+struct Rows {
+    reader: Reader,
+    splitter: TieSplitter,
+    ordered: bool,
+    transform: TransformStage,
+}
+
+/// Runs one attempt. `commits` counts its commits that moved the cursor, also when it fails.
 pub async fn run(
     run: &RunContext,
     partition: &PartitionPlan,
     number: u32,
     commits: &AtomicU32,
 ) -> Result<Ended> {
-    let writer = begin(run, partition).await?;
+    let writer = begin(run, partition, number).await?;
     let checkpoint = writer.checkpoint().clone();
     let mut session = match (&partition.shard, &run.source) {
         (Some(shard), Some(source)) => Some(source.open(shard).await?),
@@ -107,12 +87,18 @@ pub async fn run(
     };
     let fingerprint = fingerprint(run, session.as_deref_mut()).await?;
     check_fingerprint(run, partition, &checkpoint, &fingerprint)?;
-    let window = fix_window(run, &checkpoint, session.as_deref_mut()).await?;
-    let cx = context(run, partition, number, &window);
+    let start = Start::new(run, &checkpoint);
+    let window = fix_window(run, &checkpoint, start, session.as_deref_mut()).await?;
+    // Ends with this future, also when it is dropped: a stage that still works for a lost attempt learns that it may
+    // stop.
+    let cancel = run.cancel.child_token();
+    let _ends = cancel.clone().drop_guard();
+    let cx = context(run, partition, number, &window, cancel);
     let opened = open(
         run,
         partition,
         &checkpoint,
+        start,
         fingerprint,
         &window,
         session,
@@ -123,12 +109,23 @@ pub async fn run(
     let Some(opened) = opened else {
         return Ok(Ended::Settled);
     };
-    let (chunker, cancelled) = pump(run, opened, commits).await?;
+    let Opened {
+        rows,
+        mut chunker,
+        may_drain,
+    } = opened;
+    let cancelled = match pump(run, rows, &mut chunker, may_drain, commits).await {
+        Ok(cancelled) => cancelled,
+        Err(error) => {
+            chunker.into_target().fail().await;
+            return Err(error);
+        }
+    };
     let finished = Finished {
         cancelled,
         ledger: *chunker.ledger(),
         from: window.from,
-        to: chunker.committed_cursor().cloned().or(checkpoint.cursor),
+        to: chunker.position(checkpoint.cursor),
         epoch: checkpoint.epoch,
     };
     close(chunker.into_target(), cancelled).await?;
@@ -140,6 +137,7 @@ fn context(
     partition: &PartitionPlan,
     number: u32,
     window: &Window,
+    cancel: CancellationToken,
 ) -> HostContext {
     let mut info = AttemptInfo::default();
     info.run_id.clone_from(&run.run_id);
@@ -149,7 +147,7 @@ fn context(
     info.from.clone_from(&window.from);
     info.until.clone_from(&window.until);
     info.started_at = jiff::Timestamp::now().as_microsecond();
-    HostContext::new(info, run.cancel.clone(), run.counters.clone())
+    HostContext::new(info, cancel, run.counters.clone())
 }
 
 /// Opens reader, transformer, tables and target. `None` if all there was to do was to settle a commit in doubt.
@@ -161,6 +159,7 @@ async fn open(
     run: &RunContext,
     partition: &PartitionPlan,
     checkpoint: &Checkpoint,
+    start: Start,
     fingerprint: String,
     window: &Window,
     session: Option<Box<dyn SourceSession>>,
@@ -168,28 +167,31 @@ async fn open(
     cx: &HostContext,
 ) -> Result<Option<Opened>> {
     let plan = &run.plan;
-    let (reader, splitter, ordered) = open_reader(run, window, session, cx).await?;
+    let (reader, splitter, ordered) = open_reader(run, start, window, session, cx).await?;
     let transform = open_transform(run, reader.schema(), cx).await?;
     let tables = transform.tables().to_vec();
     let aggregates = transform.aggregates();
-    let resumed = checkpoint.run_id.as_deref() == Some(run.run_id.as_str());
-    let fresh_books = plan.options.since.is_some() || plan.replaces() || !resumed;
+    let fresh_books = plan.options.since.is_some() || plan.replaces() || !start.resumed;
     let ledger = if fresh_books {
         Ledger::default()
     } else {
         checkpoint.ledger
     };
-    let single_commit = plan.rewinds() && plan.config.sink.write_mode == WriteMode::Append;
+    let single_commit = start.rewinding && plan.config.sink.write_mode == WriteMode::Append;
     let signature = Signature {
         partition: partition.name.clone(),
         run_id: run.run_id.clone(),
         fingerprint,
         keep_cursor: plan.options.since.is_some() || plan.replaces(),
         single_commit,
+        clear_if_empty: plan.options.full_refresh && start.rewinding,
         aggregates,
     };
     let nothing = matches!(reader, Reader::Nothing(_));
-    let Some(target) = open_target(run, writer, &tables, nothing, window, cx, &signature).await?
+    let Some(target) = open_target(
+        run, writer, &tables, nothing, window, cx, &signature, ledger,
+    )
+    .await?
     else {
         return Ok(None);
     };
@@ -207,30 +209,44 @@ async fn open(
         ledger,
     );
     Ok(Some(Opened {
-        reader,
-        splitter,
-        ordered,
-        transform,
+        rows: Rows {
+            reader,
+            splitter,
+            ordered,
+            transform,
+        },
         chunker,
         may_drain: !aggregates && !single_commit && !plan.replaces(),
     }))
 }
 
 /// Moves all rows, and says whether the run was asked to stop before the end.
-async fn pump(run: &RunContext, opened: Opened, commits: &AtomicU32) -> Result<(Chunker, bool)> {
-    let Opened {
+async fn pump(
+    run: &RunContext,
+    rows: Rows,
+    chunker: &mut Chunker,
+    may_drain: bool,
+    commits: &AtomicU32,
+) -> Result<bool> {
+    let Rows {
         reader,
         splitter,
         ordered,
         transform,
-        mut chunker,
-        may_drain,
-    } = opened;
+    } = rows;
     let (feed_in, feed) = mpsc::channel(BATCHES_AHEAD);
     let (ready_in, mut ready) = mpsc::channel(BATCHES_AHEAD);
     // Dropped with this future, which ends the task.
     let mut workers = JoinSet::new();
-    workers.spawn(Feeder::new(splitter, ordered, run.cancel.clone(), feed_in).run(reader));
+    let feeder = Feeder::new(
+        splitter,
+        ordered,
+        chunker.partition().to_owned(),
+        run.books.clone(),
+        run.cancel.clone(),
+        feed_in,
+    );
+    workers.spawn(feeder.run(reader));
     tokio::task::spawn_blocking(move || transform_all(transform, feed, &ready_in));
     loop {
         let message = ready.recv().await.unwrap_or_else(|| {
@@ -247,16 +263,16 @@ async fn pump(run: &RunContext, opened: Opened, commits: &AtomicU32) -> Result<(
                 safe,
             } => {
                 let result = chunker.push(extracted, batch, letters, safe).await;
-                commits.store(chunker.commits, Atomic::Relaxed);
+                commits.store(chunker.advances, Atomic::Relaxed);
                 result?;
             }
             Ready::End(cursor) => {
                 chunker.finish(cursor).await?;
-                return Ok((chunker, false));
+                return Ok(false);
             }
             Ready::Stopped { safe } if safe && may_drain => {
                 chunker.drain().await?;
-                return Ok((chunker, true));
+                return Ok(true);
             }
             Ready::Stopped { .. } => {
                 return Err(Error::new(
@@ -268,7 +284,11 @@ async fn pump(run: &RunContext, opened: Opened, commits: &AtomicU32) -> Result<(
     }
 }
 
-async fn begin(run: &RunContext, partition: &PartitionPlan) -> Result<Box<dyn PartitionWriter>> {
+async fn begin(
+    run: &RunContext,
+    partition: &PartitionPlan,
+    number: u32,
+) -> Result<Box<dyn PartitionWriter>> {
     let pipeline = &run.plan.config.name;
     if run.plan.options.dry_run {
         let mut checkpoints = run.sink.load_checkpoints(pipeline).await?;
@@ -280,134 +300,15 @@ async fn begin(run: &RunContext, partition: &PartitionPlan) -> Result<Box<dyn Pa
             pipeline: pipeline.clone(),
             partition: partition.name.clone(),
             index: partition.index,
+            run_id: run.run_id.clone(),
+            retry: number > 1,
         })
         .await
 }
 
-async fn fingerprint(
-    run: &RunContext,
-    session: Option<&mut (dyn SourceSession + '_)>,
-) -> Result<String> {
-    let server = match session {
-        Some(session) => session.fingerprint().await?,
-        None => format!("plugin:{}", run.plan.config.name),
-    };
-    Ok(format!("{server} query:{}", run.plan.query_digest))
-}
-
-fn check_fingerprint(
-    run: &RunContext,
-    partition: &PartitionPlan,
-    checkpoint: &Checkpoint,
-    fingerprint: &str,
-) -> Result<()> {
-    let Some(known) = checkpoint
-        .fingerprint
-        .as_deref()
-        .filter(|_| checkpoint.cursor.is_some())
-    else {
-        return Ok(());
-    };
-    if known == fingerprint || run.plan.replaces() || run.plan.options.full_refresh {
-        return Ok(());
-    }
-    let server = |text: &str| {
-        text.rsplit_once(" query:")
-            .map_or(text.to_owned(), |(server, _)| server.to_owned())
-    };
-    let what = if server(known) == server(fingerprint) {
-        "was read by another query or cursor column".to_owned()
-    } else {
-        format!(
-            "belongs to {}, but the configuration now names {}",
-            server(known),
-            server(fingerprint)
-        )
-    };
-    Err(Error::new(
-        ErrorKind::Fingerprint,
-        format!("the checkpoint of partition {} {what}", partition.name),
-    )
-    .hint(format!(
-        "if this is meant, take the position over with `etl-host checkpoint set {} --partition {} --accept-fingerprint`, \
-         or start at the beginning with `etl-host checkpoint reset {} --partition {}`; if two shards swapped places in \
-         the configuration, swap them back",
-        run.plan.config.name, partition.name, run.plan.config.name, partition.name
-    )))
-}
-
-/// Fixes the window by the checkpoint, the flags and the source's clock.
-async fn fix_window(
-    run: &RunContext,
-    checkpoint: &Checkpoint,
-    session: Option<&mut (dyn SourceSession + '_)>,
-) -> Result<Window> {
-    let plan = &run.plan;
-    let options = &plan.options;
-    let resumed = checkpoint.run_id.as_deref() == Some(run.run_id.as_str());
-    let restart = plan.replaces() || (options.full_refresh && !resumed);
-    let mut from = checkpoint.cursor.clone().filter(|_| !restart);
-    let (Some(cursor), Some(query), Some(session)) = (&plan.config.cursor, &plan.query, session)
-    else {
-        return Ok(Window {
-            from,
-            ..Window::default()
-        });
-    };
-    let bounded_by_hand = options.since.is_some() || options.until.is_some();
-    let found = session
-        .upper_bound(&CursorQuery {
-            sql: query.sql.clone(),
-            cursor: cursor.clone(),
-            from: from.clone().filter(|_| !bounded_by_hand),
-        })
-        .await?;
-    let Some(mut until) = found else {
-        return Ok(Window {
-            from,
-            until: None,
-            empty: true,
-        });
-    };
-    if let Some(text) = &options.until {
-        until = least(until, session.parse_cursor(cursor, text)?)?;
-    }
-    if let Some(text) = &options.since {
-        from = Some(session.parse_cursor(cursor, text)?);
-        if plan.config.sink.write_mode == WriteMode::Append
-            && !options.allow_duplicates
-            && !options.dry_run
-        {
-            // Beyond the checkpoint the next run would load the rows once more.
-            let Some(loaded) = checkpoint.cursor.clone() else {
-                return Err(Error::config(
-                    "--since reads again what was loaded, but nothing was loaded yet",
-                )
-                .hint("run without --since"));
-            };
-            until = least(until, loaded)?;
-        }
-    }
-    let empty = from
-        .as_ref()
-        .is_some_and(|from| compare(from, &until).is_some_and(Ordering::is_ge));
-    Ok(Window {
-        from,
-        until: Some(until),
-        empty,
-    })
-}
-
-fn least(a: Cursor, b: Cursor) -> Result<Cursor> {
-    match compare(&a, &b) {
-        Some(Ordering::Greater) => Ok(b),
-        Some(_) => Ok(a),
-        None => Err(Error::config("the bound is not of the cursor's type")),
-    }
-}
-
 async fn open_reader(
     run: &RunContext,
+    start: Start,
     window: &Window,
     session: Option<Box<dyn SourceSession>>,
     cx: &HostContext,
@@ -424,17 +325,28 @@ async fn open_reader(
             batch_rows: config.tuning.batch_rows,
         };
         let stage = ExtractStage::open(extractor, cx.clone(), session, queries).await?;
-        let splitter = TieSplitter::new(true, None, plan.options.limit);
+        let splitter = TieSplitter::new(true, window.from.clone(), None, plan.options.limit);
         return Ok((
-            Reader::Extractor(stage, config.cursor.clone()),
+            Reader::Extractor {
+                stage,
+                cursor: config.cursor.clone(),
+                must_resume: config.sink.write_mode == WriteMode::Append
+                    && !plan.options.allow_duplicates,
+            },
             splitter,
             true,
         ));
     };
     let until = window.until.clone().filter(|_| !query.bounded);
-    let splitter = TieSplitter::new(query.ordered, until, plan.options.limit);
+    let splitter = TieSplitter::new(
+        query.ordered,
+        window.from.clone(),
+        until,
+        plan.options.limit,
+    );
     // Rewinding deletes even where there is nothing to read any more.
-    if window.empty && !plan.rewinds() && !plan.replaces() {
+    let must_read = start.rewinding || plan.replaces();
+    if window.empty && !must_read {
         return Ok((
             Reader::Nothing(SchemaRef::new(Schema::empty())),
             splitter,
@@ -453,6 +365,14 @@ async fn open_reader(
             batch_rows: config.tuning.batch_rows,
         })
         .await?;
+    // Columns of a statement without rows may be guesses, and nothing is done with them.
+    if stream.is_empty() && !must_read {
+        return Ok((
+            Reader::Nothing(SchemaRef::new(Schema::empty())),
+            splitter,
+            query.ordered,
+        ));
+    }
     Ok((Reader::Source(stream), splitter, query.ordered))
 }
 
@@ -474,6 +394,10 @@ async fn open_transform(
 }
 
 /// Makes tables and target ready. `None` if the loader held a commit that the checkpoint did not know, now settled.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "everything an attempt has gathered by then"
+)]
 async fn open_target(
     run: &RunContext,
     mut writer: Box<dyn PartitionWriter>,
@@ -482,6 +406,7 @@ async fn open_target(
     window: &Window,
     cx: &HostContext,
     signature: &Signature,
+    ledger: Ledger,
 ) -> Result<Option<Target>> {
     let plan = &run.plan;
     if nothing {
@@ -495,8 +420,7 @@ async fn open_target(
     };
     let delivery = plan.manifest.delivery;
     if !plan.options.dry_run && (loader.is_none() || delivery == Delivery::Transactional) {
-        run.sink.prepare(&plan.table_specs(tables)?).await?;
-        writer.open_tables().await?;
+        writer.open_tables(&plan.table_specs(tables)?).await?;
         if signature.single_commit && !plan.options.allow_duplicates {
             for range in ranges_to_delete(run, tables, window)? {
                 writer.delete_range(&range).await?;
@@ -506,124 +430,28 @@ async fn open_target(
     let Some(loader) = loader else {
         return Ok(Some(Target::Sink(writer)));
     };
-    let (mut stage, unknown) =
-        LoadStage::open(loader, delivery, cx.clone(), writer, tables.to_vec()).await?;
-    if let Some(cursor) = unknown {
+    let (mut stage, unknown) = LoadStage::open(
+        loader,
+        delivery,
+        cx.clone(),
+        writer,
+        tables.to_vec(),
+        ledger,
+    )
+    .await?;
+    if let Some(unknown) = unknown {
         stage
             .settle(&Chunk {
-                cursor: CursorChange::Set(cursor),
+                cursor: CursorChange::Set(unknown.cursor),
                 fingerprint: signature.fingerprint.clone(),
-                run_id: signature.run_id.clone(),
-                ledger: Ledger::default(),
+                run_id: unknown.run_id,
+                ledger: unknown.ledger,
                 dead_letters: Vec::new(),
             })
             .await?;
         return Ok(None);
     }
     Ok(Some(Target::Loader(Box::new(stage))))
-}
-
-/// What a rewinding `append` deletes before it loads: the whole partition, or the window.
-fn ranges_to_delete(
-    run: &RunContext,
-    tables: &[TableSchema],
-    window: &Window,
-) -> Result<Vec<RangeDelete>> {
-    let plan = &run.plan;
-    let (Some(partition_column), Some(cursor)) =
-        (&plan.config.sink.partition_column, &plan.config.cursor)
-    else {
-        return Ok(Vec::new());
-    };
-    tables
-        .iter()
-        .enumerate()
-        .map(|(index, table)| {
-            let missing = |column: &str| {
-                Error::config(format!(
-                    "--full-refresh and --since need the column `{column}` in the output, to delete what they load again"
-                ))
-                .hint("keep the column in the transformer, or give --allow-duplicates")
-            };
-            table.schema.field_with_name(partition_column).map_err(|_| missing(partition_column))?;
-            let range = if plan.options.full_refresh {
-                None
-            } else {
-                let field = table.schema.field_with_name(&cursor.column).map_err(|_| missing(&cursor.column))?;
-                let bound = |cursor: &Option<Cursor>| {
-                    cursor
-                        .as_ref()
-                        .map(|cursor| {
-                            literal::in_sink(cursor, field.data_type()).ok_or_else(|| {
-                                Error::config("the cursor column has a type that cannot be compared in the sink")
-                            })
-                        })
-                        .transpose()
-                };
-                Some((cursor.column.clone(), bound(&window.from)?, bound(&window.until)?))
-            };
-            Ok(RangeDelete {
-                table: index,
-                partition_column: partition_column.clone(),
-                range,
-            })
-        })
-        .collect()
-}
-
-/// The transforming thread: one batch after the other, in order.
-fn transform_all(
-    mut stage: TransformStage,
-    mut feed: mpsc::Receiver<Result<Feed>>,
-    out: &mpsc::Sender<Result<Ready>>,
-) {
-    while let Some(message) = feed.blocking_recv() {
-        let last = !matches!(message, Ok(Feed::Rows(..)));
-        let ready = message.and_then(|message| transform_one(&mut stage, message, out));
-        if out.blocking_send(ready).is_err() || last {
-            return;
-        }
-    }
-}
-
-fn transform_one(
-    stage: &mut TransformStage,
-    message: Feed,
-    out: &mpsc::Sender<Result<Ready>>,
-) -> Result<Ready> {
-    match message {
-        Feed::Rows(piece, mut letters) => {
-            let extracted = piece.batch.num_rows() as u64 + letters.len() as u64;
-            let input = piece.batch.clone();
-            let mut batch = stage.transform(piece.batch)?;
-            for rejection in std::mem::take(&mut batch.rejected) {
-                letters.push(quarantine::from_transform(&input, rejection)?);
-            }
-            Ok(Ready::Rows {
-                extracted,
-                batch,
-                letters,
-                safe: piece.safe,
-            })
-        }
-        Feed::End(cursor, letters) => {
-            let batch = stage.finish()?;
-            stage.close(Outcome::Succeeded)?;
-            let rest = Ready::Rows {
-                extracted: letters.len() as u64,
-                batch,
-                letters,
-                safe: None,
-            };
-            // If nobody listens any more, the last message will find out too.
-            let _ = out.blocking_send(Ok(rest));
-            Ok(Ready::End(cursor))
-        }
-        Feed::Stopped { safe } => {
-            stage.close(Outcome::Cancelled)?;
-            Ok(Ready::Stopped { safe })
-        }
-    }
 }
 
 async fn close(target: Target, cancelled: bool) -> Result<()> {

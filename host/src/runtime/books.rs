@@ -41,6 +41,10 @@ pub struct Page {
     pub attempt: u32,
     /// Its books, with what is not committed yet.
     pub ledger: Ledger,
+    /// Its books as of the last commit.
+    pub committed: Ledger,
+    /// Rows set aside that are on no line of the books yet, because no commit covers them.
+    pub held: u64,
 }
 
 /// The books of a run.
@@ -59,6 +63,8 @@ impl Books {
                 activity: Activity::Waiting,
                 attempt: 0,
                 ledger: Ledger::default(),
+                committed: Ledger::default(),
+                held: 0,
             })
             .collect();
         Self {
@@ -75,6 +81,13 @@ impl Books {
             .clone()
     }
 
+    /// One partition's books as of its last commit.
+    pub fn committed(&self, partition: &str) -> Ledger {
+        let pages = self.pages();
+        let page = pages.iter().find(|page| page.partition == partition);
+        page.map(|page| page.committed).unwrap_or_default()
+    }
+
     /// Changes one partition's page.
     pub fn update(&self, partition: &str, change: impl FnOnce(&mut Page)) {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,20 +97,36 @@ impl Books {
     }
 
     /// Whether the run has quarantined more rows than it may. Only a partition that has bad rows itself fails by it.
-    /// `at_end` makes a percentage final for small numbers too.
-    pub fn check_bad_rows(&self, partition: &str, at_end: bool) -> Result<()> {
+    /// A percentage says nothing of the first few rows; [`Self::check_at_end`] has the last word on it.
+    pub fn check_bad_rows(&self, partition: &str) -> Result<()> {
+        let own = self
+            .pages()
+            .into_iter()
+            .find(|page| page.partition == partition);
+        let bad = own.is_some_and(|page| page.ledger.quarantined() + page.held > 0);
+        if bad {
+            self.check(ROWS_FOR_A_PERCENTAGE)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The same when all partitions have ended.
+    pub fn check_at_end(&self) -> Result<()> {
+        match self.limit {
+            BadRowLimit::Rows(_) => Ok(()),
+            BadRowLimit::Percent(_) => self.check(0),
+        }
+    }
+
+    fn check(&self, rows_for_a_percentage: u64) -> Result<()> {
         let mut total = Ledger::default();
-        let mut own = 0;
+        let mut held = 0;
         for page in self.pages() {
             total.add(&page.ledger);
-            if page.partition == partition {
-                own = page.ledger.quarantined();
-            }
+            held += page.held;
         }
-        if own == 0 {
-            return Ok(());
-        }
-        let bad = total.quarantined();
+        let (bad, extracted) = (total.quarantined() + held, total.extracted + held);
         let (too_many, allowed) = match self.limit {
             BadRowLimit::Rows(most) => (bad > most, format!("{most}")),
             #[expect(
@@ -105,8 +134,7 @@ impl Books {
                 reason = "a percentage needs no exact rows"
             )]
             BadRowLimit::Percent(most) => (
-                bad as f64 * 100.0 > most * total.extracted as f64
-                    && (at_end || total.extracted >= ROWS_FOR_A_PERCENTAGE),
+                extracted >= rows_for_a_percentage && bad as f64 * 100.0 > most * extracted as f64,
                 format!("{most}%"),
             ),
         };
@@ -115,9 +143,9 @@ impl Books {
         }
         Err(Error::new(
             ErrorKind::TooManyBadRows,
-            format!("{bad} of {} rows are bad, and `max_bad_rows` allows {allowed}", total.extracted),
+            format!("{bad} of {extracted} rows are bad, and `max_bad_rows` allows {allowed}"),
         )
-        .hint("look at the reasons below or in the log, mend the rows or the pipeline, or raise `error_handling.max_bad_rows`"))
+        .hint("look at the reasons in the log, mend the rows or the pipeline, or raise `error_handling.max_bad_rows`"))
     }
 }
 
@@ -141,7 +169,7 @@ mod tests {
     fn a_partition_without_bad_rows_does_not_pay_for_the_others() {
         assert!(
             books(BadRowLimit::Rows(0), 10, 1)
-                .check_bad_rows("a", true)
+                .check_bad_rows("a")
                 .is_ok()
         );
     }
@@ -150,32 +178,32 @@ mod tests {
     fn bad_rows_count_over_the_run() {
         assert!(
             books(BadRowLimit::Rows(1), 10, 1)
-                .check_bad_rows("b", false)
+                .check_bad_rows("b")
                 .is_ok()
         );
         assert!(
             books(BadRowLimit::Rows(1), 10, 2)
-                .check_bad_rows("b", false)
+                .check_bad_rows("b")
                 .is_err()
         );
         assert!(
             books(BadRowLimit::Percent(1.0), 100, 2)
-                .check_bad_rows("b", false)
+                .check_bad_rows("b")
                 .is_ok()
         );
         assert!(
             books(BadRowLimit::Percent(1.0), 100, 2)
-                .check_bad_rows("b", true)
+                .check_at_end()
                 .is_err()
         );
         assert!(
             books(BadRowLimit::Percent(1.0), 100_000, 1_001)
-                .check_bad_rows("b", false)
+                .check_bad_rows("b")
                 .is_err()
         );
         assert!(
             books(BadRowLimit::Percent(1.0), 100_000, 1_000)
-                .check_bad_rows("b", true)
+                .check_at_end()
                 .is_ok()
         );
     }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
-use etl_plugin_api::Cursor;
+use etl_plugin_api::{Cursor, Outcome};
 
 use super::books::Books;
 use super::quarantine;
@@ -41,6 +42,15 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Tells a loader that its attempt has failed. One that failed itself is not called again.
+    pub async fn fail(self) {
+        if let Self::Loader(loader) = self {
+            let _ = loader.close(Outcome::Failed).await;
+        }
+    }
+}
+
 /// What every commit of an attempt carries.
 #[derive(Clone, Debug)]
 pub struct Signature {
@@ -52,8 +62,10 @@ pub struct Signature {
     pub fingerprint: String,
     /// The cursor stays where it is (`--since`).
     pub keep_cursor: bool,
-    /// Everything is one commit.
+    /// Everything is one commit, which deletes first what it loads again.
     pub single_commit: bool,
+    /// If there are no rows, nothing is loaded any more.
+    pub clear_if_empty: bool,
     /// The transformer aggregates.
     pub aggregates: bool,
 }
@@ -75,8 +87,8 @@ pub struct Chunker {
     safe: Option<Cursor>,
     cursor: Option<Cursor>,
     warned: u32,
-    /// Commits so far.
-    pub commits: u32,
+    /// Commits so far that moved the cursor.
+    pub advances: u32,
 }
 
 impl Chunker {
@@ -105,13 +117,22 @@ impl Chunker {
             safe: None,
             cursor: None,
             warned: 0,
-            commits: 0,
+            advances: 0,
         }
     }
 
-    /// The last cursor that this attempt committed.
-    pub fn committed_cursor(&self) -> Option<&Cursor> {
-        self.cursor.as_ref()
+    /// The partition.
+    pub fn partition(&self) -> &str {
+        &self.signature.partition
+    }
+
+    /// Where the checkpoint is now, if it was at `before`. For a `replace`, where it will be after the swap.
+    pub fn position(&self, before: Option<Cursor>) -> Option<Cursor> {
+        if self.signature.clear_if_empty && self.cursor.is_none() {
+            return None;
+        }
+        let kept = self.signature.keep_cursor && !self.plan.replaces();
+        self.cursor.clone().filter(|_| !kept).or(before)
     }
 
     /// The books so far.
@@ -154,8 +175,7 @@ impl Chunker {
         }
         self.show();
         if bad {
-            self.books
-                .check_bad_rows(&self.signature.partition, false)?;
+            self.books.check_bad_rows(&self.signature.partition)?;
         }
         if self.buffered >= self.plan.config.tuning.flush_bytes {
             self.flush().await?;
@@ -168,6 +188,7 @@ impl Chunker {
             self.signature.aggregates,
         ) {
             self.flush().await?;
+            self.check_ledger()?;
             self.commit(Some(safe)).await?;
         }
         Ok(())
@@ -176,13 +197,12 @@ impl Chunker {
     /// Writes what is left and commits for the last time.
     pub async fn finish(&mut self, cursor: Option<Cursor>) -> Result<()> {
         self.flush().await?;
-        if let Some(difference) = self.ledger.difference(self.signature.aggregates) {
-            return Err(Error::new(ErrorKind::Ledger, difference)
-                .hint("nothing of this chunk was committed; if the plugin's counts are right, report this as a bug of the host"));
-        }
-        self.books.check_bad_rows(&self.signature.partition, true)?;
+        self.check_ledger()?;
+        self.books.check_bad_rows(&self.signature.partition)?;
         let moved = cursor.is_some() && cursor != self.cursor;
-        if self.dirty || moved || self.plan.options.full_refresh || self.plan.replaces() {
+        let must =
+            self.signature.single_commit || self.signature.clear_if_empty || self.plan.replaces();
+        if self.dirty || moved || must {
             self.commit(cursor).await?;
         }
         Ok(())
@@ -191,10 +211,20 @@ impl Chunker {
     /// Commits what has come so far, because nothing more will. Called only where a commit is possible.
     pub async fn drain(&mut self) -> Result<()> {
         self.flush().await?;
+        self.check_ledger()?;
         if self.dirty {
             self.commit(self.safe.clone()).await?;
         }
         Ok(())
+    }
+
+    fn check_ledger(&self) -> Result<()> {
+        match self.ledger.difference(self.signature.aggregates) {
+            None => Ok(()),
+            Some(difference) => Err(Error::new(ErrorKind::Ledger, difference).hint(
+                "nothing of this chunk was committed; if the plugin's counts are right, report this as a bug of the host",
+            )),
+        }
     }
 
     /// Says why a row is set aside, for the first few: all of them are in quarantine.
@@ -240,6 +270,9 @@ impl Chunker {
                 continue;
             }
             let flush = Flush { table, batches };
+            if self.signature.single_commit && !self.plan.options.allow_duplicates {
+                self.check_partition_column(&flush)?;
+            }
             let written = self.target.write(&flush).await?;
             self.ledger.loaded += written.loaded;
             self.ledger.superseded += written.superseded;
@@ -253,8 +286,31 @@ impl Chunker {
             }
             self.show();
             if bad {
-                self.books
-                    .check_bad_rows(&self.signature.partition, false)?;
+                self.books.check_bad_rows(&self.signature.partition)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was deleted was found by the partition's name, so what is loaded must carry it.
+    fn check_partition_column(&self, flush: &Flush) -> Result<()> {
+        let Some(name) = &self.plan.config.sink.partition_column else {
+            return Ok(());
+        };
+        for batch in &flush.batches {
+            let texts = batch
+                .column_by_name(name)
+                .and_then(|column| column.as_string_opt::<i32>());
+            let own = texts.is_some_and(|texts| {
+                texts
+                    .iter()
+                    .all(|text| text == Some(self.signature.partition.as_str()))
+            });
+            if !own {
+                return Err(Error::data(format!(
+                    "the column `{name}` does not hold the partition's name in every row, so rows cannot be deleted by it"
+                ))
+                .hint("correct `sink.partition_column`, or give --allow-duplicates"));
             }
         }
         Ok(())
@@ -264,9 +320,10 @@ impl Chunker {
         let change = match &cursor {
             _ if self.signature.keep_cursor => CursorChange::Keep,
             Some(cursor) => CursorChange::Set(cursor.clone()),
-            None if self.plan.options.full_refresh => CursorChange::Clear,
+            None if self.signature.clear_if_empty => CursorChange::Clear,
             None => CursorChange::Keep,
         };
+        let moves = change != CursorChange::Keep;
         let chunk = Chunk {
             cursor: change,
             fingerprint: self.signature.fingerprint.clone(),
@@ -275,12 +332,15 @@ impl Chunker {
             dead_letters: std::mem::take(&mut self.dead_letters),
         };
         self.target.commit(&chunk).await?;
+        self.books.update(&self.signature.partition, |page| {
+            page.committed = chunk.ledger
+        });
         if cursor.is_some() {
             self.cursor = cursor;
         }
         self.flushes = 0;
         self.dirty = false;
-        self.commits += 1;
+        self.advances += u32::from(moves);
         Ok(())
     }
 

@@ -1,12 +1,14 @@
 //! The reading side of an attempt: rows from the host's source or the plugin's extractor, cut into pieces.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 use etl_plugin_api::{Cursor, Resume};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::books::Books;
 use super::quarantine;
 use super::ties::{Piece, TieSplitter};
 use crate::checkpoint::compare;
@@ -35,7 +37,14 @@ pub enum Reader {
     /// The configured source.
     Source(Box<dyn RowStream>),
     /// The plugin's extractor.
-    Extractor(ExtractStage, Option<CursorConfig>),
+    Extractor {
+        /// The extractor.
+        stage: ExtractStage,
+        /// The cursor column, if it leaves the position to that.
+        cursor: Option<CursorConfig>,
+        /// Its last rows must come with a position.
+        must_resume: bool,
+    },
     /// A window with nothing in it.
     Nothing(SchemaRef),
 }
@@ -45,7 +54,7 @@ impl Reader {
     pub fn schema(&self) -> SchemaRef {
         match self {
             Self::Source(stream) => stream.schema(),
-            Self::Extractor(stage, _) => stage.schema(),
+            Self::Extractor { stage, .. } => stage.schema(),
             Self::Nothing(schema) => schema.clone(),
         }
     }
@@ -58,6 +67,8 @@ pub struct Feeder {
     /// Rows set aside, until a commit covers their cursor.
     held: Vec<(Option<Cursor>, DeadLetter)>,
     last_safe: Option<Cursor>,
+    partition: String,
+    books: Arc<Books>,
     cancel: CancellationToken,
     out: mpsc::Sender<Result<Feed>>,
 }
@@ -70,6 +81,8 @@ impl Feeder {
     pub fn new(
         splitter: TieSplitter,
         ordered: bool,
+        partition: String,
+        books: Arc<Books>,
         cancel: CancellationToken,
         out: mpsc::Sender<Result<Feed>>,
     ) -> Self {
@@ -78,6 +91,8 @@ impl Feeder {
             ordered,
             held: Vec::new(),
             last_safe: None,
+            partition,
+            books,
             cancel,
             out,
         }
@@ -87,7 +102,11 @@ impl Feeder {
     pub async fn run(mut self, reader: Reader) {
         let result = match reader {
             Reader::Source(stream) => self.feed_stream(stream).await,
-            Reader::Extractor(stage, cursor) => self.feed_extractor(stage, cursor).await,
+            Reader::Extractor {
+                stage,
+                cursor,
+                must_resume,
+            } => self.feed_extractor(stage, cursor, must_resume).await,
             Reader::Nothing(_) => {
                 let _ = self.end(None).await;
                 Ok(())
@@ -115,7 +134,7 @@ impl Feeder {
                 stream.next().await?
             };
             let Some(read) = next else { break };
-            self.hold(read.rejected);
+            self.hold(read.rejected)?;
             let pieces = match &read.cursors {
                 Some(cursors) => self.splitter.push(read.batch, cursors)?,
                 None => vec![Piece {
@@ -144,9 +163,11 @@ impl Feeder {
         &mut self,
         mut stage: ExtractStage,
         cursor: Option<CursorConfig>,
+        must_resume: bool,
     ) -> Result<()> {
         let mut safe = true;
         let mut last = None;
+        let mut by_column = None;
         loop {
             let next = if safe {
                 tokio::select! {
@@ -158,6 +179,14 @@ impl Feeder {
                 stage.next().await?
             };
             let Some(extracted) = next else { break };
+            let column = extracted.resume == Resume::CursorColumn;
+            if by_column.is_some_and(|before| before != column) {
+                return Err(Error::data(
+                    "the extractor mixes positions of its own with those of the cursor column",
+                )
+                .hint("return `Resume::CursorColumn` for all batches or for none"));
+            }
+            by_column = Some(column);
             let pieces = match extracted.resume {
                 Resume::After(cursor) => {
                     last = Some(cursor.clone());
@@ -185,6 +214,10 @@ impl Feeder {
                 }
             }
         }
+        if must_resume && !safe && by_column != Some(true) {
+            return Err(Error::data("the extractor gives no position for its last rows, so `append` would load them again in the next run")
+                .hint("return `Resume::After` with the last batch, or use `write_mode: upsert` or `replace`"));
+        }
         let (rest, end) = self.splitter.finish();
         for piece in rest {
             if self.rows(piece).await.is_err() {
@@ -195,11 +228,26 @@ impl Feeder {
         Ok(())
     }
 
-    fn hold(&mut self, rejected: Vec<SourceRejection>) {
+    /// Keeps rows set aside until a commit covers them. Too many of them end the attempt before they fill the memory.
+    fn hold(&mut self, rejected: Vec<SourceRejection>) -> Result<()> {
         for rejection in rejected {
+            if rejection
+                .cursor
+                .as_ref()
+                .is_some_and(|cursor| self.splitter.is_beyond(cursor))
+            {
+                continue;
+            }
             self.held
                 .push((rejection.cursor.clone(), quarantine::from_source(rejection)));
         }
+        self.note_held();
+        self.books.check_bad_rows(&self.partition)
+    }
+
+    fn note_held(&self) {
+        let held = self.held.len() as u64;
+        self.books.update(&self.partition, |page| page.held = held);
     }
 
     /// Rows set aside whose cursor a commit at `safe` covers.
@@ -214,6 +262,7 @@ impl Feeder {
             .into_iter()
             .partition(|(cursor, _)| covered(cursor));
         self.held = held;
+        self.note_held();
         released.into_iter().map(|(_, letter)| letter).collect()
     }
 
@@ -237,6 +286,7 @@ impl Feeder {
         } else {
             // The whole window was read, so rows set aside at its end count too.
             let held = std::mem::take(&mut self.held);
+            self.note_held();
             let last = held
                 .iter()
                 .filter_map(|(cursor, _)| cursor.clone())

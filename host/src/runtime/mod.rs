@@ -12,20 +12,23 @@ mod partition;
 mod quarantine;
 pub mod report;
 mod ties;
+mod transform;
+mod window;
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::books::Books;
 use self::partition::Outcome;
-use self::report::{Failure, PartitionReport, Rows, RunReport, Status, overall};
+use self::report::{Failure, PartitionReport, Rows, RunReport, Status, overall, peak_memory};
 use crate::checkpoint::Ledger;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Plan;
-use crate::policy::{Policy, next_step, policy};
+use crate::policy::{Policy, policy};
 use crate::sink::{Sink, Swap, SwapPartition};
 use crate::source::Source;
 use crate::stage::Stages;
@@ -91,8 +94,9 @@ pub async fn run(context: Arc<RunContext>) -> RunReport {
     let mut status = overall(&statuses, plan.replaces());
     let mut error = None;
     if plan.replaces() && !plan.options.dry_run {
+        let swap = build_swap(&context, &outcomes);
         if status == Status::Succeeded
-            && let Err(failure) = swap(&context, &outcomes).await
+            && let Err(failure) = swap_in(&context, &swap).await
         {
             status = Status::Failed;
             error = Some(failure);
@@ -103,7 +107,22 @@ pub async fn run(context: Arc<RunContext>) -> RunReport {
                 outcome.ledger.loaded = 0;
                 outcome.report.rows.loaded = 0;
             }
+            if let Err(error) = context.sink.discard(&swap).await {
+                tracing::warn!(pipeline = plan.config.name, %error, "the shadow tables of a failed run could not be dropped");
+            }
         }
+    }
+    if status == Status::Succeeded
+        && let Err(too_many) = context.books.check_at_end()
+    {
+        status = Status::Failed;
+        error = Some(Failure::new(
+            format!(
+                "pipeline {}: {too_many}; the rows are committed",
+                plan.config.name
+            ),
+            &too_many,
+        ));
     }
     let mut total = Ledger::default();
     for outcome in &outcomes {
@@ -129,6 +148,7 @@ pub async fn run(context: Arc<RunContext>) -> RunReport {
         rows: Rows::from(total),
         bytes: total.bytes,
         rows_per_second,
+        peak_memory_bytes: peak_memory(),
         attempts: outcomes.iter().map(|outcome| outcome.report.attempts).sum(),
         partitions: outcomes.into_iter().map(|outcome| outcome.report).collect(),
         error,
@@ -137,10 +157,16 @@ pub async fn run(context: Arc<RunContext>) -> RunReport {
 }
 
 async fn run_partitions(context: &Arc<RunContext>) -> Vec<Outcome> {
+    // A partition waits here, not for a connection that another one keeps until it is done.
+    let places = Arc::new(Semaphore::new(context.sink.partitions_at_once()));
     let mut tasks = JoinSet::new();
     for (position, partition) in context.plan.partitions.iter().cloned().enumerate() {
-        let context = context.clone();
-        tasks.spawn(async move { (position, partition::run(&context, &partition).await) });
+        let (context, places) = (context.clone(), places.clone());
+        tasks.spawn(async move {
+            // The semaphore is never closed.
+            let _place = places.acquire().await;
+            (position, partition::run(&context, &partition).await)
+        });
     }
     let mut outcomes: Vec<Option<Outcome>> = context.plan.partitions.iter().map(|_| None).collect();
     while let Some(ended) = tasks.join_next().await {
@@ -174,16 +200,16 @@ async fn run_partitions(context: &Arc<RunContext>) -> Vec<Outcome> {
                     }),
                 },
                 ledger: Ledger::default(),
+                cursor: None,
                 epoch: 0,
             })
         })
         .collect()
 }
 
-/// Swaps in the rows of a `replace`, with the same patience as an attempt.
-async fn swap(context: &RunContext, outcomes: &[Outcome]) -> Result<(), Failure> {
+fn build_swap(context: &RunContext, outcomes: &[Outcome]) -> Swap {
     let plan = &context.plan;
-    let swap = Swap {
+    Swap {
         pipeline: plan.config.name.clone(),
         run_id: context.run_id.clone(),
         partitions: plan
@@ -195,36 +221,58 @@ async fn swap(context: &RunContext, outcomes: &[Outcome]) -> Result<(), Failure>
                 name: partition.name.clone(),
                 epoch: outcome.epoch,
                 rows: outcome.ledger.loaded,
+                cursor: outcome.cursor.clone(),
             })
             .collect(),
-    };
-    let handling = &plan.config.error_handling;
-    let mut retries = 0;
-    loop {
-        let error = match context.sink.swap(&swap).await {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        if policy(&error) != Policy::Retry
-            || retries >= handling.max_retries
-            || context.cancel.is_cancelled()
-        {
-            return Err(swap_failure(plan, &error));
-        }
-        retries += 1;
-        tracing::warn!(pipeline = plan.config.name, %error, "the rows could not be swapped in, trying again");
-        tokio::time::sleep(backoff::draw(handling, retries)).await;
     }
 }
 
-fn swap_failure(plan: &Plan, error: &Error) -> Failure {
-    Failure {
-        message: format!(
-            "pipeline {}: swap the new rows in: {error}; the table is as it was",
-            plan.config.name
-        ),
-        next_step: next_step(error),
-        environment: error.is_environment(),
-        configuration: *error.kind() == ErrorKind::Config,
+/// Swaps in the rows of a `replace`, with the same patience as an attempt.
+async fn swap_in(context: &RunContext, swap: &Swap) -> Result<(), Failure> {
+    let plan = &context.plan;
+    let handling = &plan.config.error_handling;
+    let mut retries = 0;
+    loop {
+        let swapped = tokio::time::timeout(handling.attempt_timeout, context.sink.swap(swap))
+            .await
+            .unwrap_or_else(|_| {
+                Err(Error::new(
+                    ErrorKind::Timeout,
+                    "it took longer than `attempt_timeout`",
+                ))
+            });
+        let Err(error) = swapped else { return Ok(()) };
+        let hopeless = policy(&error) != Policy::Retry || retries >= handling.max_retries;
+        if hopeless || context.cancel.is_cancelled() {
+            return swap_failure(context, swap, &error).await;
+        }
+        retries += 1;
+        tracing::warn!(pipeline = plan.config.name, %error, "the rows could not be swapped in, trying again");
+        tokio::select! {
+            () = tokio::time::sleep(backoff::draw(handling, retries)) => {}
+            () = context.cancel.cancelled() => {}
+        }
     }
+}
+
+/// A commit whose answer was lost may have happened all the same: the sink is asked before anything is claimed.
+async fn swap_failure(context: &RunContext, swap: &Swap, error: &Error) -> Result<(), Failure> {
+    let name = &context.plan.config.name;
+    let state = match context.sink.load_checkpoints(name).await {
+        Ok(checkpoints) => {
+            let mark = swap.mark();
+            if checkpoints
+                .values()
+                .any(|checkpoint| checkpoint.run_id.as_ref() == Some(&mark))
+            {
+                return Ok(());
+            }
+            "the table is as it was"
+        }
+        Err(_) => "whether the table holds the old or the new rows is not known",
+    };
+    Err(Failure::new(
+        format!("pipeline {name}: swap the new rows in: {error}; {state}"),
+        error,
+    ))
 }

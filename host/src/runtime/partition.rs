@@ -12,7 +12,7 @@ use super::report::{Failure, PartitionReport, Rows, Status};
 use crate::checkpoint::{Ledger, display};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::PartitionPlan;
-use crate::policy::{Policy, next_step, policy};
+use crate::policy::{Policy, policy};
 
 /// How a partition ended, for the report and for the swap of a `replace`.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Outcome {
     pub report: PartitionReport,
     /// Its committed books.
     pub ledger: Ledger,
+    /// Where it was read to.
+    pub cursor: Option<Cursor>,
     /// The epoch of the last attempt.
     pub epoch: i64,
 }
@@ -58,6 +60,9 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
             {
                 return stopped(run, partition, attempts).await;
             }
+            Err(error) if *error.kind() == ErrorKind::Cancelled => error.hint(
+                "nobody asked the run to stop: a stage may say that it was cancelled only after `Context::cancelled` said so",
+            ),
             Err(error) => error,
         };
         if commits.load(Ordering::Relaxed) > 0 {
@@ -182,6 +187,7 @@ fn succeeded(
             error: None,
         },
         ledger: finished.ledger,
+        cursor: finished.to.clone(),
         epoch: finished.epoch,
     }
 }
@@ -202,15 +208,13 @@ async fn failed(
     } else {
         ""
     };
-    let failure = Failure {
-        message: format!(
+    let failure = Failure::new(
+        format!(
             "pipeline {}, partition {}, attempt {attempts}: {error}{repeated}",
             run.plan.config.name, partition.name
         ),
-        next_step: next_step(error),
-        environment: error.is_environment(),
-        configuration: *error.kind() == ErrorKind::Config,
-    };
+        error,
+    );
     tracing::error!("{}", failure.message);
     ended(run, partition, attempts, Status::Failed, Some(failure)).await
 }
@@ -223,7 +227,11 @@ async fn ended(
     status: Status,
     error: Option<Failure>,
 ) -> Outcome {
-    let (ledger, cursor) = committed(run, partition).await.unwrap_or_default();
+    // If the sink cannot be asked, what this host saw committed is the best that is known.
+    let (ledger, cursor) = match committed(run, partition).await {
+        Some(known) => known,
+        None => (run.books.committed(&partition.name), None),
+    };
     run.books.update(&partition.name, |page| {
         page.activity = if status == Status::Failed {
             Activity::Failed
@@ -243,6 +251,7 @@ async fn ended(
             error,
         },
         ledger,
+        cursor,
         epoch: 0,
     }
 }

@@ -6,6 +6,8 @@ use etl_plugin_api::Delivery;
 use serde::Serialize;
 
 use crate::checkpoint::Ledger;
+use crate::error::{Error, ErrorKind};
+use crate::policy::next_step;
 
 /// How a run or a partition ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -78,6 +80,18 @@ pub struct Failure {
     pub configuration: bool,
 }
 
+impl Failure {
+    /// A failure with what to do about its cause.
+    pub fn new(message: String, cause: &Error) -> Self {
+        Self {
+            message,
+            next_step: next_step(cause),
+            environment: cause.is_environment(),
+            configuration: *cause.kind() == ErrorKind::Config,
+        }
+    }
+}
+
 /// One partition's part.
 #[derive(Clone, Debug, Serialize)]
 pub struct PartitionReport {
@@ -122,6 +136,9 @@ pub struct RunReport {
     pub bytes: u64,
     /// Rows read per second, over the whole run.
     pub rows_per_second: u64,
+    /// The most memory that the host's process had resident so far, all its runs together; `None` where the system does
+    /// not tell.
+    pub peak_memory_bytes: Option<u64>,
     /// Attempts of all partitions.
     pub attempts: u32,
     /// Each partition.
@@ -133,6 +150,34 @@ pub struct RunReport {
 }
 
 impl RunReport {
+    /// The report of a run that failed before its first attempt.
+    pub fn never_started(
+        pipeline: &str,
+        delivery: Delivery,
+        dry_run: bool,
+        error: Failure,
+    ) -> Self {
+        let now = jiff::Timestamp::now().to_string();
+        Self {
+            run_id: uuid::Uuid::now_v7().to_string(),
+            pipeline: pipeline.to_owned(),
+            status: Status::Failed,
+            dry_run,
+            delivery,
+            started_at: now.clone(),
+            finished_at: now,
+            seconds: 0.0,
+            rows: Rows::default(),
+            bytes: 0,
+            rows_per_second: 0,
+            peak_memory_bytes: peak_memory(),
+            attempts: 0,
+            partitions: Vec::new(),
+            error: Some(error),
+            counters: BTreeMap::new(),
+        }
+    }
+
     /// The exit code that a run of this report alone ends with, except for one that a signal stopped.
     pub fn exit_code(&self) -> u8 {
         match self.status {
@@ -161,6 +206,16 @@ impl RunReport {
     }
 }
 
+/// `VmHWM` of <https://man7.org/linux/man-pages/man5/proc_pid_status.5.html>, in bytes.
+pub fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
 /// The status of a run by those of its partitions.
 pub fn overall(statuses: &[Status], all_or_nothing: bool) -> Status {
     let any = |status: Status| statuses.contains(&status);
@@ -178,6 +233,11 @@ pub fn overall(statuses: &[Status], all_or_nothing: bool) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_process_has_some_memory() {
+        assert!(peak_memory().is_some_and(|bytes| bytes > 1024 * 1024));
+    }
 
     #[test]
     fn a_run_is_only_as_good_as_its_partitions() {

@@ -28,10 +28,12 @@ pub struct TieSplitter {
     ordered: bool,
     /// Rows beyond belong to the next run; checked only if the statement does not do it.
     until: Option<Cursor>,
+    /// Rows at or before were loaded already; a query that gives them would double them in every run.
+    from: Option<Cursor>,
     /// Rows that may still be given out.
     left: Option<u64>,
-    /// The last tie group so far, which may go on.
-    carry: Option<(RecordBatch, Cursor)>,
+    /// The last tie group so far, which may go on: one batch, or with a limit all of them, since the limit may cut it.
+    carry: Option<(Vec<RecordBatch>, Cursor)>,
     last: Option<Cursor>,
     /// Nothing more is wanted.
     full: bool,
@@ -40,10 +42,16 @@ pub struct TieSplitter {
 
 impl TieSplitter {
     /// A splitter. `until` is given only if the statement does not bind it.
-    pub fn new(ordered: bool, until: Option<Cursor>, limit: Option<u64>) -> Self {
+    pub fn new(
+        ordered: bool,
+        from: Option<Cursor>,
+        until: Option<Cursor>,
+        limit: Option<u64>,
+    ) -> Self {
         Self {
             ordered,
             until,
+            from,
             left: limit,
             carry: None,
             last: None,
@@ -57,6 +65,13 @@ impl TieSplitter {
         self.full
     }
 
+    /// Whether a cursor lies beyond the window.
+    pub fn is_beyond(&self, cursor: &Cursor) -> bool {
+        self.until
+            .as_ref()
+            .is_some_and(|until| compare(cursor, until).is_none_or(Ordering::is_gt))
+    }
+
     /// Takes a batch and gives the pieces that are ready.
     pub fn push(&mut self, batch: RecordBatch, cursors: &CursorColumn) -> Result<Vec<Piece>> {
         if batch.num_rows() != cursors.len() {
@@ -66,6 +81,7 @@ impl TieSplitter {
         if batch.num_rows() == 0 {
             return Ok(Vec::new());
         }
+        self.check_start(&cursors)?;
         if self.ordered {
             self.push_ordered(&batch, &cursors)
         } else {
@@ -78,13 +94,7 @@ impl TieSplitter {
         match self.carry.take() {
             // The limit may have cut this group; its rows wait for the next run.
             Some(_) if self.cut_by_limit => (Vec::new(), None),
-            Some((batch, cursor)) => {
-                let piece = Piece {
-                    batch,
-                    safe: Some(cursor.clone()),
-                };
-                (vec![piece], Some(cursor))
-            }
+            Some((batches, cursor)) => (group(batches, Some(cursor.clone())), Some(cursor)),
             None => (Vec::new(), self.last.clone().filter(|_| !self.ordered)),
         }
     }
@@ -140,23 +150,51 @@ impl TieSplitter {
                 .ok_or_else(|| Error::internal("a row has no cursor"))
         };
         let (first, last) = (cursor_at(0)?, cursor_at(rows - 1)?);
-        if let Some((batch, cursor)) = self.carry.take() {
-            let safe = (cursor != first).then_some(cursor);
-            pieces.push(Piece { batch, safe });
+        let mut open = Vec::new();
+        if let Some((batches, cursor)) = self.carry.take() {
+            if cursor != first {
+                pieces.extend(group(batches, Some(cursor)));
+            } else if self.left.is_some() {
+                open = batches;
+            } else {
+                pieces.extend(group(batches, None));
+            }
         }
-        let group = (0..rows)
+        // Where the last group of this batch starts.
+        let start = (0..rows)
             .rev()
             .find(|&row| !cursors.same(row, rows - 1))
             .map_or(0, |row| row + 1);
-        if group > 0 {
+        if start > 0 {
+            // The open group ends inside this batch, so all of it is complete.
+            pieces.extend(group(std::mem::take(&mut open), None));
             pieces.push(Piece {
-                batch: batch.slice(0, group),
-                safe: Some(cursor_at(group - 1)?),
+                batch: batch.slice(0, start),
+                safe: Some(cursor_at(start - 1)?),
             });
         }
-        self.carry = Some((batch.slice(group, rows - group), last.clone()));
+        open.push(batch.slice(start, rows - start));
+        self.carry = Some((open, last.clone()));
         self.last = Some(last);
         Ok(pieces)
+    }
+
+    fn check_start(&self, cursors: &CursorColumn) -> Result<()> {
+        let Some(from) = &self.from else {
+            return Ok(());
+        };
+        // Ordered rows are all behind the first.
+        let looked_at = if self.ordered { 1 } else { cursors.len() };
+        let again = (0..looked_at)
+            .filter_map(|row| cursors.get(row))
+            .any(|cursor| compare(&cursor, from).is_some_and(Ordering::is_le));
+        if again {
+            return Err(Error::data(
+                "the query returns rows up to @from, which are loaded already",
+            )
+            .hint("compare the cursor column with `> @from`"));
+        }
+        Ok(())
     }
 
     fn check_order(&self, cursors: &CursorColumn) -> Result<()> {
@@ -193,6 +231,19 @@ impl TieSplitter {
         }
         Ok(vec![Piece { batch, safe: None }])
     }
+}
+
+/// The batches of a group; a commit is possible behind the last of them.
+fn group(batches: Vec<RecordBatch>, safe: Option<Cursor>) -> Vec<Piece> {
+    let last = batches.len().saturating_sub(1);
+    batches
+        .into_iter()
+        .enumerate()
+        .map(|(index, batch)| Piece {
+            batch,
+            safe: safe.clone().filter(|_| index == last),
+        })
+        .collect()
 }
 
 fn slice(cursors: &CursorColumn, start: usize, rows: usize) -> CursorColumn {
@@ -267,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_tie_group_is_never_cut_by_a_commit() {
-        let mut splitter = TieSplitter::new(true, None, None);
+        let mut splitter = TieSplitter::new(true, None, None, None);
         let (pieces, end) = run(&mut splitter, &[&[1, 2, 2], &[2, 2], &[2, 3]]).unwrap();
         assert_eq!(
             pieces,
@@ -284,7 +335,7 @@ mod tests {
 
     #[test]
     fn an_unordered_stream_commits_at_its_end_only() {
-        let mut splitter = TieSplitter::new(false, Some(Cursor::Integer(8)), None);
+        let mut splitter = TieSplitter::new(false, None, Some(Cursor::Integer(8)), None);
         let (pieces, end) = run(&mut splitter, &[&[5, 9, 1], &[3]]).unwrap();
         assert_eq!(pieces, [(vec![5, 1], None), (vec![3], None)]);
         assert_eq!(end, Some(5));
@@ -292,7 +343,7 @@ mod tests {
 
     #[test]
     fn what_lies_beyond_the_window_is_left_for_the_next_run() {
-        let mut splitter = TieSplitter::new(true, Some(Cursor::Integer(3)), None);
+        let mut splitter = TieSplitter::new(true, None, Some(Cursor::Integer(3)), None);
         let (pieces, end) = run(&mut splitter, &[&[1, 3, 4, 5]]).unwrap();
         assert_eq!(pieces, [(vec![1], Some(1)), (vec![3], Some(3))]);
         assert_eq!(end, Some(3));
@@ -301,17 +352,48 @@ mod tests {
 
     #[test]
     fn a_limit_stops_at_the_last_complete_group() {
-        let mut splitter = TieSplitter::new(true, None, Some(4));
+        let mut splitter = TieSplitter::new(true, None, None, Some(4));
         let (pieces, end) = run(&mut splitter, &[&[1, 2, 3, 3, 3]]).unwrap();
         assert_eq!(pieces, [(vec![1, 2], Some(2))]);
         assert_eq!(end, None);
     }
 
     #[test]
+    fn a_limit_inside_a_group_of_several_batches_gives_none_of_it() {
+        let mut splitter = TieSplitter::new(true, None, None, Some(5));
+        let (pieces, end) = run(&mut splitter, &[&[1, 2, 2], &[2, 2], &[2, 2]]).unwrap();
+        assert_eq!(pieces, [(vec![1], Some(1))]);
+        assert_eq!(end, None);
+        let mut splitter = TieSplitter::new(true, None, None, Some(9));
+        let (pieces, end) = run(&mut splitter, &[&[1, 2, 2], &[2, 2], &[2, 3]]).unwrap();
+        assert_eq!(
+            pieces,
+            [
+                (vec![1], Some(1)),
+                (vec![2, 2], None),
+                (vec![2, 2], None),
+                (vec![2], Some(2)),
+                (vec![3], Some(3))
+            ]
+        );
+        assert_eq!(end, Some(3));
+    }
+
+    #[test]
+    fn a_query_that_includes_the_boundary_is_refused() {
+        for ordered in [true, false] {
+            let mut splitter = TieSplitter::new(ordered, Some(Cursor::Integer(2)), None, None);
+            assert!(run(&mut splitter, &[&[2, 3]]).is_err());
+            let mut splitter = TieSplitter::new(ordered, Some(Cursor::Integer(2)), None, None);
+            assert!(run(&mut splitter, &[&[3, 4]]).is_ok());
+        }
+    }
+
+    #[test]
     fn rows_that_come_backwards_are_refused() {
-        let mut splitter = TieSplitter::new(true, None, None);
+        let mut splitter = TieSplitter::new(true, None, None, None);
         assert!(run(&mut splitter, &[&[2, 1]]).is_err());
-        let mut splitter = TieSplitter::new(true, None, None);
+        let mut splitter = TieSplitter::new(true, None, None, None);
         assert!(run(&mut splitter, &[&[2], &[1]]).is_err());
     }
 
@@ -330,7 +412,7 @@ mod tests {
                 batches.push(head);
                 rest = tail;
             }
-            let mut splitter = TieSplitter::new(true, None, None);
+            let mut splitter = TieSplitter::new(true, None, None, None);
             let (pieces, _) = run(&mut splitter, &batches).unwrap();
             let mut seen = Vec::new();
             for (rows, safe) in pieces {

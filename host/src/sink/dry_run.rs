@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Chunk, Flush, PartitionWriter, RangeDelete, Written};
+use super::{Chunk, Flush, PartitionWriter, RangeDelete, TableSpec, Written};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 
@@ -24,7 +24,7 @@ impl PartitionWriter for DryRunWriter {
         &self.checkpoint
     }
 
-    async fn open_tables(&mut self) -> Result<()> {
+    async fn open_tables(&mut self, _tables: &[TableSpec]) -> Result<()> {
         Ok(())
     }
 

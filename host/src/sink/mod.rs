@@ -38,11 +38,14 @@ pub trait Sink: Send + Sync {
     /// Begins an attempt: takes the partition over from any predecessor and learns the true cursor.
     async fn begin(&self, claim: &Claim) -> Result<Box<dyn PartitionWriter>>;
 
-    /// Creates, checks and extends the tables. The first call of a run does the work, later ones must agree with it.
-    async fn prepare(&self, tables: &[TableSpec]) -> Result<()>;
+    /// How many partitions may write at a time, so that none waits for a connection that another one holds.
+    fn partitions_at_once(&self) -> usize;
 
     /// For `replace`: puts the rows that all partitions have loaded in place of the old ones, in one transaction.
     async fn swap(&self, swap: &Swap) -> Result<()>;
+
+    /// For `replace`: removes what a run that did not succeed has loaded.
+    async fn discard(&self, swap: &Swap) -> Result<()>;
 }
 
 /// One attempt's hold on one partition.
@@ -51,8 +54,8 @@ pub trait PartitionWriter: Send {
     /// The checkpoint as this attempt found it.
     fn checkpoint(&self) -> &Checkpoint;
 
-    /// Makes ready to write to the tables that [`Sink::prepare`] prepared.
-    async fn open_tables(&mut self) -> Result<()>;
+    /// Makes the tables ready. The first partition of a run creates, checks and extends them; the others must agree.
+    async fn open_tables(&mut self, tables: &[TableSpec]) -> Result<()>;
 
     /// Deletes this partition's rows of a range, inside the transaction of the next commit.
     async fn delete_range(&mut self, range: &RangeDelete) -> Result<()>;
@@ -76,6 +79,10 @@ pub struct Claim {
     pub partition: String,
     /// Its number in the configuration's order; names the shadow of a `replace`.
     pub index: usize,
+    /// The run.
+    pub run_id: String,
+    /// The run has had the partition before: if another run has it now, this one has lost it.
+    pub retry: bool,
 }
 
 /// A change of a checkpoint by hand.
@@ -209,6 +216,8 @@ pub struct SwapPartition {
     pub epoch: i64,
     /// Its rows, all tables together.
     pub rows: u64,
+    /// Where it was read to.
+    pub cursor: Option<Cursor>,
 }
 
 /// Builds the sink that a configuration names. Opens nothing.
@@ -219,6 +228,18 @@ pub fn build_sink(config: &SinkConfig, pools: &Arc<Pools>) -> Box<dyn Sink> {
         }
         SinkConnector::Sqlite { path } => Box::new(sqlite::SqliteSink::new(path.clone())),
     }
+}
+
+impl Swap {
+    /// The mark that a finished swap leaves in the checkpoints, in place of the run's identifier.
+    pub fn mark(&self) -> String {
+        format!("{}/swapped", self.run_id)
+    }
+}
+
+fn unlike_partitions() -> Error {
+    Error::data("the partitions do not give the same columns")
+        .hint("make the shards' tables alike, or name and cast the columns in the query")
 }
 
 /// The error of a loser: another attempt has counted the epoch up.

@@ -73,6 +73,9 @@ pub trait RowStream: Send {
     /// The columns.
     fn schema(&self) -> SchemaRef;
 
+    /// Whether it is known already that there are no rows.
+    fn is_empty(&self) -> bool;
+
     /// The next batch; `None` only at an end that the server has proven.
     async fn next(&mut self) -> Result<Option<SourceBatch>>;
 }

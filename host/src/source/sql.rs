@@ -66,6 +66,27 @@ pub fn is_ordered_by(sql: &str, column: &str) -> bool {
     ends && name.eq_ignore_ascii_case(column)
 }
 
+/// A word outside of parentheses that cuts the rows (LIMIT and the like). What a cut leaves out would be lost: the end
+/// of the rows is taken for the end of the window.
+pub fn row_limit(sql: &str) -> Option<&str> {
+    let tokens: Vec<Token> = tokenize(sql)
+        .into_iter()
+        .filter(|token| token.depth == 0)
+        .collect();
+    tokens.iter().enumerate().find_map(|(at, token)| {
+        let is = |word: &str| token.text.eq_ignore_ascii_case(word);
+        let after_select = at
+            .checked_sub(1)
+            .and_then(|before| tokens.get(before))
+            .is_some_and(|before| {
+                before.text.eq_ignore_ascii_case("select")
+                    || before.text.eq_ignore_ascii_case("distinct")
+            });
+        (is("limit") || is("offset") || is("fetch") || (is("top") && after_select))
+            .then_some(token.text)
+    })
+}
+
 fn tokenize(sql: &str) -> Vec<Token<'_>> {
     let bytes = sql.as_bytes();
     let at = |index: usize| bytes.get(index).copied().unwrap_or(0);
@@ -195,11 +216,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_cuts_the_rows_is_found_outside_of_parentheses() {
+        assert_eq!(
+            row_limit("SELECT * FROM t ORDER BY a LIMIT 5"),
+            Some("LIMIT")
+        );
+        assert_eq!(row_limit("select top 10 * from t"), Some("top"));
+        assert_eq!(
+            row_limit("SELECT * FROM t ORDER BY a OFFSET 5 ROWS FETCH NEXT 1 ROWS ONLY"),
+            Some("OFFSET")
+        );
+        assert_eq!(
+            row_limit("SELECT top FROM (SELECT * FROM t LIMIT 1) x WHERE \"limit\" = 'limit'"),
+            Some("top")
+        );
+        assert_eq!(
+            row_limit("SELECT a, top FROM (SELECT * FROM t LIMIT 1) x WHERE \"limit\" = 'limit'"),
+            None
+        );
+    }
+
     proptest! {
         #[test]
         fn any_text_is_survived(sql in "\\PC*") {
             parameters(&sql);
             is_ordered_by(&sql, "a");
+            row_limit(&sql);
         }
     }
 }

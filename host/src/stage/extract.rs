@@ -1,8 +1,8 @@
 //! Drives a plugin's own extractor on a blocking thread, and lends it the host's source.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 
-use arrow_array::{Array, RecordBatch, StringArray, cast::AsArray};
+use arrow_array::{Array, RecordBatch, cast::AsArray};
 use arrow_schema::{DataType, SchemaRef};
 use etl_plugin_api::{
     AttemptInfo, BatchReader, Context, ExtractContext, Extracted, Extractor, Level, Outcome,
@@ -158,7 +158,7 @@ impl ExtractContext for HostExtractContext {
             .session
             .try_borrow_mut()
             .map_err(|_| StageError::fatal("an extractor runs one query at a time"))?;
-        let Some(session) = session.as_mut() else {
+        let Some(open) = session.as_mut() else {
             return Err(StageError::config("this pipeline has no source to query"));
         };
         let attempt = self.attempt();
@@ -173,10 +173,11 @@ impl ExtractContext for HostExtractContext {
                 .collect(),
             batch_rows: self.queries.batch_rows,
         };
-        let stream = self.handle.block_on(session.read(request))?;
+        let stream = self.handle.block_on(open.read(request))?;
         Ok(Box::new(StreamReader {
             stream,
             handle: &self.handle,
+            _session: session,
         }))
     }
 }
@@ -184,6 +185,8 @@ impl ExtractContext for HostExtractContext {
 struct StreamReader<'a> {
     stream: Box<dyn RowStream>,
     handle: &'a Handle,
+    /// Held so that a second query is refused as long as this one is open.
+    _session: RefMut<'a, Option<Box<dyn SourceSession>>>,
 }
 
 impl BatchReader for StreamReader<'_> {
@@ -227,14 +230,14 @@ pub fn cursor_column(batch: &RecordBatch, cursor: &CursorConfig) -> Result<Curso
                 .to_vec(),
         )),
         DataType::Utf8 => Ok(CursorColumn::Text(column.as_string::<i32>().clone())),
-        DataType::Timestamp(..) => {
-            let texts: Result<Vec<String>> = (0..column.len())
-                .map(|row| crate::literal::text(column.as_ref(), row))
-                .collect();
-            Ok(CursorColumn::Text(StringArray::from(texts?)))
-        }
+        // How the source writes its times is not known here, and another form would compare wrongly.
+        DataType::Timestamp(..) => Err(Error::data(format!(
+            "the cursor column `{}` is a timestamp, whose form in the source the host cannot know",
+            cursor.column
+        ))
+        .hint("return `Resume::After` with the position, or the column as text or number")),
         other => Err(Error::data(format!(
-            "the cursor column `{}` has Arrow type {other}; a cursor is Int64, Utf8 or a timestamp",
+            "the cursor column `{}` has Arrow type {other}; a cursor is Int64 or Utf8",
             cursor.column
         ))),
     }

@@ -5,6 +5,7 @@
 //! delivers at least once is what it says.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use etl_plugin_api::{
     AttemptInfo, CommitToken, Context, Cursor, Delivery, Level, LoadContext, Loaded, Loader,
@@ -16,7 +17,7 @@ use tokio::sync::Mutex;
 
 use super::context::HostContext;
 use super::{blocking, stage_error};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Ledger};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sink::{Chunk, CursorChange, Flush, PartitionWriter, Refusal, Written};
 
@@ -27,6 +28,27 @@ type SharedWriter = Arc<Mutex<Box<dyn PartitionWriter>>>;
 struct TokenText {
     epoch: i64,
     cursor: Option<Cursor>,
+    /// The run and its books with this commit, which the sink never got.
+    run_id: String,
+    ledger: Ledger,
+}
+
+/// A commit that the loader holds and the checkpoint does not know.
+#[derive(Clone, Debug)]
+pub struct Unsettled {
+    /// Its position.
+    pub cursor: Cursor,
+    /// The run it belongs to.
+    pub run_id: String,
+    /// The run's books with it.
+    pub ledger: Ledger,
+}
+
+/// Whether the loader's last commit is one whose answer the sink never got. Attempts that ended before they came to the
+/// loader may lie between; what is older than a change by hand does not count.
+fn in_doubt(text: &TokenText, checkpoint: &Checkpoint) -> bool {
+    (checkpoint.edited_epoch + 1..checkpoint.epoch).contains(&text.epoch)
+        && text.cursor != checkpoint.cursor
 }
 
 /// A plugin's loader at work, in front of the sink's writer.
@@ -36,23 +58,27 @@ pub struct LoadStage {
     writer: SharedWriter,
     cx: LoaderContext,
     checkpoint: Checkpoint,
+    /// The books as of the last commit.
+    ledger: Ledger,
 }
 
 impl LoadStage {
-    /// Opens the loader. Returns the cursor of a commit that it holds and the checkpoint does not know.
+    /// Opens the loader. Returns a commit that it holds and the checkpoint does not know.
     pub async fn open(
         mut loader: Box<dyn Loader>,
         delivery: Delivery,
         cx: HostContext,
         writer: Box<dyn PartitionWriter>,
         tables: Vec<TableSchema>,
-    ) -> Result<(Self, Option<Cursor>)> {
+        ledger: Ledger,
+    ) -> Result<(Self, Option<Unsettled>)> {
         let checkpoint = writer.checkpoint().clone();
         let writer: SharedWriter = Arc::new(Mutex::new(writer));
         let cx = LoaderContext {
             cx,
             handle: Handle::current(),
             writer: (delivery == Delivery::Transactional).then(|| writer.clone()),
+            written: Arc::default(),
         };
         let lent = cx.clone();
         let (loader, token) = blocking(move || {
@@ -65,14 +91,20 @@ impl LoadStage {
         let unknown = token
             .filter(|_| delivery == Delivery::Idempotent)
             .and_then(|token| serde_json::from_str::<TokenText>(&token.0).ok())
-            // Only the attempt right before this one can be in doubt; a hand that moved the checkpoint counts up too.
-            .filter(|text| text.epoch + 1 == checkpoint.epoch && text.cursor != checkpoint.cursor)
-            .and_then(|text| text.cursor);
+            .filter(|text| in_doubt(text, &checkpoint))
+            .and_then(|text| {
+                Some(Unsettled {
+                    cursor: text.cursor?,
+                    run_id: text.run_id,
+                    ledger: text.ledger,
+                })
+            });
         let stage = Self {
             loader: Some(loader),
             writer,
             cx,
             checkpoint,
+            ledger,
         };
         Ok((stage, unknown))
     }
@@ -141,7 +173,29 @@ impl LoadStage {
     }
 
     /// Lets the loader commit, then the sink: a commit in doubt is always one that the loader has and the sink may not.
+    /// Dead letters go first, because a settled commit could not bring them any more.
     pub async fn commit(&mut self, chunk: &Chunk) -> Result<()> {
+        let mut chunk = chunk.clone();
+        if let Some(written) = self.cx.written() {
+            if written != chunk.ledger.loaded - self.ledger.loaded {
+                return Err(Error::new(
+                    ErrorKind::Ledger,
+                    format!(
+                        "the loader counts {} rows as loaded since the last commit, but wrote {written} through the host",
+                        chunk.ledger.loaded - self.ledger.loaded
+                    ),
+                )
+                .hint("pass every row on to `LoadContext::write`, and return what it returns"));
+            }
+        } else if !chunk.dead_letters.is_empty() {
+            let letters = Chunk {
+                cursor: CursorChange::Keep,
+                ledger: self.ledger,
+                ..chunk.clone()
+            };
+            self.writer.lock().await.commit(&letters).await?;
+            chunk.dead_letters.clear();
+        }
         let cursor = match &chunk.cursor {
             CursorChange::Keep => self.checkpoint.cursor.clone(),
             CursorChange::Clear => None,
@@ -150,6 +204,8 @@ impl LoadStage {
         let text = TokenText {
             epoch: self.checkpoint.epoch,
             cursor,
+            run_id: chunk.run_id.clone(),
+            ledger: chunk.ledger,
         };
         let token = serde_json::to_string(&text)
             .map_err(|error| Error::internal("a token cannot be written down").caused_by(error))?;
@@ -159,7 +215,10 @@ impl LoadStage {
                 .map_err(|error| stage_error("commit the loader", error))
         })
         .await?;
-        self.writer.lock().await.commit(chunk).await
+        self.writer.lock().await.commit(&chunk).await?;
+        self.ledger = chunk.ledger;
+        self.cx.start_counting();
+        Ok(())
     }
 
     /// Commits in the sink only: for a position that the loader has committed before.
@@ -188,6 +247,21 @@ struct LoaderContext {
     handle: Handle,
     /// Only a transactional loader may write through the host.
     writer: Option<SharedWriter>,
+    /// Rows it wrote through the host since the last commit.
+    written: Arc<AtomicU64>,
+}
+
+impl LoaderContext {
+    /// Rows written through the host since the last commit; `None` if the loader writes elsewhere.
+    fn written(&self) -> Option<u64> {
+        self.writer
+            .as_ref()
+            .map(|_| self.written.load(Ordering::SeqCst))
+    }
+
+    fn start_counting(&self) {
+        self.written.store(0, Ordering::SeqCst);
+    }
 }
 
 impl Context for LoaderContext {
@@ -226,6 +300,7 @@ impl LoadContext for LoaderContext {
         let written = self
             .handle
             .block_on(async { writer.lock().await.write(&flush).await })?;
+        self.written.fetch_add(written.loaded, Ordering::SeqCst);
         Ok(Loaded {
             loaded: written.loaded,
             superseded: written.superseded,

@@ -30,7 +30,7 @@ CREATE INDEX runs_by_pipeline ON runs (pipeline, started_at);
 CREATE TABLE plugin_files (
     path TEXT PRIMARY KEY,
     size INTEGER NOT NULL,
-    modified_ns INTEGER NOT NULL,
+    changed_ns INTEGER NOT NULL,
     inode INTEGER NOT NULL,
     sha256 TEXT NOT NULL
 );

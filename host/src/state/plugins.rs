@@ -13,8 +13,8 @@ use crate::plugin::probe::Probed;
 pub struct FileStamp {
     /// Bytes.
     pub size: u64,
-    /// Last change, nanoseconds since 1970-01-01 UTC.
-    pub modified_ns: i64,
+    /// Last change of content or attributes, nanoseconds since 1970-01-01 UTC.
+    pub changed_ns: i64,
     /// Its number in the file system.
     pub inode: u64,
 }
@@ -29,20 +29,20 @@ impl State {
         Ok(self
             .database
             .prepare_cached(
-                "SELECT sha256 FROM plugin_files WHERE path = ?1 AND size = ?2 AND modified_ns = ?3 AND inode = ?4",
+                "SELECT sha256 FROM plugin_files WHERE path = ?1 AND size = ?2 AND changed_ns = ?3 AND inode = ?4",
             )?
-            .query_row(params![path.to_string_lossy(), size, stamp.modified_ns, inode], |row| row.get(0))
+            .query_row(params![path.to_string_lossy(), size, stamp.changed_ns, inode], |row| row.get(0))
             .optional()?)
     }
 
     /// Keeps a file's checksum.
     pub fn remember_checksum(&self, path: &Path, stamp: FileStamp, sha256: &str) -> Result<()> {
         self.database.execute(
-            "INSERT OR REPLACE INTO plugin_files (path, size, modified_ns, inode, sha256) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO plugin_files (path, size, changed_ns, inode, sha256) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![
                 path.to_string_lossy(),
                 stamp.size.cast_signed(),
-                stamp.modified_ns,
+                stamp.changed_ns,
                 stamp.inode.cast_signed(),
                 sha256
             ],

@@ -11,6 +11,8 @@
 mod arrow;
 mod foreign;
 mod object;
+#[cfg(test)]
+mod round_trip;
 
 use abi_stable::StableAbi;
 use abi_stable::abi_stability::abi_checking::{
@@ -256,33 +258,48 @@ fn check_layouts(
     }
 }
 
-/// The last lines of an error that may be a hundred kilobytes long.
+/// The core of an error that may be a hundred kilobytes long: which field of which type, what was expected and found.
 fn innermost(text: &str) -> String {
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .collect();
-    let interesting: Vec<&str> = lines
+    let error = lines
         .iter()
-        .copied()
-        .filter(|line| {
-            line.starts_with("Error:")
-                || line.starts_with("field_name:")
-                || line.contains("expected")
-        })
-        .collect();
-    let mut text = if interesting.is_empty() {
-        lines
-    } else {
-        interesting
-    }
-    .into_iter()
-    .take(6)
-    .collect::<Vec<_>>()
-    .join("; ");
-    if text.len() > 400 {
-        let end = (0..=400)
+        .position(|line| line.starts_with("Error:"))
+        .unwrap_or(lines.len());
+    let (frames, details) = lines.split_at(error);
+    let Some((what, details)) = details.split_first() else {
+        return shortened(lines.join("; "));
+    };
+    // Behind the frames both types are laid out in full.
+    let last = |label: &str| {
+        frames
+            .iter()
+            .take_while(|line| **line != "Layout of expected type:")
+            .filter_map(|line| line.strip_prefix(label))
+            .last()
+            .unwrap_or("-")
+    };
+    let after = |label: &str| {
+        let mut lines = details.iter().skip_while(|line| **line != label);
+        lines.nth(1).copied().unwrap_or("-")
+    };
+    shortened(format!(
+        "field {} of type {}: {} (expected {}, found {})",
+        last("field_name:"),
+        last("type:"),
+        what.trim_start_matches("Error:"),
+        after("Expected:"),
+        after("Found:"),
+    ))
+}
+
+fn shortened(mut text: String) -> String {
+    const MOST: usize = 400;
+    if text.len() > MOST {
+        let end = (0..=MOST)
             .rev()
             .find(|&at| text.is_char_boundary(at))
             .unwrap_or(0);

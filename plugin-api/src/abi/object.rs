@@ -20,7 +20,7 @@ use super::foreign::ForeignHost;
 use super::{AbiResult, from_json, guarded, to_json};
 use crate::context::{BatchReader, Context, ExtractContext, Level, LoadContext, Value};
 use crate::error::{Result, StageError};
-use crate::export::{DynPipeline, Guarded};
+use crate::export::{Contained, DynPipeline, Guarded};
 use crate::pipeline::{
     Extracted, Extractor, Loaded, Loader, Origin, Outcome, Output, Resume, TableSchema,
     Transformed, Transformer,
@@ -274,26 +274,26 @@ fn import_level(level: u32) -> Level {
 
 /// Gives a pipeline out.
 pub fn export_pipeline(pipeline: Box<dyn DynPipeline>) -> PipelineObject {
-    PipelineAbi_TO::from_value(ExportedPipeline(pipeline), TD_Opaque)
+    PipelineAbi_TO::from_value(ExportedPipeline(Contained::new(pipeline)), TD_Opaque)
 }
 
-struct ExportedPipeline(Box<dyn DynPipeline>);
+struct ExportedPipeline(Contained<Box<dyn DynPipeline>>);
 
 impl PipelineAbi for ExportedPipeline {
     fn validate(&self, settings: RStr<'_>) -> AbiResult<RString> {
-        guarded(|| to_json(&self.0.validate(settings.as_str())?))
+        guarded(|| to_json(&self.0.get()?.validate(settings.as_str())?))
     }
 
     fn partitions(&self, settings: RStr<'_>, host: HostRef<'_>) -> AbiResult<RString> {
         guarded(|| {
             let host = ForeignHost::new(host);
-            to_json(&self.0.partitions(settings.as_str(), &host)?)
+            to_json(&self.0.get()?.partitions(settings.as_str(), &host)?)
         })
     }
 
     fn extractor(&self, settings: RStr<'_>) -> AbiResult<ROption<ExtractorObject>> {
         guarded(|| {
-            let stage = self.0.extractor(settings.as_str())?.map(|stage| {
+            let stage = self.0.get()?.extractor(settings.as_str())?.map(|stage| {
                 ExtractorAbi_TO::from_value(ExportedExtractor(Guarded::new(stage)), TD_Opaque)
             });
             Ok(stage.into())
@@ -302,7 +302,7 @@ impl PipelineAbi for ExportedPipeline {
 
     fn transformer(&self, settings: RStr<'_>) -> AbiResult<ROption<TransformerObject>> {
         guarded(|| {
-            let stage = self.0.transformer(settings.as_str())?.map(|stage| {
+            let stage = self.0.get()?.transformer(settings.as_str())?.map(|stage| {
                 TransformerAbi_TO::from_value(ExportedTransformer(Guarded::new(stage)), TD_Opaque)
             });
             Ok(stage.into())
@@ -311,7 +311,7 @@ impl PipelineAbi for ExportedPipeline {
 
     fn loader(&self, settings: RStr<'_>) -> AbiResult<ROption<LoaderObject>> {
         guarded(|| {
-            let stage = self.0.loader(settings.as_str())?.map(|stage| {
+            let stage = self.0.get()?.loader(settings.as_str())?.map(|stage| {
                 LoaderAbi_TO::from_value(ExportedLoader(Guarded::new(stage)), TD_Opaque)
             });
             Ok(stage.into())
@@ -461,7 +461,10 @@ impl HostAbi for Services<'_> {
                 .map(|(name, value)| (name.as_str(), value.clone()))
                 .collect();
             let reader = cx.query(sql.as_str(), &borrowed)?;
-            Ok(ReaderAbi_TO::from_value(ExportedReader(reader), TD_Opaque))
+            Ok(ReaderAbi_TO::from_value(
+                ExportedReader(Contained::new(reader)),
+                TD_Opaque,
+            ))
         })
     }
 
@@ -475,14 +478,22 @@ impl HostAbi for Services<'_> {
     }
 }
 
-struct ExportedReader<'a>(Box<dyn BatchReader + 'a>);
+struct ExportedReader<'a>(Contained<Box<dyn BatchReader + 'a>>);
 
 impl ReaderAbi for ExportedReader<'_> {
     fn schema(&self) -> AbiResult<AbiSchema> {
-        guarded(|| export_schema(&self.0.schema()))
+        guarded(|| export_schema(&self.0.get()?.schema()))
     }
 
     fn next(&mut self) -> AbiResult<ROption<AbiBatch>> {
-        guarded(|| Ok(self.0.next()?.map(export_batch).transpose()?.into()))
+        guarded(|| {
+            Ok(self
+                .0
+                .get_mut()?
+                .next()?
+                .map(export_batch)
+                .transpose()?
+                .into())
+        })
     }
 }

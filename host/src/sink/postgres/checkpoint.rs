@@ -2,20 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::Object;
 use etl_plugin_api::Cursor;
-use tokio_postgres::Row;
+use tokio_postgres::{Client, Row};
 
 use crate::checkpoint::{Checkpoint, Ledger};
-use crate::error::{Error, Result};
-use crate::sink::{CheckpointEdit, Claim, DeadLetter};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sink::{CheckpointEdit, Claim, DeadLetter, fenced};
 
 /// Serialises DDL of all hosts; any fixed number would do.
 pub const DDL_LOCK: i64 = 0x0065_746c_686f_7374;
 /// Longest wait for a lock. Whoever holds one longer is stuck.
-const LOCK_TIMEOUT: &str = "10s";
+pub const LOCK_TIMEOUT: &str = "10s";
 /// SQLSTATE `lock_not_available`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+const COLUMNS: &str = "epoch, cursor, fingerprint, run_id, ledger, edited_epoch, updated_at::text";
 
 const HOST_TABLES: &str = r"
 CREATE SCHEMA IF NOT EXISTS etl_host;
@@ -27,6 +28,8 @@ CREATE TABLE IF NOT EXISTS etl_host.checkpoints (
     fingerprint text,
     run_id text,
     ledger text,
+    edited_epoch bigint NOT NULL DEFAULT 0,
+    claimed_by text,
     backend_pid integer,
     backend_start timestamptz,
     updated_at timestamptz NOT NULL DEFAULT now(),
@@ -47,7 +50,7 @@ CREATE TABLE IF NOT EXISTS etl_host.dead_letters (
 ";
 
 /// Whether the host's tables are there.
-async fn exist(client: &Object) -> Result<bool> {
+async fn exist(client: &Client) -> Result<bool> {
     let row = client
         .query_one(
             "SELECT to_regclass('etl_host.checkpoints') IS NOT NULL AND to_regclass('etl_host.dead_letters') IS NOT NULL",
@@ -58,7 +61,7 @@ async fn exist(client: &Object) -> Result<bool> {
 }
 
 /// Creates the host's tables where they are missing.
-pub async fn ensure(client: &Object) -> Result<()> {
+pub async fn ensure(client: &Client) -> Result<()> {
     if exist(client).await? {
         return Ok(());
     }
@@ -75,13 +78,13 @@ pub async fn ensure(client: &Object) -> Result<()> {
 }
 
 /// All checkpoints of a pipeline. Creates nothing.
-pub async fn load(client: &Object, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>> {
+pub async fn load(client: &Client, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>> {
     if !exist(client).await? {
         return Ok(BTreeMap::new());
     }
     let rows = client
         .query(
-            "SELECT partition, epoch, cursor, fingerprint, run_id, ledger, updated_at::text FROM etl_host.checkpoints WHERE pipeline = $1",
+            &format!("SELECT partition, {COLUMNS} FROM etl_host.checkpoints WHERE pipeline = $1"),
             &[&pipeline],
         )
         .await?;
@@ -101,6 +104,7 @@ fn checkpoint(row: &Row) -> Result<Checkpoint> {
         ledger: ledger
             .and_then(|text| serde_json::from_str::<Ledger>(&text).ok())
             .unwrap_or_default(),
+        edited_epoch: row.try_get("edited_epoch")?,
         updated_at: row.try_get("updated_at")?,
     })
 }
@@ -117,8 +121,9 @@ fn parse_cursor(text: &str) -> Result<Cursor> {
 ///
 /// The update waits for a predecessor whose commit is in doubt, and so learns the true cursor. A predecessor that
 /// does not move (a stopped process) is ended by its backend's id; one that still works is ended too, since it could
-/// not commit any more and might hold locks this attempt will need.
-pub async fn begin(client: &Object, claim: &Claim) -> Result<Checkpoint> {
+/// not commit any more and might hold locks this attempt will need. A retry that finds another run's claim has lost
+/// the partition: two runs must not take it from each other in turns.
+pub async fn begin(client: &Client, claim: &Claim) -> Result<Checkpoint> {
     let key: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&claim.pipeline, &claim.partition];
     client
         .execute(
@@ -126,28 +131,51 @@ pub async fn begin(client: &Object, claim: &Claim) -> Result<Checkpoint> {
             &key,
         )
         .await?;
+    if claim.retry {
+        let mine: Option<String> = client
+            .query_one(
+                "SELECT claimed_by FROM etl_host.checkpoints WHERE pipeline = $1 AND partition = $2",
+                &key,
+            )
+            .await?
+            .try_get(0)?;
+        if mine.as_deref() != Some(claim.run_id.as_str()) {
+            return Err(fenced(claim));
+        }
+    }
     terminate_predecessor(client, claim).await?;
-    let sql = "UPDATE etl_host.checkpoints SET epoch = epoch + 1, backend_pid = pg_backend_pid(), \
-               backend_start = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) \
-               WHERE pipeline = $1 AND partition = $2 \
-               RETURNING epoch, cursor, fingerprint, run_id, ledger, updated_at::text";
-    client
-        .batch_execute(&format!("SET lock_timeout = '{LOCK_TIMEOUT}'"))
-        .await?;
-    let row = match client.query_one(sql, &key).await {
-        Err(error)
-            if error.code().map(tokio_postgres::error::SqlState::code)
-                == Some(LOCK_NOT_AVAILABLE) =>
-        {
+    let row = match count_up(client, claim).await {
+        Err(error) if *error.kind() == ErrorKind::SqlState(LOCK_NOT_AVAILABLE.to_owned()) => {
             terminate_predecessor(client, claim).await?;
-            client.query_one(sql, &key).await?
+            count_up(client, claim).await?
         }
         other => other?,
     };
-    checkpoint(&row)
+    checkpoint(&row.ok_or_else(|| fenced(claim))?)
 }
 
-async fn terminate_predecessor(client: &Object, claim: &Claim) -> Result<()> {
+/// `None` if another run has claimed the partition in between.
+async fn count_up(client: &Client, claim: &Claim) -> Result<Option<Row>> {
+    client
+        .batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        .await?;
+    let row = client
+        .query_opt(
+            &format!(
+                "UPDATE etl_host.checkpoints SET epoch = epoch + 1, claimed_by = $3, backend_pid = pg_backend_pid(), \
+                 backend_start = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) \
+                 WHERE pipeline = $1 AND partition = $2 AND (NOT $4 OR claimed_by = $3) RETURNING {COLUMNS}"
+            ),
+            &[&claim.pipeline, &claim.partition, &claim.run_id, &claim.retry],
+        )
+        .await;
+    client
+        .batch_execute(if row.is_ok() { "COMMIT" } else { "ROLLBACK" })
+        .await?;
+    Ok(row?)
+}
+
+async fn terminate_predecessor(client: &Client, claim: &Claim) -> Result<()> {
     client
         .execute(
             "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN etl_host.checkpoints c \
@@ -160,7 +188,7 @@ async fn terminate_predecessor(client: &Object, claim: &Claim) -> Result<()> {
 }
 
 /// Notes that this attempt's connection goes back to the pool: nobody may end it any more.
-pub async fn release(client: &Object, claim: &Claim, epoch: i64) -> Result<()> {
+pub async fn release(client: &Client, claim: &Claim, epoch: i64) -> Result<()> {
     client
         .execute(
             "UPDATE etl_host.checkpoints SET backend_pid = NULL, backend_start = NULL \
@@ -172,11 +200,16 @@ pub async fn release(client: &Object, claim: &Claim, epoch: i64) -> Result<()> {
 }
 
 /// Changes a checkpoint by hand. The epoch counts up, so that an attempt under way cannot undo the change.
-pub async fn edit(client: &Object, claim: &Claim, edit: &CheckpointEdit) -> Result<()> {
+pub async fn edit(
+    client: &Client,
+    pipeline: &str,
+    partition: &str,
+    edit: &CheckpointEdit,
+) -> Result<()> {
     client
         .execute(
             "INSERT INTO etl_host.checkpoints (pipeline, partition) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-            &[&claim.pipeline, &claim.partition],
+            &[&pipeline, &partition],
         )
         .await?;
     let assignment = match edit {
@@ -191,10 +224,10 @@ pub async fn edit(client: &Object, claim: &Claim, edit: &CheckpointEdit) -> Resu
     client
         .execute(
             &format!(
-                "UPDATE etl_host.checkpoints SET epoch = epoch + 1, updated_at = now(), {assignment} \
+                "UPDATE etl_host.checkpoints SET epoch = epoch + 1, edited_epoch = epoch + 1, claimed_by = NULL, updated_at = now(), {assignment} \
                  WHERE pipeline = $1 AND partition = $2"
             ),
-            &[&claim.pipeline, &claim.partition, &value],
+            &[&pipeline, &partition, &value],
         )
         .await?;
     Ok(())
@@ -208,7 +241,7 @@ pub fn cursor_text(cursor: &Cursor) -> Result<String> {
 
 /// Writes dead letters inside the current transaction: one statement for all of them.
 pub async fn write_dead_letters(
-    client: &Object,
+    client: &Client,
     claim: &Claim,
     run_id: &str,
     letters: &[DeadLetter],

@@ -14,7 +14,7 @@ use arrow_array::{
     Array, BinaryArray, BooleanArray, FixedSizeBinaryArray, LargeBinaryArray, LargeStringArray,
     PrimitiveArray, StringArray, StringViewArray,
 };
-use arrow_buffer::ArrowNativeType;
+use arrow_buffer::{ArrowNativeType, NullBuffer};
 use arrow_schema::{DataType, TimeUnit};
 
 use super::types::PgType;
@@ -42,7 +42,7 @@ type Fit = std::result::Result<(), &'static str>;
 pub struct Encoder<'a> {
     values: Values<'a>,
     column: PgType,
-    nulls: Option<&'a arrow_buffer::NullBuffer>,
+    nulls: Option<NullBuffer>,
 }
 
 enum Values<'a> {
@@ -163,13 +163,14 @@ impl<'a> Encoder<'a> {
         Ok(Self {
             values,
             column,
-            nulls: array.nulls(),
+            // A dictionary's value may be NULL where its key is not.
+            nulls: array.logical_nulls(),
         })
     }
 
     /// Appends one field: its length and its bytes, or -1 for NULL.
     pub fn encode(&self, row: usize, out: &mut Vec<u8>) -> Fit {
-        if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
+        if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
             out.extend_from_slice(&(-1i32).to_be_bytes());
             return Ok(());
         }
@@ -181,7 +182,7 @@ impl<'a> Encoder<'a> {
             }
             Values::Float32(values) => put(out, &f64::from(values.value(row)).to_be_bytes()),
             Values::Float64(values) => put(out, &values.value(row).to_be_bytes()),
-            Values::Decimal(values, scale) => numeric(values.value(row), *scale, out),
+            Values::Decimal(values, scale) => self.numeric(values.value(row), *scale, out),
             Values::Text(values) => self.text(values.get(row), out),
             Values::Binary(values) => put(out, values.value(row)),
             Values::LargeBinary(values) => put(out, values.value(row)),
@@ -212,8 +213,23 @@ impl<'a> Encoder<'a> {
             PgType::Int2 => put(out, &i16::try_from(value).map_err(|_| RANGE)?.to_be_bytes()),
             PgType::Int4 => put(out, &i32::try_from(value).map_err(|_| RANGE)?.to_be_bytes()),
             PgType::Int8 => put(out, &i64::try_from(value).map_err(|_| RANGE)?.to_be_bytes()),
-            _ => numeric(value, 0, out),
+            _ => self.numeric(value, 0, out),
         }
+    }
+
+    fn numeric(&self, value: i128, scale: i8, out: &mut Vec<u8>) -> Fit {
+        if let PgType::Numeric(Some((precision, places))) = self.column {
+            let whole = value
+                .unsigned_abs()
+                .to_string()
+                .len()
+                .saturating_sub(usize::try_from(scale).unwrap_or(0));
+            let allowed = i32::from(precision) - i32::from(places);
+            if value != 0 && i32::try_from(whole).map_or(true, |whole| whole > allowed) {
+                return Err("a number with too many digits for the column");
+            }
+        }
+        numeric(value, scale, out)
     }
 
     fn text(&self, value: &str, out: &mut Vec<u8>) -> Fit {
@@ -371,7 +387,8 @@ mod tests {
     fn times_are_refused_rather_than_rounded() {
         let mut out = Vec::new();
         assert!(timestamp(1_500, Unit::PerMicro(1_000), &mut out).is_err());
-        assert!(timestamp(i64::MAX, Unit::MicrosPer(1), &mut out).is_err());
+        assert!(timestamp(i64::MIN, Unit::MicrosPer(1), &mut out).is_err());
+        assert!(timestamp(i64::MAX, Unit::MicrosPer(1_000), &mut out).is_err());
         assert!(timestamp(0, Unit::MicrosPer(1), &mut out).is_ok());
         assert_eq!(
             out,
@@ -386,6 +403,18 @@ mod tests {
         let mut out = Vec::new();
         assert!(encoder.encode(0, &mut out).is_ok());
         assert!(encoder.encode(1, &mut out).unwrap_err().contains("U+0000"));
+    }
+
+    #[test]
+    fn a_decimal_with_too_many_digits_is_refused() {
+        let array = arrow_array::Decimal128Array::from(vec![99_999, 100_000, -99_999, 1, 0])
+            .with_precision_and_scale(10, 2)
+            .unwrap();
+        let encoder = Encoder::new(&array, PgType::Numeric(Some((5, 2)))).unwrap();
+        let fits: Vec<bool> = (0..5)
+            .map(|row| encoder.encode(row, &mut Vec::new()).is_ok())
+            .collect();
+        assert_eq!(fits, [true, false, true, true, true]);
     }
 
     #[test]

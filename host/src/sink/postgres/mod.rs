@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod encode;
+mod swap;
 mod table;
 mod types;
 mod write;
@@ -17,17 +18,20 @@ use tokio::sync::Mutex;
 
 use self::table::PgTable;
 use self::write::PostgresWriter;
-use super::{CheckpointEdit, Claim, PartitionWriter, Sink, Swap, TableSpec};
+use super::{CheckpointEdit, Claim, PartitionWriter, Sink, Swap};
 use crate::checkpoint::Checkpoint;
 use crate::config::Server;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pool::Pools;
+
+/// The tables of a run, once its first partition has made them ready.
+type Prepared = Arc<Mutex<Option<Arc<Vec<PgTable>>>>>;
 
 /// A `PostgreSQL` database, for one run.
 pub struct PostgresSink {
     server: Server,
     pools: Arc<Pools>,
-    tables: Arc<Mutex<Option<Arc<Vec<PgTable>>>>>,
+    prepared: Prepared,
 }
 
 impl PostgresSink {
@@ -36,7 +40,7 @@ impl PostgresSink {
         Self {
             server,
             pools,
-            tables: Arc::default(),
+            prepared: Prepared::default(),
         }
     }
 }
@@ -44,8 +48,10 @@ impl PostgresSink {
 #[async_trait]
 impl Sink for PostgresSink {
     async fn load_checkpoints(&self, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>> {
-        let client = self.pools.postgres(&self.server).await?;
-        checkpoint::load(&client, pipeline).await
+        let lease = self.pools.postgres(&self.server).await?;
+        let checkpoints = checkpoint::load(lease.client()?, pipeline).await?;
+        lease.give_back();
+        Ok(checkpoints)
     }
 
     async fn edit_checkpoint(
@@ -54,59 +60,50 @@ impl Sink for PostgresSink {
         partition: &str,
         edit: &CheckpointEdit,
     ) -> Result<()> {
-        let client = self.pools.postgres(&self.server).await?;
-        checkpoint::ensure(&client).await?;
-        let claim = Claim {
-            pipeline: pipeline.to_owned(),
-            partition: partition.to_owned(),
-            index: 0,
-        };
-        checkpoint::edit(&client, &claim, edit).await
+        let lease = self.pools.postgres(&self.server).await?;
+        checkpoint::ensure(lease.client()?).await?;
+        checkpoint::edit(lease.client()?, pipeline, partition, edit).await?;
+        lease.give_back();
+        Ok(())
     }
 
     async fn begin(&self, claim: &Claim) -> Result<Box<dyn PartitionWriter>> {
-        let client = self.pools.postgres(&self.server).await?;
+        let lease = self.pools.postgres(&self.server).await?;
+        let client = lease.client()?;
         let name = format!("etl-host {}/{}", claim.pipeline, claim.partition);
         // The server cuts names at 63 bytes by itself.
         client
             .execute("SELECT set_config('application_name', $1, false)", &[&name])
             .await?;
-        checkpoint::ensure(&client).await?;
-        let checkpoint = checkpoint::begin(&client, claim).await?;
+        checkpoint::ensure(client).await?;
+        let checkpoint = checkpoint::begin(client, claim).await?;
         Ok(Box::new(PostgresWriter::new(
-            client,
+            lease,
             claim.clone(),
             checkpoint,
-            self.tables.clone(),
+            self.prepared.clone(),
         )))
     }
 
-    async fn prepare(&self, tables: &[TableSpec]) -> Result<()> {
-        let mut prepared = self.tables.lock().await;
-        if let Some(prepared) = prepared.as_ref() {
-            let same = prepared.iter().map(|table| &table.spec).eq(tables);
-            return if same {
-                Ok(())
-            } else {
-                Err(
-                    Error::data("the partitions do not give the same columns").hint(
-                        "make the shards' tables alike, or name and cast the columns in the query",
-                    ),
-                )
-            };
-        }
-        let client = self.pools.postgres(&self.server).await?;
-        let mut ready = Vec::with_capacity(tables.len());
-        for spec in tables {
-            ready.push(table::prepare(&client, spec).await?);
-        }
-        *prepared = Some(Arc::new(ready));
-        Ok(())
+    fn partitions_at_once(&self) -> usize {
+        // One is left for reading checkpoints and for the swap.
+        let most = usize::try_from(self.server.pool.max_connections).unwrap_or(usize::MAX);
+        most.saturating_sub(1).max(1)
     }
 
     async fn swap(&self, swap: &Swap) -> Result<()> {
-        let tables = self.tables.lock().await.clone().unwrap_or_default();
-        let client = self.pools.postgres(&self.server).await?;
-        write::swap(client, &tables, swap).await
+        let tables = self.prepared.lock().await.clone().unwrap_or_default();
+        let lease = self.pools.postgres(&self.server).await?;
+        swap::swap(lease.client()?, &tables, swap).await?;
+        lease.give_back();
+        Ok(())
+    }
+
+    async fn discard(&self, swap: &Swap) -> Result<()> {
+        let tables = self.prepared.lock().await.clone().unwrap_or_default();
+        let lease = self.pools.postgres(&self.server).await?;
+        swap::discard(lease.client()?, tables.len(), swap).await?;
+        lease.give_back();
+        Ok(())
     }
 }

@@ -1,16 +1,13 @@
 //! Tables of the sink: made when missing, checked and extended when there, before the first row.
 
-use deadpool_postgres::Object;
+use tokio_postgres::Client;
 
-use super::checkpoint::DDL_LOCK;
+use super::checkpoint::{DDL_LOCK, LOCK_TIMEOUT};
 use super::types::{PgType, accepts, column_type};
 use crate::config::{SchemaChange, WriteMode};
 use crate::error::{Error, Result};
 use crate::identifier::{quote, quote_list, quote_table};
 use crate::sink::TableSpec;
-
-/// Longest wait for the table's lock. A waiting DDL statement would stop everybody else's work on the table.
-const LOCK_TIMEOUT: &str = "10s";
 
 /// A table that is ready for rows.
 #[derive(Clone, Debug)]
@@ -34,7 +31,7 @@ impl PgTable {
 }
 
 /// Makes a table ready, under the lock that all hosts share.
-pub async fn prepare(client: &Object, spec: &TableSpec) -> Result<PgTable> {
+pub async fn prepare(client: &Client, spec: &TableSpec) -> Result<PgTable> {
     client
         .batch_execute(&format!(
             "BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SELECT pg_advisory_xact_lock({DDL_LOCK})"
@@ -60,7 +57,7 @@ struct Existing {
     generated: bool,
 }
 
-async fn prepare_locked(client: &Object, spec: &TableSpec) -> Result<PgTable> {
+async fn prepare_locked(client: &Client, spec: &TableSpec) -> Result<PgTable> {
     let name = quote_table(&spec.name);
     let exists: bool = client
         .query_one("SELECT to_regclass($1) IS NOT NULL", &[&name])
@@ -153,7 +150,7 @@ fn type_of(spec: &TableSpec, field: &arrow_schema::Field) -> Result<String> {
     })
 }
 
-async fn load_columns(client: &Object, name: &str) -> Result<Vec<Existing>> {
+async fn load_columns(client: &Client, name: &str) -> Result<Vec<Existing>> {
     let rows = client
         .query(
             "SELECT attname, atttypid, atttypmod, format_type(atttypid, atttypmod), \
@@ -222,7 +219,7 @@ fn match_columns(spec: &TableSpec, existing: &[Existing]) -> Result<Vec<(usize, 
 
 /// An upsert needs a unique index on exactly its key.
 async fn require_unique(
-    client: &Object,
+    client: &Client,
     spec: &TableSpec,
     name: &str,
     key: &[String],
@@ -232,7 +229,7 @@ async fn require_unique(
     let found: bool = client
         .query_one(
             "SELECT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = to_regclass($1) AND i.indisunique \
-             AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND $2 = ( \
+             AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AND $2 = ( \
              SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE \"C\") FROM pg_attribute a \
              WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])))",
             &[&name, &wanted],

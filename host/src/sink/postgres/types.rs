@@ -13,7 +13,7 @@ pub enum PgType {
     Float4,
     Float8,
     /// Precision and scale, if the column has them.
-    Numeric(Option<(u8, i8)>),
+    Numeric(Option<(u16, i16)>),
     /// Most characters, if the column has a limit.
     Text(Option<usize>),
     Json,
@@ -21,9 +21,10 @@ pub enum PgType {
     Bytea,
     Uuid,
     Date,
-    Time,
-    Timestamp,
-    Timestamptz,
+    /// Digits behind the second, as for the next two.
+    Time(u8),
+    Timestamp(u8),
+    Timestamptz(u8),
 }
 
 impl PgType {
@@ -42,9 +43,9 @@ impl PgType {
             700 => Self::Float4,
             701 => Self::Float8,
             1082 => Self::Date,
-            1083 => Self::Time,
-            1114 => Self::Timestamp,
-            1184 => Self::Timestamptz,
+            1083 => Self::Time(digits(modifier)),
+            1114 => Self::Timestamp(digits(modifier)),
+            1184 => Self::Timestamptz(digits(modifier)),
             1700 => Self::Numeric(numeric_modifier(modifier)),
             2950 => Self::Uuid,
             _ => return None,
@@ -52,13 +53,31 @@ impl PgType {
     }
 }
 
-/// numeric's modifier holds precision and scale: `((p << 16) | s) + 4`.
-fn numeric_modifier(modifier: i32) -> Option<(u8, i8)> {
+/// Digits behind the second that a column keeps: all six without a modifier.
+fn digits(modifier: i32) -> u8 {
+    u8::try_from(modifier).map_or(6, |digits| digits.min(6))
+}
+
+/// numeric's modifier holds precision and scale: `((p << 16) | (s & 0x7ff)) + 4`, the scale with a sign.
+fn numeric_modifier(modifier: i32) -> Option<(u16, i16)> {
     let packed = modifier.checked_sub(4).filter(|packed| *packed >= 0)?;
-    Some((
-        u8::try_from(packed >> 16).ok()?,
-        i8::try_from(packed & 0x7ff).ok()?,
-    ))
+    let scale = i16::try_from(packed & 0x7ff).ok()?;
+    let scale = if scale & 0x400 == 0 {
+        scale
+    } else {
+        scale - 0x800
+    };
+    Some((u16::try_from(packed >> 16).ok()?, scale))
+}
+
+/// Digits behind the second that values of a unit have at most.
+fn unit_digits(unit: TimeUnit) -> u8 {
+    match unit {
+        TimeUnit::Second => 0,
+        TimeUnit::Millisecond => 3,
+        // Finer than microseconds is refused row by row.
+        TimeUnit::Microsecond | TimeUnit::Nanosecond => 6,
+    }
 }
 
 /// The type of a column that the sink creates; `None` for Arrow types that no column can hold.
@@ -72,7 +91,7 @@ pub fn column_type(arrow: &DataType) -> Option<String> {
         DataType::Float32 => "real",
         DataType::Float64 => "double precision",
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text",
-        DataType::Dictionary(_, value) if is_text(value) => "text",
+        DataType::Dictionary(_, value) if value.as_ref() == &DataType::Utf8 => "text",
         DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => "bytea",
         DataType::Date32 => "date",
         DataType::Time64(_) => "time",
@@ -101,11 +120,14 @@ pub fn accepts(column: PgType, arrow: &DataType) -> bool {
         PgType::Float4 => arrow == &DataType::Float32,
         PgType::Float8 => matches!(arrow, DataType::Float32 | DataType::Float64),
         PgType::Numeric(limit) => match arrow {
-            DataType::Decimal128(_, scale) => limit.is_none_or(|(_, places)| places >= *scale),
-            other => other.is_integer(),
+            DataType::Decimal128(_, scale) => {
+                limit.is_none_or(|(_, places)| places >= i16::from(*scale))
+            }
+            other => other.is_integer() && limit.is_none_or(|(_, places)| places >= 0),
         },
         PgType::Text(_) | PgType::Json | PgType::Jsonb => {
-            is_text(arrow) || matches!(arrow, DataType::Dictionary(_, value) if is_text(value))
+            is_text(arrow)
+                || matches!(arrow, DataType::Dictionary(_, value) if value.as_ref() == &DataType::Utf8)
         }
         PgType::Bytea => matches!(
             arrow,
@@ -113,12 +135,16 @@ pub fn accepts(column: PgType, arrow: &DataType) -> bool {
         ),
         PgType::Uuid => arrow == &DataType::FixedSizeBinary(16),
         PgType::Date => arrow == &DataType::Date32,
-        PgType::Time => matches!(
+        PgType::Time(digits) => matches!(
             arrow,
-            DataType::Time64(TimeUnit::Microsecond | TimeUnit::Nanosecond)
+            DataType::Time64(unit @ (TimeUnit::Microsecond | TimeUnit::Nanosecond)) if digits >= unit_digits(*unit)
         ),
-        PgType::Timestamp => matches!(arrow, DataType::Timestamp(_, None)),
-        PgType::Timestamptz => matches!(arrow, DataType::Timestamp(_, Some(_))),
+        PgType::Timestamp(digits) => {
+            matches!(arrow, DataType::Timestamp(unit, None) if digits >= unit_digits(*unit))
+        }
+        PgType::Timestamptz(digits) => {
+            matches!(arrow, DataType::Timestamp(unit, Some(_)) if digits >= unit_digits(*unit))
+        }
     }
 }
 
@@ -178,9 +204,16 @@ mod tests {
             &DataType::Decimal128(12, 4)
         ));
         assert!(!accepts(
-            PgType::Timestamptz,
+            PgType::Timestamptz(6),
             &DataType::Timestamp(TimeUnit::Microsecond, None)
         ));
         assert!(!accepts(PgType::Text(None), &DataType::Int64));
+        let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
+        assert!(!accepts(PgType::from_oid(1114, 3).unwrap(), &micros));
+        assert!(accepts(PgType::from_oid(1114, -1).unwrap(), &micros));
+        // numeric(5,-2)
+        let hundreds = PgType::from_oid(1700, ((5 << 16) | (0x7ff & -2)) + 4).unwrap();
+        assert_eq!(hundreds, PgType::Numeric(Some((5, -2))));
+        assert!(!accepts(hundreds, &DataType::Int64));
     }
 }

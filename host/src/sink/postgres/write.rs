@@ -6,22 +6,24 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use deadpool_postgres::Object;
 use futures_util::SinkExt;
-use sha2::{Digest, Sha256};
-use tokio::sync::Mutex;
+use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
+use super::Prepared;
 use super::checkpoint::{self, cursor_text};
 use super::encode::{Encoder, HEADER, TRAILER};
-use super::table::PgTable;
+use super::swap::shadow_name;
+use super::table::{self, PgTable};
 use crate::checkpoint::Checkpoint;
 use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::{quote, quote_list};
+use crate::pool::Lease;
 use crate::sink::key::{Reduced, reduce};
 use crate::sink::{
-    Chunk, Claim, CursorChange, Flush, PartitionWriter, RangeDelete, Refusal, Swap, Written, fenced,
+    Chunk, Claim, CursorChange, Flush, PartitionWriter, RangeDelete, Refusal, TableSpec, Written,
+    fenced, unlike_partitions,
 };
 
 /// Bytes that are handed to the connection at a time.
@@ -29,39 +31,52 @@ const FRAME: usize = 256 * 1024;
 
 /// One attempt's connection and transaction.
 pub struct PostgresWriter {
-    /// `None` once the connection must not be used any more.
-    client: Option<Object>,
+    lease: Lease,
     claim: Claim,
     checkpoint: Checkpoint,
-    prepared: Arc<Mutex<Option<Arc<Vec<PgTable>>>>>,
+    prepared: Prepared,
     tables: Arc<Vec<PgTable>>,
     in_transaction: bool,
-    /// Whether everything so far went well and the connection may go back to the pool.
-    clean: bool,
 }
 
 impl PostgresWriter {
     pub(super) fn new(
-        client: Object,
+        lease: Lease,
         claim: Claim,
         checkpoint: Checkpoint,
-        prepared: Arc<Mutex<Option<Arc<Vec<PgTable>>>>>,
+        prepared: Prepared,
     ) -> Self {
         Self {
-            client: Some(client),
+            lease,
             claim,
             checkpoint,
             prepared,
             tables: Arc::default(),
             in_transaction: false,
-            clean: false,
         }
     }
 
-    fn client(&self) -> Result<&Object> {
-        self.client
-            .as_ref()
-            .ok_or_else(|| Error::internal("a writer was used after it was closed"))
+    fn client(&self) -> Result<&Client> {
+        self.lease.client()
+    }
+
+    /// Makes the tables ready, once per run, on this attempt's own connection.
+    async fn prepare(&self, specs: &[TableSpec]) -> Result<Arc<Vec<PgTable>>> {
+        let mut prepared = self.prepared.lock().await;
+        if let Some(tables) = prepared.as_ref() {
+            return if tables.iter().map(|table| &table.spec).eq(specs) {
+                Ok(tables.clone())
+            } else {
+                Err(unlike_partitions())
+            };
+        }
+        let mut tables = Vec::with_capacity(specs.len());
+        for spec in specs {
+            tables.push(table::prepare(self.client()?, spec).await?);
+        }
+        let tables = Arc::new(tables);
+        *prepared = Some(tables.clone());
+        Ok(tables)
     }
 
     fn table(&self, index: usize) -> Result<PgTable> {
@@ -135,7 +150,7 @@ impl PostgresWriter {
 
 /// Sends batches by binary COPY. Rows that a column cannot hold are left out and told.
 async fn copy(
-    client: &Object,
+    client: &Client,
     target: &str,
     table: &PgTable,
     batches: &[RecordBatch],
@@ -217,8 +232,8 @@ impl PartitionWriter for PostgresWriter {
         &self.checkpoint
     }
 
-    async fn open_tables(&mut self) -> Result<()> {
-        self.tables = self.prepared.lock().await.clone().unwrap_or_default();
+    async fn open_tables(&mut self, tables: &[TableSpec]) -> Result<()> {
+        self.tables = self.prepare(tables).await?;
         let client = self.client()?;
         for (index, table) in self.tables.iter().enumerate() {
             let columns = table.column_list();
@@ -330,25 +345,12 @@ impl PartitionWriter for PostgresWriter {
         Ok(())
     }
 
-    async fn close(mut self: Box<Self>) -> Result<()> {
-        if !self.in_transaction
-            && let Some(client) = &self.client
-        {
-            checkpoint::release(client, &self.claim, self.checkpoint.epoch).await?;
-            self.clean = true;
+    async fn close(self: Box<Self>) -> Result<()> {
+        if !self.in_transaction {
+            checkpoint::release(self.client()?, &self.claim, self.checkpoint.epoch).await?;
+            self.lease.give_back();
         }
         Ok(())
-    }
-}
-
-impl Drop for PostgresWriter {
-    fn drop(&mut self) {
-        if !self.clean
-            && let Some(client) = self.client.take()
-        {
-            // Taken out of the pool and closed: the server rolls back.
-            drop(Object::take(client));
-        }
     }
 }
 
@@ -362,8 +364,8 @@ fn literal(table: &PgTable, column: &str, parameter: usize) -> String {
         .map_or("text", |(_, _, data_type)| match data_type {
             PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Numeric(_) => "numeric",
             PgType::Date => "date",
-            PgType::Timestamp => "timestamp",
-            PgType::Timestamptz => "timestamptz",
+            PgType::Timestamp(_) => "timestamp",
+            PgType::Timestamptz(_) => "timestamptz",
             _ => "text",
         });
     format!("${parameter}::text::{data_type}")
@@ -371,92 +373,4 @@ fn literal(table: &PgTable, column: &str, parameter: usize) -> String {
 
 fn stage_name(table: usize) -> String {
     format!("pg_temp.etl_stage_{table}")
-}
-
-/// The shadow of one partition. Names are cut at 63 bytes, hence the digest.
-fn shadow_name(pipeline: &str, partition: usize, table: usize) -> String {
-    let digest = Sha256::digest(pipeline.as_bytes());
-    let short = digest.iter().take(6).fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
-    format!("etl_host.shadow_{short}_{partition}_{table}")
-}
-
-/// Puts the shadows' rows in place of the old ones. Readers see the old rows until the commit and never wait.
-pub async fn swap(client: Object, tables: &[PgTable], swap: &Swap) -> Result<()> {
-    let result = swap_in_transaction(&client, tables, swap).await;
-    if result.is_err() {
-        drop(Object::take(client));
-    }
-    result
-}
-
-async fn swap_in_transaction(client: &Object, tables: &[PgTable], swap: &Swap) -> Result<()> {
-    // An earlier try whose answer was lost has left its mark.
-    let done = client
-        .query_one(
-            "SELECT count(*) FROM etl_host.checkpoints WHERE pipeline = $1 AND run_id = $2",
-            &[&swap.pipeline, &format!("{}/swapped", swap.run_id)],
-        )
-        .await?
-        .try_get::<_, i64>(0)?;
-    if done > 0 {
-        return Ok(());
-    }
-    client.batch_execute("BEGIN").await?;
-    let mut moved = 0;
-    for (index, table) in tables.iter().enumerate() {
-        let (name, columns) = (table.name(), table.column_list());
-        client
-            .batch_execute(&format!(
-                "LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE; DELETE FROM {name}"
-            ))
-            .await?;
-        for partition in &swap.partitions {
-            let shadow = shadow_name(&swap.pipeline, partition.index, index);
-            moved += client
-                .execute(
-                    &format!("INSERT INTO {name} ({columns}) SELECT {columns} FROM {shadow}"),
-                    &[],
-                )
-                .await?;
-            client
-                .batch_execute(&format!("DROP TABLE {shadow}"))
-                .await?;
-        }
-    }
-    let expected: u64 = swap.partitions.iter().map(|partition| partition.rows).sum();
-    if moved != expected {
-        return Err(Error::new(
-            ErrorKind::Ledger,
-            format!("the partitions loaded {expected} rows, but {moved} are there to swap in"),
-        ));
-    }
-    client
-        .batch_execute("SET CONSTRAINTS ALL IMMEDIATE")
-        .await?;
-    for partition in &swap.partitions {
-        let mine = client
-            .execute(
-                "UPDATE etl_host.checkpoints SET run_id = $4, updated_at = now() \
-                 WHERE pipeline = $1 AND partition = $2 AND epoch = $3",
-                &[
-                    &swap.pipeline,
-                    &partition.name,
-                    &partition.epoch,
-                    &format!("{}/swapped", swap.run_id),
-                ],
-            )
-            .await?;
-        if mine != 1 {
-            return Err(fenced(&Claim {
-                pipeline: swap.pipeline.clone(),
-                partition: partition.name.clone(),
-                index: partition.index,
-            }));
-        }
-    }
-    client.batch_execute("COMMIT").await?;
-    Ok(())
 }

@@ -7,7 +7,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::sink::{CheckpointEdit, Chunk, Claim, CursorChange, DeadLetter};
+use crate::sink::{
+    CheckpointEdit, Chunk, Claim, CursorChange, DeadLetter, Swap, SwapPartition, fenced,
+};
 
 const HOST_TABLES: &str = r"
 CREATE TABLE IF NOT EXISTS etl_host_checkpoints (
@@ -18,6 +20,8 @@ CREATE TABLE IF NOT EXISTS etl_host_checkpoints (
     fingerprint TEXT,
     run_id TEXT,
     ledger TEXT,
+    edited_epoch INTEGER NOT NULL DEFAULT 0,
+    claimed_by TEXT,
     updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%fZ', 'now')),
     PRIMARY KEY (pipeline, partition)
 ) WITHOUT ROWID;
@@ -35,7 +39,8 @@ CREATE TABLE IF NOT EXISTS etl_host_dead_letters (
 );
 ";
 
-const COLUMNS: &str = "partition, epoch, cursor, fingerprint, run_id, ledger, updated_at";
+const COLUMNS: &str =
+    "partition, epoch, cursor, fingerprint, run_id, ledger, edited_epoch, updated_at";
 
 /// Creates the host's tables where they are missing.
 pub fn ensure(connection: &Connection) -> Result<()> {
@@ -83,29 +88,48 @@ fn checkpoint(row: &Row<'_>) -> Result<Checkpoint> {
         ledger: ledger
             .and_then(|text| serde_json::from_str(&text).ok())
             .unwrap_or_default(),
+        edited_epoch: row.get("edited_epoch")?,
         updated_at: row.get("updated_at")?,
     })
 }
 
-/// Counts the epoch up and gives the checkpoint, inside a transaction that the caller holds.
+/// Counts the epoch up and gives the checkpoint, inside a transaction that the caller holds. A retry that finds another
+/// run's claim has lost the partition.
 pub fn begin(connection: &Connection, claim: &Claim) -> Result<Checkpoint> {
-    connection.execute(
-        "INSERT INTO etl_host_checkpoints (pipeline, partition) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-        params![claim.pipeline, claim.partition],
-    )?;
+    make_row(connection, &claim.pipeline, &claim.partition)?;
     let mut statement = connection.prepare(&format!(
-        "UPDATE etl_host_checkpoints SET epoch = epoch + 1 WHERE pipeline = ?1 AND partition = ?2 RETURNING {COLUMNS}"
+        "UPDATE etl_host_checkpoints SET epoch = epoch + 1, claimed_by = ?3 \
+         WHERE pipeline = ?1 AND partition = ?2 AND (NOT ?4 OR claimed_by = ?3) RETURNING {COLUMNS}"
     ))?;
-    let mut rows = statement.query(params![claim.pipeline, claim.partition])?;
-    let row = rows
-        .next()?
-        .ok_or_else(|| Error::internal("the checkpoint vanished while it was taken"))?;
-    checkpoint(row)
+    let mut rows = statement.query(params![
+        claim.pipeline,
+        claim.partition,
+        claim.run_id,
+        claim.retry
+    ])?;
+    match rows.next()? {
+        Some(row) => checkpoint(row),
+        None => Err(fenced(claim)),
+    }
 }
 
-/// Changes a checkpoint by hand, inside a transaction that the caller holds.
-pub fn edit(connection: &Connection, claim: &Claim, edit: &CheckpointEdit) -> Result<()> {
-    begin(connection, claim)?;
+fn make_row(connection: &Connection, pipeline: &str, partition: &str) -> Result<()> {
+    connection.execute(
+        "INSERT INTO etl_host_checkpoints (pipeline, partition) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        params![pipeline, partition],
+    )?;
+    Ok(())
+}
+
+/// Changes a checkpoint by hand, inside a transaction that the caller holds. The epoch counts up, so that an attempt
+/// under way cannot undo the change.
+pub fn edit(
+    connection: &Connection,
+    pipeline: &str,
+    partition: &str,
+    edit: &CheckpointEdit,
+) -> Result<()> {
+    make_row(connection, pipeline, partition)?;
     let (assignment, value) = match edit {
         CheckpointEdit::Set(cursor) => ("cursor = ?3", Some(cursor_text(cursor)?)),
         CheckpointEdit::Reset => ("cursor = ?3, fingerprint = NULL", None),
@@ -113,10 +137,10 @@ pub fn edit(connection: &Connection, claim: &Claim, edit: &CheckpointEdit) -> Re
     };
     connection.execute(
         &format!(
-            "UPDATE etl_host_checkpoints SET updated_at = strftime('%Y-%m-%d %H:%M:%fZ', 'now'), {assignment} \
-             WHERE pipeline = ?1 AND partition = ?2"
+            "UPDATE etl_host_checkpoints SET epoch = epoch + 1, edited_epoch = epoch + 1, claimed_by = NULL, \
+             updated_at = strftime('%Y-%m-%d %H:%M:%fZ', 'now'), {assignment} WHERE pipeline = ?1 AND partition = ?2"
         ),
-        params![claim.pipeline, claim.partition, value],
+        params![pipeline, partition, value],
     )?;
     Ok(())
 }
@@ -155,16 +179,27 @@ pub fn write(connection: &Connection, claim: &Claim, epoch: i64, chunk: &Chunk) 
 /// Marks a partition's rows as swapped in. `false` if another attempt has taken over.
 pub fn mark_swapped(
     connection: &Connection,
-    pipeline: &str,
-    partition: &str,
-    epoch: i64,
-    mark: &str,
+    swap: &Swap,
+    partition: &SwapPartition,
 ) -> Result<bool> {
+    let cursor = partition.cursor.as_ref().map(cursor_text).transpose()?;
     let mine = connection.execute(
-        "UPDATE etl_host_checkpoints SET run_id = ?4 WHERE pipeline = ?1 AND partition = ?2 AND epoch = ?3",
-        params![pipeline, partition, epoch, mark],
+        "UPDATE etl_host_checkpoints SET run_id = ?4, cursor = ?5 WHERE pipeline = ?1 AND partition = ?2 AND epoch = ?3",
+        params![swap.pipeline, partition.name, partition.epoch, swap.mark(), cursor],
     )?;
     Ok(mine == 1)
+}
+
+/// Whether the run still has the partition.
+pub fn is_claimed(connection: &Connection, swap: &Swap, partition: &SwapPartition) -> Result<bool> {
+    let found = connection
+        .query_row(
+            "SELECT 1 FROM etl_host_checkpoints WHERE pipeline = ?1 AND partition = ?2 AND claimed_by = ?3",
+            params![swap.pipeline, partition.name, swap.run_id],
+            |_| Ok(()),
+        )
+        .optional()?;
+    Ok(found.is_some())
 }
 
 /// Whether some partition carries the mark.

@@ -21,13 +21,16 @@ use self::table::SqliteTable;
 use self::write::Staged;
 use super::{
     CheckpointEdit, Chunk, Claim, Flush, PartitionWriter, RangeDelete, Sink, Swap, TableSpec,
-    Written,
+    Written, unlike_partitions,
 };
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 
 /// Longest wait for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Partitions that stage at a time: each takes two threads of its own while it works.
+const PARTITIONS_AT_ONCE: usize = 32;
 
 /// A `SQLite` file, for one run.
 pub struct SqliteSink {
@@ -38,8 +41,8 @@ pub struct SqliteSink {
 #[derive(Default)]
 struct Shared {
     tables: Mutex<Option<Arc<Vec<SqliteTable>>>>,
-    /// Held by the partition that merges.
-    writer: Mutex<()>,
+    /// Held by the partition that writes to the file; by its blocking thread, which may outlive the attempt.
+    writer: Arc<Mutex<()>>,
 }
 
 impl SqliteSink {
@@ -56,9 +59,13 @@ impl SqliteSink {
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let _writer = self.shared.writer.lock().await;
+        let writer = self.shared.writer.clone().lock_owned().await;
         let path = self.path.clone();
-        tokio::task::spawn_blocking(move || work(&open_file(&path)?)).await?
+        tokio::task::spawn_blocking(move || {
+            let _writer = writer;
+            work(&open_file(&path)?)
+        })
+        .await?
     }
 }
 
@@ -109,15 +116,12 @@ impl Sink for SqliteSink {
         partition: &str,
         edit: &CheckpointEdit,
     ) -> Result<()> {
-        let claim = Claim {
-            pipeline: pipeline.to_owned(),
-            partition: partition.to_owned(),
-            index: 0,
-        };
-        let edit = edit.clone();
+        let (pipeline, partition, edit) = (pipeline.to_owned(), partition.to_owned(), edit.clone());
         self.as_writer(move |connection| {
             checkpoint::ensure(connection)?;
-            write::transaction(connection, || checkpoint::edit(connection, &claim, &edit))
+            write::transaction(connection, || {
+                checkpoint::edit(connection, &pipeline, &partition, &edit)
+            })
         })
         .await
     }
@@ -125,8 +129,9 @@ impl Sink for SqliteSink {
     async fn begin(&self, claim: &Claim) -> Result<Box<dyn PartitionWriter>> {
         let path = self.path.clone();
         let owned = claim.clone();
-        let _writer = self.shared.writer.lock().await;
+        let writer = self.shared.writer.clone().lock_owned().await;
         let (connection, checkpoint) = tokio::task::spawn_blocking(move || {
+            let _writer = writer;
             let connection = open_file(&path)?;
             checkpoint::ensure(&connection)?;
             let checkpoint =
@@ -144,33 +149,8 @@ impl Sink for SqliteSink {
         }))
     }
 
-    async fn prepare(&self, tables: &[TableSpec]) -> Result<()> {
-        let mut prepared = self.shared.tables.lock().await;
-        if let Some(prepared) = prepared.as_ref() {
-            let same = prepared.iter().map(|table| &table.spec).eq(tables);
-            return if same {
-                Ok(())
-            } else {
-                Err(
-                    Error::data("the partitions do not give the same columns").hint(
-                        "make the shards' tables alike, or name and cast the columns in the query",
-                    ),
-                )
-            };
-        }
-        let specs = tables.to_vec();
-        let ready = self
-            .as_writer(move |connection| {
-                write::transaction(connection, || {
-                    specs
-                        .iter()
-                        .map(|spec| table::prepare(connection, spec))
-                        .collect::<Result<Vec<_>>>()
-                })
-            })
-            .await?;
-        *prepared = Some(Arc::new(ready));
-        Ok(())
+    fn partitions_at_once(&self) -> usize {
+        PARTITIONS_AT_ONCE
     }
 
     async fn swap(&self, swap: &Swap) -> Result<()> {
@@ -179,6 +159,43 @@ impl Sink for SqliteSink {
         self.as_writer(move |connection| write::swap(connection, &tables, &swap))
             .await
     }
+
+    async fn discard(&self, swap: &Swap) -> Result<()> {
+        let tables = self.shared.tables.lock().await.clone().unwrap_or_default();
+        let swap = swap.clone();
+        self.as_writer(move |connection| write::discard(connection, tables.len(), &swap))
+            .await
+    }
+}
+
+/// Makes the tables ready, once per run.
+async fn prepare(
+    shared: &Shared,
+    writer: &mut SqliteWriter,
+    specs: &[TableSpec],
+) -> Result<Arc<Vec<SqliteTable>>> {
+    let mut prepared = shared.tables.lock().await;
+    if let Some(tables) = prepared.as_ref() {
+        return if tables.iter().map(|table| &table.spec).eq(specs) {
+            Ok(tables.clone())
+        } else {
+            Err(unlike_partitions())
+        };
+    }
+    let specs = specs.to_vec();
+    let tables = writer
+        .writing(move |connection| {
+            write::transaction(connection, || {
+                specs
+                    .iter()
+                    .map(|spec| table::prepare(connection, spec))
+                    .collect::<Result<Vec<_>>>()
+            })
+        })
+        .await?;
+    let tables = Arc::new(tables);
+    *prepared = Some(tables.clone());
+    Ok(tables)
 }
 
 struct SqliteWriter {
@@ -192,6 +209,19 @@ struct SqliteWriter {
 }
 
 impl SqliteWriter {
+    /// As [`blocking`](Self::blocking), as the only writer of this host.
+    async fn writing<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let writer = self.shared.writer.clone().lock_owned().await;
+        self.blocking(move |connection| {
+            let _writer = writer;
+            work(connection)
+        })
+        .await
+    }
+
     async fn blocking<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -216,14 +246,13 @@ impl PartitionWriter for SqliteWriter {
         &self.checkpoint
     }
 
-    async fn open_tables(&mut self) -> Result<()> {
+    async fn open_tables(&mut self, tables: &[TableSpec]) -> Result<()> {
         let shared = self.shared.clone();
-        let tables = shared.tables.lock().await.clone().unwrap_or_default();
+        let tables = prepare(&shared, self, tables).await?;
         self.tables = tables.clone();
         self.staged.rows = vec![0; tables.len()];
         let claim = self.claim.clone();
-        let _writer = shared.writer.lock().await;
-        self.blocking(move |connection| write::open_tables(connection, &tables, &claim))
+        self.writing(move |connection| write::open_tables(connection, &tables, &claim))
             .await
     }
 
@@ -250,8 +279,6 @@ impl PartitionWriter for SqliteWriter {
     }
 
     async fn commit(&mut self, chunk: &Chunk) -> Result<()> {
-        let shared = self.shared.clone();
-        let _writer = shared.writer.lock().await;
         let rows = vec![0; self.tables.len()];
         let staged = std::mem::replace(
             &mut self.staged,
@@ -262,7 +289,7 @@ impl PartitionWriter for SqliteWriter {
         );
         let (tables, claim, chunk) = (self.tables.clone(), self.claim.clone(), chunk.clone());
         let epoch = self.checkpoint.epoch;
-        self.blocking(move |connection| {
+        self.writing(move |connection| {
             write::commit(connection, &tables, &claim, epoch, &staged, &chunk)
         })
         .await

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::types::column_type;
+use super::types::{column_type, keeps};
 use crate::config::{SchemaChange, WriteMode};
 use crate::error::{Error, Result};
 use crate::identifier::{quote, quote_list, quote_table};
@@ -50,7 +50,7 @@ pub fn prepare(connection: &Connection, spec: &TableSpec) -> Result<SqliteTable>
         .schema
         .fields()
         .iter()
-        .filter(|field| !existing.iter().any(|(column, _)| column == field.name()))
+        .filter(|field| !existing.iter().any(|column| column.is(field.name())))
         .collect();
     if !missing.is_empty() && spec.on_schema_change != SchemaChange::Ignore {
         let ddl = missing
@@ -77,19 +77,7 @@ pub fn prepare(connection: &Connection, spec: &TableSpec) -> Result<SqliteTable>
         connection.execute_batch(&ddl)?;
         existing = load_columns(connection, spec)?;
     }
-    let required: Vec<&str> = existing
-        .iter()
-        .filter(|(column, required)| *required && spec.schema.field_with_name(column).is_err())
-        .map(|(column, _)| column.as_str())
-        .collect();
-    if !required.is_empty() {
-        return Err(Error::data(format!(
-            "the table {} wants values for {}, and the pipeline does not write them",
-            spec.name,
-            required.join(", ")
-        ))
-        .hint("give the columns a default, or name another `sink.table`"));
-    }
+    check_columns(spec, &existing)?;
     if let WriteMode::Upsert { key, .. } = &spec.mode {
         require_unique(connection, spec, key)?;
     }
@@ -98,13 +86,53 @@ pub fn prepare(connection: &Connection, spec: &TableSpec) -> Result<SqliteTable>
         .fields()
         .iter()
         .enumerate()
-        .filter(|(_, field)| existing.iter().any(|(column, _)| column == field.name()))
+        .filter(|(_, field)| existing.iter().any(|column| column.is(field.name())))
         .map(|(index, field)| (index, field.name().clone()))
         .collect();
     Ok(SqliteTable {
         spec: spec.clone(),
         columns,
     })
+}
+
+/// Reports everything that does not fit at once.
+fn check_columns(spec: &TableSpec, existing: &[Existing]) -> Result<()> {
+    let mut problems = Vec::new();
+    for field in spec.schema.fields() {
+        if let Some(column) = existing.iter().find(|column| column.is(field.name()))
+            && !keeps(&column.declaration, field.data_type())
+        {
+            problems.push(format!(
+                "column `{}` is {}, which cannot take Arrow type {} without changing it (the sink would create {})",
+                column.name,
+                column.declaration,
+                field.data_type(),
+                column_type(field.data_type()).unwrap_or_else(|| "nothing".to_owned())
+            ));
+        }
+    }
+    for column in existing.iter().filter(|column| column.required) {
+        if !spec
+            .schema
+            .fields()
+            .iter()
+            .any(|field| column.is(field.name()))
+        {
+            problems.push(format!(
+                "column `{}` is NOT NULL without a default, and the pipeline does not write it",
+                column.name
+            ));
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Error::data(format!(
+        "the table {} does not fit the pipeline: {}",
+        spec.name,
+        problems.join("; ")
+    ))
+    .hint("change the table or the transformer, or name another `sink.table`"))
 }
 
 fn create_statement(spec: &TableSpec) -> Result<String> {
@@ -145,12 +173,31 @@ fn type_of(spec: &TableSpec, field: &arrow_schema::Field) -> Result<String> {
     })
 }
 
-/// Each column with whether it must be given a value.
-fn load_columns(connection: &Connection, spec: &TableSpec) -> Result<Vec<(String, bool)>> {
+struct Existing {
+    name: String,
+    declaration: String,
+    /// It must be given a value.
+    required: bool,
+}
+
+impl Existing {
+    /// SQLite does not tell capital letters from small ones.
+    fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+}
+
+fn load_columns(connection: &Connection, spec: &TableSpec) -> Result<Vec<Existing>> {
     let mut statement = connection.prepare(
-        "SELECT name, \"notnull\" = 1 AND dflt_value IS NULL AND pk = 0 FROM pragma_table_xinfo(?1) WHERE hidden = 0",
+        "SELECT name, type, \"notnull\" = 1 AND dflt_value IS NULL AND pk = 0 FROM pragma_table_xinfo(?1) WHERE hidden = 0",
     )?;
-    let rows = statement.query_map([&spec.name.name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let rows = statement.query_map([&spec.name.name], |row| {
+        Ok(Existing {
+            name: row.get(0)?,
+            declaration: row.get(1)?,
+            required: row.get(2)?,
+        })
+    })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 

@@ -3,14 +3,17 @@
 //! Times are written as ISO 8601 text with as many digits as they have (none, three or six), decimals as exact text,
 //! so that nothing is rounded; the order of the times as text is that of time.
 
-use arrow_array::Array;
+use std::sync::Arc;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, Time64MicrosecondType, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_schema::{DataType, TimeUnit};
+use arrow_array::{Array, RecordBatch, RecordBatchOptions};
+use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
+use arrow_select::take::take;
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
@@ -42,6 +45,49 @@ pub fn column_type(arrow: &DataType) -> Option<String> {
     Some(fixed.to_owned())
 }
 
+/// Whether a column declared like this keeps values of the Arrow type as they are. A declared type gives a column an
+/// affinity, which turns text that looks like a number into one
+/// (<https://www.sqlite.org/datatype3.html#determination_of_column_affinity>).
+pub fn keeps(declaration: &str, arrow: &DataType) -> bool {
+    let word = declaration.to_ascii_uppercase();
+    let contains = |parts: &[&str]| parts.iter().any(|part| word.contains(part));
+    let integer = contains(&["INT"]);
+    let text = !integer && contains(&["CHAR", "CLOB", "TEXT"]);
+    let none = !integer && !text && (word.is_empty() || contains(&["BLOB"]));
+    let real = !integer && !text && !none && contains(&["REAL", "FLOA", "DOUB"]);
+    match arrow {
+        _ if none => true,
+        DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => true,
+        // Text that is no number, whatever the affinity.
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Time64(_) => true,
+        DataType::Float32 | DataType::Float64 => !text,
+        DataType::UInt64 | DataType::Decimal128(..) => text,
+        other if other.is_integer() || other == &DataType::Boolean => !text && !real,
+        _ => text,
+    }
+}
+
+/// The batch with each dictionary replaced by the words it stands for.
+pub fn plain(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let columns = batch
+        .columns()
+        .iter()
+        .map(|column| match column.as_any_dictionary_opt() {
+            Some(dictionary) => take(dictionary.values(), dictionary.keys(), None),
+            None => Ok(column.clone()),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let fields: Vec<_> = batch
+        .schema_ref()
+        .fields()
+        .iter()
+        .zip(&columns)
+        .map(|(field, column)| Field::new(field.name(), column.data_type().clone(), true))
+        .collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+}
+
 /// One value, or why it cannot be kept.
 pub fn value(array: &dyn Array, row: usize) -> Result<ToSqlOutput<'_>, &'static str> {
     if array.is_null(row) {
@@ -66,17 +112,6 @@ pub fn value(array: &dyn Array, row: usize) -> Result<ToSqlOutput<'_>, &'static 
         }
         DataType::Utf8 => Ok(borrowed_text(array.as_string::<i32>().value(row))),
         DataType::LargeUtf8 => Ok(borrowed_text(array.as_string::<i64>().value(row))),
-        DataType::Dictionary(..) => {
-            let dictionary = array.as_any_dictionary();
-            let key = dictionary
-                .normalized_keys()
-                .get(row)
-                .copied()
-                .unwrap_or_default();
-            Ok(borrowed_text(
-                dictionary.values().as_string::<i32>().value(key),
-            ))
-        }
         DataType::Binary => Ok(ToSqlOutput::Borrowed(ValueRef::Blob(
             array.as_binary::<i32>().value(row),
         ))),
@@ -198,6 +233,28 @@ mod tests {
             text_of(&micros(1).with_timezone("UTC")),
             "1970-01-01 00:00:00.000001Z"
         );
+    }
+
+    #[test]
+    fn a_column_that_would_change_values_is_not_accepted() {
+        assert!(keeps("TEXT", &DataType::Utf8));
+        assert!(keeps(
+            "TIMESTAMP",
+            &DataType::Timestamp(TimeUnit::Microsecond, None)
+        ));
+        assert!(!keeps("INTEGER", &DataType::Utf8));
+        assert!(!keeps("DECIMAL(10,2)", &DataType::Decimal128(10, 2)));
+        assert!(!keeps("REAL", &DataType::Int64));
+        for arrow in [
+            DataType::Boolean,
+            DataType::Int64,
+            DataType::UInt64,
+            DataType::Float64,
+            DataType::Utf8,
+            DataType::Binary,
+        ] {
+            assert!(keeps(&column_type(&arrow).unwrap(), &arrow), "{arrow}");
+        }
     }
 
     #[test]

@@ -65,6 +65,7 @@ pub fn stage(connection: &Connection, table: &SqliteTable, flush: &Flush) -> Res
     let full = insert(rows_at_once);
     connection.execute_batch("SAVEPOINT stage")?;
     for (index, batch) in batches.iter().enumerate() {
+        let batch = &types::plain(batch)?;
         let mut values = Vec::with_capacity(rows_at_once * width);
         for row in 0..batch.num_rows() {
             let start = values.len();
@@ -242,11 +243,10 @@ fn delete_range(
 
 /// Puts the shadows' rows in place of the old ones.
 pub fn swap(connection: &Connection, tables: &[SqliteTable], swap: &Swap) -> Result<()> {
-    let mark = format!("{}/swapped", swap.run_id);
-    if checkpoint::is_swapped(connection, &swap.pipeline, &mark)? {
-        return Ok(());
-    }
     transaction(connection, || {
+        if checkpoint::is_swapped(connection, &swap.pipeline, &swap.mark())? {
+            return Ok(());
+        }
         let mut moved = 0;
         for (index, table) in tables.iter().enumerate() {
             let (name, columns) = (table.name(), table.column_list());
@@ -268,18 +268,29 @@ pub fn swap(connection: &Connection, tables: &[SqliteTable], swap: &Swap) -> Res
             ));
         }
         for partition in &swap.partitions {
-            if !checkpoint::mark_swapped(
-                connection,
-                &swap.pipeline,
-                &partition.name,
-                partition.epoch,
-                &mark,
-            )? {
+            if !checkpoint::mark_swapped(connection, swap, partition)? {
                 return Err(fenced(&Claim {
                     pipeline: swap.pipeline.clone(),
                     partition: partition.name.clone(),
                     index: partition.index,
+                    run_id: swap.run_id.clone(),
+                    retry: true,
                 }));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Drops the shadows of partitions that this run still owns.
+pub fn discard(connection: &Connection, tables: usize, swap: &Swap) -> Result<()> {
+    transaction(connection, || {
+        for partition in &swap.partitions {
+            if checkpoint::is_claimed(connection, swap, partition)? {
+                for table in 0..tables {
+                    let shadow = shadow_name(&swap.pipeline, partition.index, table);
+                    connection.execute_batch(&format!("DROP TABLE IF EXISTS {shadow}"))?;
+                }
             }
         }
         Ok(())

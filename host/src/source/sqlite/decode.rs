@@ -22,6 +22,7 @@ use super::timestamp::{Shape, parse_days, parse_micros};
 use super::wrong_cursor;
 use crate::config::{Cursor as CursorConfig, CursorKind};
 use crate::error::{Error, Result};
+use crate::literal::hex;
 use crate::source::{CursorColumn, SourceBatch, SourceRejection};
 
 /// Integers up to here are exact as floating point numbers.
@@ -463,17 +464,6 @@ fn payload(schema: &Schema, row: &Row<'_>) -> Result<serde_json::Value> {
         object.insert(field.name().clone(), value);
     }
     Ok(object.into())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
 }
 
 #[cfg(test)]

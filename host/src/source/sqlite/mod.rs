@@ -13,7 +13,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use etl_plugin_api::{Cursor, Value};
 use rusqlite::types::{ToSqlOutput, Value as SqlValue, ValueRef};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Statement, ToSql};
+use rusqlite::{Connection, OpenFlags, Statement, ToSql};
+use tokio::sync::oneshot;
 
 use self::timestamp::Shape;
 use super::{CursorQuery, ReadRequest, RowStream, Source, SourceSession};
@@ -23,8 +24,9 @@ use crate::identifier::quote;
 
 /// Longest wait for a writer that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Sorts after every time written as text.
-const AFTER_ALL_TEXT: &str = "~";
+/// Times that every other is between; real ones, so that a query may apply date functions to them.
+const BEFORE_ALL_TIMES: &str = "0000-01-01 00:00:00";
+const AFTER_ALL_TIMES: &str = "9999-12-31T23:59:59.999999";
 
 /// All shards of one configuration.
 pub struct SqliteSource {
@@ -52,16 +54,25 @@ impl Source for SqliteSource {
             return Err(Error::config(format!("the source has no shard `{shard}`")));
         };
         let path = shard.path.clone();
-        let connection = tokio::task::spawn_blocking(move || open_file(&path)).await??;
+        let (connection, clocks) = tokio::task::spawn_blocking(move || open_file(&path)).await??;
         Ok(Box::new(SqliteSession {
             path: shard.path.clone(),
             connection: Some(connection),
+            clocks,
+            lent: None,
             shape: None,
         }))
     }
 }
 
-fn open_file(path: &Path) -> Result<Connection> {
+/// What the clocks said before the snapshot was taken: a later time would promise rows that the snapshot lacks.
+#[derive(Clone, Debug)]
+struct Clocks {
+    utc: String,
+    local: String,
+}
+
+fn open_file(path: &Path) -> Result<(Connection, Clocks)> {
     let describe = |error: rusqlite::Error| {
         Error::from(error).while_trying(format!("open the shard {}", path.display()))
     };
@@ -77,26 +88,45 @@ fn open_file(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(describe)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(describe)?;
+    let clocks = connection
+        .query_row(
+            "SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now'), strftime('%Y-%m-%dT%H:%M:%f', 'now', 'localtime')",
+            [],
+            |row| {
+                Ok(Clocks {
+                    utc: row.get(0)?,
+                    local: row.get(1)?,
+                })
+            },
+        )
+        .map_err(describe)?;
     connection.execute_batch("BEGIN").map_err(describe)?;
     // The first read takes the snapshot, and finds out whether this is a database at all.
     connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
         .map_err(describe)?;
-    Ok(connection)
+    Ok((connection, clocks))
 }
 
 struct SqliteSession {
     path: PathBuf,
     /// `None` while a stream reads.
     connection: Option<Connection>,
+    clocks: Clocks,
+    /// Where the stream's thread gives the connection back.
+    lent: Option<oneshot::Receiver<Connection>>,
     shape: Option<Shape>,
 }
 
 impl SqliteSession {
-    fn take_connection(&mut self) -> Result<Connection> {
+    /// Waits for the stream before to end; who drops a stream early interrupts it.
+    async fn take_connection(&mut self) -> Result<Connection> {
+        if let Some(lent) = self.lent.take() {
+            self.connection = lent.await.ok();
+        }
         self.connection
             .take()
-            .ok_or_else(|| Error::internal("a session reads one statement at a time"))
+            .ok_or_else(|| Error::internal("a session was used after its reading thread was lost"))
     }
 }
 
@@ -108,10 +138,10 @@ impl SourceSession for SqliteSession {
     }
 
     async fn upper_bound(&mut self, query: &CursorQuery) -> Result<Option<Cursor>> {
-        let connection = self.take_connection()?;
-        let query = query.clone();
+        let connection = self.take_connection().await?;
+        let (query, clocks) = (query.clone(), self.clocks.clone());
         let (connection, bound) = tokio::task::spawn_blocking(move || {
-            let bound = upper_bound(&connection, &query);
+            let bound = upper_bound(&connection, &query, &clocks);
             (connection, bound)
         })
         .await?;
@@ -138,9 +168,11 @@ impl SourceSession for SqliteSession {
     }
 
     async fn read(&mut self, request: ReadRequest) -> Result<Box<dyn RowStream>> {
-        let connection = self.take_connection()?;
+        let connection = self.take_connection().await?;
+        let (give_back, lent) = oneshot::channel();
+        self.lent = Some(lent);
         Ok(Box::new(
-            read::start(connection, request, self.shape).await?,
+            read::start(connection, request, self.shape, give_back).await?,
         ))
     }
 }
@@ -148,6 +180,7 @@ impl SourceSession for SqliteSession {
 fn upper_bound(
     connection: &Connection,
     query: &CursorQuery,
+    clocks: &Clocks,
 ) -> Result<(Option<Cursor>, Option<Shape>)> {
     let column = quote(&query.cursor.column);
     let sql = query.sql.trim().trim_end_matches(';');
@@ -174,49 +207,69 @@ fn upper_bound(
             }
         }
         CursorKind::Timestamp => {
-            let mut statement =
-                connection.prepare(&format!("SELECT {column} FROM ({sql}\n) LIMIT 1"))?;
-            let until = SqlValue::Text(AFTER_ALL_TEXT.to_owned());
-            bind(
-                &mut statement,
-                &query.cursor,
-                query.from.as_ref(),
-                &until,
-                &[],
-            )?;
-            let mut rows = statement.raw_query();
-            let Some(row) = rows.next()? else {
+            let next = first_time(connection, sql, query, query.from.as_ref())?;
+            let shape = match (&next, &query.from) {
+                // Nothing newer; but is the position written as the column is? Otherwise it compares wrongly.
+                (None, Some(_)) => first_time(connection, sql, query, None)?,
+                _ => next,
+            };
+            let (Some(shape), false) = (shape, query.from.is_none() && next.is_none()) else {
                 return Ok((None, None));
             };
-            let shape = match row.get_ref(0)? {
-                ValueRef::Text(text) => std::str::from_utf8(text).ok().and_then(Shape::of),
-                other => return Err(wrong_cursor(&query.cursor, "a time as text", other)),
-            };
-            let shape = shape.ok_or_else(|| {
-                Error::data(format!(
-                    "the cursor column `{}` does not hold times of the form YYYY-MM-DD HH:MM:SS",
+            if let Some(Cursor::Text(from)) = &query.from
+                && !shape.fits(from)
+            {
+                return Err(Error::data(format!(
+                    "the position `{from}` is not written as the times of the cursor column `{}` are, so it cannot be compared with them",
                     query.cursor.column
                 ))
-                .hint("use a column with ISO 8601 times, or `kind: integer`")
-            })?;
-            let now = clock(connection, query.cursor.clock)?;
-            let until = shape.upper_bound(&now, query.cursor.settle_delay)?;
+                .hint("set it in the column's own form with `etl-host checkpoint set`"));
+            }
+            if next.is_none() {
+                return Ok((None, Some(shape)));
+            }
+            let now = match query.cursor.clock {
+                Clock::Utc => &clocks.utc,
+                Clock::ServerLocal => &clocks.local,
+            };
+            let until = shape.upper_bound(now, query.cursor.settle_delay)?;
             Ok((Some(Cursor::Text(until)), Some(shape)))
         }
         CursorKind::Rowversion => Err(Error::config("a `rowversion` cursor needs SQL Server")),
     }
 }
 
-/// The server's clock; an embedded database has the machine's.
-fn clock(connection: &Connection, clock: Clock) -> Result<String> {
-    let sql = match clock {
-        Clock::Utc => "SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')",
-        Clock::ServerLocal => "SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now', 'localtime')",
+/// The form of the first time after a position; `None` if there is none.
+fn first_time(
+    connection: &Connection,
+    sql: &str,
+    query: &CursorQuery,
+    from: Option<&Cursor>,
+) -> Result<Option<Shape>> {
+    let column = quote(&query.cursor.column);
+    let mut statement = connection.prepare(&format!("SELECT {column} FROM ({sql}\n) LIMIT 1"))?;
+    bind(
+        &mut statement,
+        &query.cursor,
+        from,
+        &end_of_window(&query.cursor, None),
+        &[],
+    )?;
+    let mut rows = statement.raw_query();
+    let Some(row) = rows.next()? else {
+        return Ok(None);
     };
-    connection
-        .query_row(sql, [], |row| row.get(0))
-        .optional()?
-        .ok_or_else(|| Error::internal("SQLite tells no time"))
+    let shape = match row.get_ref(0)? {
+        ValueRef::Text(text) => std::str::from_utf8(text).ok().and_then(Shape::of),
+        other => return Err(wrong_cursor(&query.cursor, "a time as text", other)),
+    };
+    shape.map(Some).ok_or_else(|| {
+        Error::data(format!(
+            "the cursor column `{}` does not hold times of the form YYYY-MM-DD HH:MM:SS, without an offset",
+            query.cursor.column
+        ))
+        .hint("use a column with ISO 8601 times, or `kind: integer`")
+    })
 }
 
 fn wrong_cursor(cursor: &CursorConfig, expected: &str, found: ValueRef<'_>) -> Error {
@@ -239,13 +292,21 @@ fn bind(
     let from = match (from, cursor.kind) {
         (Some(cursor), _) => sql_value(cursor),
         (None, CursorKind::Integer) => SqlValue::Integer(i64::MIN),
-        // Sorts before every other text.
-        (None, _) => SqlValue::Text(String::new()),
+        (None, _) => SqlValue::Text(BEFORE_ALL_TIMES.to_owned()),
     };
     bind_one(statement, "from", &from)?;
     bind_one(statement, "lastRun", &from)?;
     bind_one(statement, "until", until)?;
     bind_further(statement, parameters)
+}
+
+/// The end of the window; without one, what is beyond every cursor of the kind.
+fn end_of_window(cursor: &CursorConfig, until: Option<&Cursor>) -> SqlValue {
+    match (until, cursor.kind) {
+        (Some(until), _) => sql_value(until),
+        (None, CursorKind::Integer) => SqlValue::Integer(i64::MAX),
+        (None, _) => SqlValue::Text(AFTER_ALL_TIMES.to_owned()),
+    }
 }
 
 fn bind_further(statement: &mut Statement<'_>, parameters: &[(String, Value)]) -> Result<()> {

@@ -2,13 +2,12 @@
 
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
-use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::{mpsc, oneshot};
 
 use super::decode::{Decoder, declared_type, value_type};
 use super::timestamp::Shape;
-use super::{bind, bind_further, sql_value};
+use super::{bind, bind_further, end_of_window};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{ReadRequest, RowStream, SourceBatch};
 
@@ -20,6 +19,7 @@ struct SqliteStream {
     batches: mpsc::Receiver<Result<Option<SourceBatch>>>,
     interrupt: InterruptHandle,
     ended: bool,
+    empty: bool,
 }
 
 /// Starts reading; the connection goes with the stream.
@@ -27,6 +27,7 @@ pub async fn start(
     connection: Connection,
     request: ReadRequest,
     shape: Option<Shape>,
+    give_back: oneshot::Sender<Connection>,
 ) -> Result<impl RowStream> {
     let interrupt = connection.get_interrupt_handle();
     let (batches_in, batches) = mpsc::channel(BATCHES_AHEAD);
@@ -36,16 +37,20 @@ pub async fn start(
             // If nobody listens any more the attempt is over.
             let _ = batches_in.blocking_send(Err(error));
         }
+        // The session may read again; if it is gone, so is the connection.
+        let _ = give_back.send(connection);
     });
     let mut stream = SqliteStream {
         schema: SchemaRef::new(arrow_schema::Schema::empty()),
         batches,
         interrupt,
         ended: false,
+        empty: false,
     };
     match schema.await {
-        Ok(schema) => {
+        Ok((schema, empty)) => {
             stream.schema = schema;
+            stream.empty = empty;
             Ok(stream)
         }
         // The thread ended before it knew the columns: its error is in the channel.
@@ -60,7 +65,7 @@ fn read(
     connection: &Connection,
     request: &ReadRequest,
     shape: Option<Shape>,
-    schema: oneshot::Sender<SchemaRef>,
+    schema: oneshot::Sender<(SchemaRef, bool)>,
     batches: &mpsc::Sender<Result<Option<SourceBatch>>>,
 ) -> Result<()> {
     let describe = |error: rusqlite::Error| Error::from(error).while_trying("run the query");
@@ -84,7 +89,7 @@ fn read(
     }
     match &request.cursor {
         Some(cursor) => {
-            let until = request.until.as_ref().map_or(SqlValue::Null, sql_value);
+            let until = end_of_window(cursor, request.until.as_ref());
             bind(
                 &mut statement,
                 cursor,
@@ -110,7 +115,7 @@ fn read(
         types.push((name, data_type));
     }
     let mut decoder = Decoder::new(types, request.cursor.as_ref(), shape, request.batch_rows)?;
-    if schema.send(decoder.schema()).is_err() {
+    if schema.send((decoder.schema(), first.is_none())).is_err() {
         return Ok(());
     }
     while let Some(row) = first {
@@ -134,6 +139,10 @@ fn read(
 impl RowStream for SqliteStream {
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.empty
     }
 
     async fn next(&mut self) -> Result<Option<SourceBatch>> {

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use jiff::ToSpan;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
@@ -15,8 +16,9 @@ use crate::error::{Error, Result};
 pub enum Shape {
     /// `2024-01-31`.
     Date,
-    /// `2024-01-31 23:59:59.999`, any number of digits behind the point, none at all too.
-    Local { separator: u8 },
+    /// `2024-01-31 23:59:59.999`, any number of digits behind the point, none at all too; as many as the first value had
+    /// are taken for the column's resolution.
+    Local { separator: u8, digits: usize },
     /// `2024-01-31T23:59:59.999Z`, always with so many digits: with a sign behind them only equal lengths sort right.
     Utc { separator: u8, digits: usize },
 }
@@ -27,7 +29,7 @@ impl Shape {
         if text.parse::<Date>().is_ok() && text.len() == 10 {
             return Some(Self::Date);
         }
-        parse_micros(text)?;
+        parse_time(text)?;
         let separator = *text.as_bytes().get(10)?;
         // Hours and minutes alone would sort before the same with seconds.
         if text.len() < 19 {
@@ -38,7 +40,10 @@ impl Shape {
                 separator,
                 digits: rest.len().saturating_sub(20),
             },
-            None => Self::Local { separator },
+            None => Self::Local {
+                separator,
+                digits: text.len().saturating_sub(20),
+            },
         })
     }
 
@@ -47,10 +52,11 @@ impl Shape {
         let bytes = text.as_bytes();
         match self {
             Self::Date => bytes.len() == 10,
-            Self::Local { separator } => {
+            Self::Local { separator, .. } => {
                 bytes.len() >= 19
                     && bytes.get(10) == Some(&separator)
-                    && bytes.last() != Some(&b'Z')
+                    && is_civil(text)
+                    && !text.ends_with('Z')
             }
             Self::Utc { separator, digits } => {
                 let length = if digits == 0 { 20 } else { 21 + digits };
@@ -61,8 +67,8 @@ impl Shape {
         }
     }
 
-    /// The last time that is settled, in this form: `now` (`YYYY-MM-DDTHH:MM:SS.fff`) less the delay. For dates it is
-    /// the day before, because a day's rows may come until its end.
+    /// The last time that is settled, in this form: `now` (`YYYY-MM-DDTHH:MM:SS.fff`) less the delay, less one unit of
+    /// the column's resolution: rows with the running second's or day's value may come until its end.
     pub fn upper_bound(self, now: &str, settle_delay: Duration) -> Result<String> {
         let clock =
             |error: jiff::Error| Error::internal("the clock is out of range").caused_by(error);
@@ -70,7 +76,10 @@ impl Shape {
         let settled = now.checked_sub(settle_delay).map_err(clock)?;
         Ok(match self {
             Self::Date => settled.date().yesterday().map_err(clock)?.to_string(),
-            _ => self.write(settled),
+            Self::Local { digits: 0, .. } | Self::Utc { digits: 0, .. } => {
+                self.write(settled.checked_sub(1.second()).map_err(clock)?)
+            }
+            _ => self.write(settled.checked_sub(1.millisecond()).map_err(clock)?),
         })
     }
 
@@ -101,7 +110,7 @@ impl Shape {
         };
         match self {
             Self::Date => time.date().to_string(),
-            Self::Local { separator } => {
+            Self::Local { separator, .. } => {
                 let millis = nanos / 1_000_000;
                 if millis == 0 {
                     seconds(separator)
@@ -128,12 +137,29 @@ impl Shape {
 /// Microseconds since 1970-01-01 of a time without an offset, or with `Z`. `None` if it is no time, or has digits
 /// that microseconds cannot hold.
 pub fn parse_micros(text: &str) -> Option<i64> {
-    let time: DateTime = text.strip_suffix('Z').unwrap_or(text).parse().ok()?;
+    let time = parse_time(text)?;
     if time.subsec_nanosecond() % 1_000 != 0 {
         return None;
     }
     let instant = time.to_zoned(TimeZone::UTC).ok()?.timestamp();
     Some(instant.as_microsecond())
+}
+
+fn parse_time(text: &str) -> Option<DateTime> {
+    let time = text.strip_suffix('Z').unwrap_or(text);
+    is_civil(text).then(|| time.parse().ok())?
+}
+
+/// Digits and their separators, at most a `Z` behind: an offset or a zone would be passed over in silence.
+fn is_civil(text: &str) -> bool {
+    let (date, time) = text.split_at_checked(10).unwrap_or((text, ""));
+    let time = time.strip_suffix('Z').unwrap_or(time);
+    date.bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'-')
+        && time
+            .bytes()
+            .skip(1)
+            .all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.'))
 }
 
 /// Days since 1970-01-01.
@@ -156,11 +182,17 @@ mod tests {
         assert_eq!(Shape::of("2024-01-31"), Some(Shape::Date));
         assert_eq!(
             Shape::of("2024-01-31 10:00:00"),
-            Some(Shape::Local { separator: b' ' })
+            Some(Shape::Local {
+                separator: b' ',
+                digits: 0
+            })
         );
         assert_eq!(
             Shape::of("2024-01-31T10:00:00.5"),
-            Some(Shape::Local { separator: b'T' })
+            Some(Shape::Local {
+                separator: b'T',
+                digits: 1
+            })
         );
         assert_eq!(
             Shape::of("2024-01-31T10:00:00.123Z"),
@@ -197,11 +229,11 @@ mod tests {
             bound
         };
         assert_eq!(bound("2024-01-31"), "2024-02-28");
-        assert_eq!(bound("2024-01-31 10:00:00"), "2024-02-29 23:59:57.250");
-        assert_eq!(bound("2024-01-31T10:00:00Z"), "2024-02-29T23:59:57Z");
+        assert_eq!(bound("2024-01-31 10:00:00"), "2024-02-29 23:59:56.250");
+        assert_eq!(bound("2024-01-31T10:00:00Z"), "2024-02-29T23:59:56Z");
         assert_eq!(
             bound("2024-01-31T10:00:00.1234567Z"),
-            "2024-02-29T23:59:57.2500000Z"
+            "2024-02-29T23:59:57.2490000Z"
         );
     }
 
@@ -210,6 +242,8 @@ mod tests {
         assert_eq!(parse_micros("1970-01-01 00:00:01.000001"), Some(1_000_001));
         assert_eq!(parse_micros("1969-12-31T23:59:59Z"), Some(-1_000_000));
         assert_eq!(parse_micros("1970-01-01 00:00:00.0000001"), None);
+        assert_eq!(parse_micros("1970-01-01 00:00:00+02:00"), None);
+        assert_eq!(parse_micros("1970-01-01 00:00:00[Europe/Berlin]"), None);
         assert_eq!(parse_days("1970-01-02"), Some(1));
         assert_eq!(parse_days("1969-12-31"), Some(-1));
         assert_eq!(parse_days("2024-1-1"), None);

@@ -1,0 +1,216 @@
+//! What an attempt reads: its place in the run, the fingerprint it must match, the window, and what goes before it.
+
+use std::cmp::Ordering;
+
+use etl_plugin_api::{Cursor, TableSchema};
+
+use super::RunContext;
+use crate::checkpoint::{Checkpoint, compare};
+use crate::config::WriteMode;
+use crate::error::{Error, ErrorKind, Result};
+use crate::literal;
+use crate::plan::PartitionPlan;
+use crate::sink::RangeDelete;
+use crate::source::{CursorQuery, SourceSession};
+
+/// Where an attempt stands in its run.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// An earlier attempt of this very run has committed, so reading goes on behind it.
+    pub resumed: bool,
+    /// It goes back behind the checkpoint. An attempt that resumes a `--full-refresh` does not any more: deleting once
+    /// more would lose what the first one has loaded.
+    pub rewinding: bool,
+}
+
+impl Start {
+    /// The place by the checkpoint as the attempt found it.
+    pub fn new(run: &RunContext, checkpoint: &Checkpoint) -> Self {
+        let resumed = checkpoint.run_id.as_deref() == Some(run.run_id.as_str())
+            && checkpoint.cursor.is_some();
+        Self {
+            resumed,
+            rewinding: run.plan.rewinds() && !(run.plan.options.full_refresh && resumed),
+        }
+    }
+}
+
+/// The slice of rows that an attempt reads: `(from, until]`.
+#[derive(Clone, Debug, Default)]
+pub struct Window {
+    /// Rows at or before are loaded already.
+    pub from: Option<Cursor>,
+    /// Rows beyond are for the next run.
+    pub until: Option<Cursor>,
+    /// There is certainly nothing in it.
+    pub empty: bool,
+}
+
+pub async fn fingerprint(
+    run: &RunContext,
+    session: Option<&mut (dyn SourceSession + '_)>,
+) -> Result<String> {
+    let server = match session {
+        Some(session) => session.fingerprint().await?,
+        None => format!("plugin:{}", run.plan.config.name),
+    };
+    Ok(format!("{server} query:{}", run.plan.query_digest))
+}
+
+pub fn check_fingerprint(
+    run: &RunContext,
+    partition: &PartitionPlan,
+    checkpoint: &Checkpoint,
+    fingerprint: &str,
+) -> Result<()> {
+    let Some(known) = checkpoint
+        .fingerprint
+        .as_deref()
+        .filter(|_| checkpoint.cursor.is_some())
+    else {
+        return Ok(());
+    };
+    if known == fingerprint || run.plan.replaces() || run.plan.options.full_refresh {
+        return Ok(());
+    }
+    let server = |text: &str| {
+        text.rsplit_once(" query:")
+            .map_or(text.to_owned(), |(server, _)| server.to_owned())
+    };
+    let what = if server(known) == server(fingerprint) {
+        "was read by another query or cursor column".to_owned()
+    } else {
+        format!(
+            "belongs to {}, but the configuration now names {}",
+            server(known),
+            server(fingerprint)
+        )
+    };
+    Err(Error::new(
+        ErrorKind::Fingerprint,
+        format!("the checkpoint of partition {} {what}", partition.name),
+    )
+    .hint(format!(
+        "if this is meant, take the position over with `etl-host checkpoint set {} --partition {} --accept-fingerprint`, \
+         or start at the beginning with `etl-host checkpoint reset {} --partition {}`; if two shards swapped places in \
+         the configuration, swap them back",
+        run.plan.config.name, partition.name, run.plan.config.name, partition.name
+    )))
+}
+
+/// Fixes the window by the checkpoint, the flags and the source's clock.
+pub async fn fix_window(
+    run: &RunContext,
+    checkpoint: &Checkpoint,
+    start: Start,
+    session: Option<&mut (dyn SourceSession + '_)>,
+) -> Result<Window> {
+    let plan = &run.plan;
+    let options = &plan.options;
+    let restart = plan.replaces() || (options.full_refresh && !start.resumed);
+    let mut from = checkpoint.cursor.clone().filter(|_| !restart);
+    let (Some(cursor), Some(query), Some(session)) = (&plan.config.cursor, &plan.query, session)
+    else {
+        return Ok(Window {
+            from,
+            ..Window::default()
+        });
+    };
+    let bounded_by_hand = options.since.is_some() || options.until.is_some();
+    let found = session
+        .upper_bound(&CursorQuery {
+            sql: query.sql.clone(),
+            cursor: cursor.clone(),
+            from: from.clone().filter(|_| !bounded_by_hand),
+        })
+        .await?;
+    let Some(mut until) = found else {
+        return Ok(Window {
+            from,
+            until: None,
+            empty: true,
+        });
+    };
+    if let Some(text) = &options.until {
+        until = least(until, session.parse_cursor(cursor, text)?)?;
+    }
+    if let Some(text) = &options.since {
+        from = Some(session.parse_cursor(cursor, text)?);
+        if plan.config.sink.write_mode == WriteMode::Append
+            && !options.allow_duplicates
+            && !options.dry_run
+        {
+            // Beyond the checkpoint the next run would load the rows once more.
+            let Some(loaded) = checkpoint.cursor.clone() else {
+                return Err(Error::config(
+                    "--since reads again what was loaded, but nothing was loaded yet",
+                )
+                .hint("run without --since"));
+            };
+            until = least(until, loaded)?;
+        }
+    }
+    let empty = from
+        .as_ref()
+        .is_some_and(|from| compare(from, &until).is_some_and(Ordering::is_ge));
+    Ok(Window {
+        from,
+        until: Some(until),
+        empty,
+    })
+}
+
+fn least(a: Cursor, b: Cursor) -> Result<Cursor> {
+    match compare(&a, &b) {
+        Some(Ordering::Greater) => Ok(b),
+        Some(_) => Ok(a),
+        None => Err(Error::config("the bound is not of the cursor's type")),
+    }
+}
+
+/// What a rewinding `append` deletes before it loads: the whole partition, or the window.
+pub fn ranges_to_delete(
+    run: &RunContext,
+    tables: &[TableSchema],
+    window: &Window,
+) -> Result<Vec<RangeDelete>> {
+    let plan = &run.plan;
+    let Some(partition_column) = &plan.config.sink.partition_column else {
+        return Ok(Vec::new());
+    };
+    tables
+        .iter()
+        .enumerate()
+        .map(|(index, table)| {
+            let missing = |column: &str| {
+                Error::config(format!(
+                    "--full-refresh and --since need the column `{column}` in the output, to delete what they load again"
+                ))
+                .hint("keep the column in the transformer, or give --allow-duplicates")
+            };
+            table.schema.field_with_name(partition_column).map_err(|_| missing(partition_column))?;
+            let range = if plan.options.full_refresh {
+                None
+            } else {
+                let cursor = plan.config.cursor.as_ref().ok_or_else(|| Error::config("--since needs a `cursor`"))?;
+                let field = table.schema.field_with_name(&cursor.column).map_err(|_| missing(&cursor.column))?;
+                let bound = |cursor: &Option<Cursor>| {
+                    cursor
+                        .as_ref()
+                        .map(|cursor| {
+                            literal::in_sink(cursor, field.data_type()).ok_or_else(|| {
+                                Error::config("the cursor column has a type that cannot be compared in the sink")
+                            })
+                        })
+                        .transpose()
+                };
+                Some((cursor.column.clone(), bound(&window.from)?, bound(&window.until)?))
+            };
+            Ok(RangeDelete {
+                table: index,
+                partition_column: partition_column.clone(),
+                range,
+            })
+        })
+        .collect()
+}
