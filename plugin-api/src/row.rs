@@ -53,17 +53,14 @@ impl<T: RowTransformer> Transformer for Rows<T> {
         let mut origin = Vec::with_capacity(input.num_rows());
         let mut transformed = Transformed::default();
         for (index, item) in (0u32..).zip(source.iter()) {
-            let row = match T::In::deserialize(item) {
-                Ok(row) => row,
-                // Serde's own words may quote the row's values, which do not belong into a log.
-                Err(_) => {
-                    transformed.rejected.push(Rejection {
-                        row: index,
-                        column: None,
-                        reason: "the row does not fit the fields of the input type".to_owned(),
-                    });
-                    continue;
-                }
+            // Serde's own words may quote the row's values, which do not belong into a log.
+            let Ok(row) = T::In::deserialize(item) else {
+                transformed.rejected.push(Rejection {
+                    row: index,
+                    column: None,
+                    reason: "the row does not fit the fields of the input type".to_owned(),
+                });
+                continue;
             };
             match self.transformer.row(cx, row) {
                 Ok(Some(row)) => {

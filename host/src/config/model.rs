@@ -336,7 +336,7 @@ pub enum SchemaChange {
     /// The run stops.
     #[default]
     Strict,
-    /// Columns are added and widened.
+    /// Columns are added.
     Evolve,
     /// Columns unknown to the table are left out.
     Ignore,

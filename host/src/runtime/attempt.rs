@@ -30,7 +30,7 @@ use crate::stage::load::LoadStage;
 use crate::stage::transform::TransformStage;
 
 /// Batches that wait between two workers.
-const BATCHES_AHEAD: usize = 2;
+const BATCHES_AHEAD: usize = 1;
 
 /// How an attempt ended that did not fail.
 #[derive(Clone, Debug)]
@@ -185,6 +185,7 @@ async fn open(
         keep_cursor: plan.options.since.is_some() || plan.replaces(),
         single_commit,
         clear_if_empty: plan.options.full_refresh && start.rewinding,
+        adopt_fingerprint: checkpoint.fingerprint.is_none() && checkpoint.cursor.is_some(),
         aggregates,
     };
     let nothing = matches!(reader, Reader::Nothing(_));

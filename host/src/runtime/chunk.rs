@@ -53,6 +53,10 @@ impl Target {
 
 /// What every commit of an attempt carries.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of an attempt"
+)]
 pub struct Signature {
     /// The partition.
     pub partition: String,
@@ -66,6 +70,8 @@ pub struct Signature {
     pub single_commit: bool,
     /// If there are no rows, nothing is loaded any more.
     pub clear_if_empty: bool,
+    /// The checkpoint has a cursor without a fingerprint, which this run was asked to supply.
+    pub adopt_fingerprint: bool,
     /// The transformer aggregates.
     pub aggregates: bool,
 }
@@ -200,8 +206,10 @@ impl Chunker {
         self.check_ledger()?;
         self.books.check_bad_rows(&self.signature.partition)?;
         let moved = cursor.is_some() && cursor != self.cursor;
-        let must =
-            self.signature.single_commit || self.signature.clear_if_empty || self.plan.replaces();
+        let must = self.signature.adopt_fingerprint
+            || self.signature.single_commit
+            || self.signature.clear_if_empty
+            || self.plan.replaces();
         if self.dirty || moved || must {
             self.commit(cursor).await?;
         }
@@ -333,7 +341,7 @@ impl Chunker {
         };
         self.target.commit(&chunk).await?;
         self.books.update(&self.signature.partition, |page| {
-            page.committed = chunk.ledger
+            page.committed = chunk.ledger;
         });
         if cursor.is_some() {
             self.cursor = cursor;

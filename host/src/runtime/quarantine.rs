@@ -62,18 +62,18 @@ fn row_as_json(batch: &RecordBatch, row: usize) -> Result<Vec<u8>> {
     let one = batch.slice(row, 1);
     let mut object = serde_json::Map::new();
     for (field, column) in one.schema_ref().fields().iter().zip(one.columns()) {
-        let value = match bytes(column) {
-            Some(bytes) => json!({ "hex": hex(bytes) }),
-            None => {
-                let columns = [column];
-                let source = serde_arrow::Deserializer::from_arrow(&[field.clone()], &columns)
-                    .map_err(describe)?;
-                let item = source
-                    .get(0)
-                    .ok_or_else(|| Error::internal("a row is missing from its own batch"))?;
-                let mut row = serde_json::Map::deserialize(item).map_err(describe)?;
-                row.remove(field.name()).unwrap_or_default()
-            }
+        let value = if let Some(bytes) = bytes(column) {
+            json!({ "hex": hex(bytes) })
+        } else {
+            let columns = [column];
+            let fields = std::slice::from_ref(field);
+            let source =
+                serde_arrow::Deserializer::from_arrow(fields, &columns).map_err(describe)?;
+            let item = source
+                .get(0)
+                .ok_or_else(|| Error::internal("a row is missing from its own batch"))?;
+            let mut row = serde_json::Map::deserialize(item).map_err(describe)?;
+            row.remove(field.name()).unwrap_or_default()
         };
         object.insert(field.name().clone(), value);
     }

@@ -94,7 +94,7 @@ impl TieSplitter {
         match self.carry.take() {
             // The limit may have cut this group; its rows wait for the next run.
             Some(_) if self.cut_by_limit => (Vec::new(), None),
-            Some((batches, cursor)) => (group(batches, Some(cursor.clone())), Some(cursor)),
+            Some((batches, cursor)) => (group(batches, Some(&cursor)), Some(cursor)),
             None => (Vec::new(), self.last.clone().filter(|_| !self.ordered)),
         }
     }
@@ -153,7 +153,7 @@ impl TieSplitter {
         let mut open = Vec::new();
         if let Some((batches, cursor)) = self.carry.take() {
             if cursor != first {
-                pieces.extend(group(batches, Some(cursor)));
+                pieces.extend(group(batches, Some(&cursor)));
             } else if self.left.is_some() {
                 open = batches;
             } else {
@@ -234,14 +234,14 @@ impl TieSplitter {
 }
 
 /// The batches of a group; a commit is possible behind the last of them.
-fn group(batches: Vec<RecordBatch>, safe: Option<Cursor>) -> Vec<Piece> {
+fn group(batches: Vec<RecordBatch>, safe: Option<&Cursor>) -> Vec<Piece> {
     let last = batches.len().saturating_sub(1);
     batches
         .into_iter()
         .enumerate()
         .map(|(index, batch)| Piece {
             batch,
-            safe: safe.clone().filter(|_| index == last),
+            safe: safe.filter(|_| index == last).cloned(),
         })
         .collect()
 }
@@ -294,10 +294,10 @@ mod tests {
             .to_vec()
     }
 
-    fn run(
-        splitter: &mut TieSplitter,
-        batches: &[&[i64]],
-    ) -> Result<(Vec<(Vec<i64>, Option<i64>)>, Option<i64>)> {
+    /// Each piece's rows with what may be committed behind it, and the cursor at the end.
+    type Pieces = (Vec<(Vec<i64>, Option<i64>)>, Option<i64>);
+
+    fn run(splitter: &mut TieSplitter, batches: &[&[i64]]) -> Result<Pieces> {
         let number = |cursor: Option<Cursor>| match cursor {
             Some(Cursor::Integer(value)) => Some(value),
             _ => None,

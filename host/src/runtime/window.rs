@@ -124,6 +124,22 @@ pub async fn fix_window(
             from: from.clone().filter(|_| !bounded_by_hand),
         })
         .await?;
+    let reload = options.since.is_some()
+        && plan.config.sink.write_mode == WriteMode::Append
+        && !options.allow_duplicates
+        && !options.dry_run;
+    let found = match (reload, &checkpoint.cursor) {
+        (false, _) => found,
+        // All that was loaded is deleted and read again, also where the source has less of it now. Beyond the
+        // checkpoint the next run would load the rows once more.
+        (true, Some(loaded)) => Some(loaded.clone()),
+        (true, None) => {
+            return Err(Error::config(
+                "--since reads again what was loaded, but nothing was loaded yet",
+            )
+            .hint("run without --since"));
+        }
+    };
     let Some(mut until) = found else {
         return Ok(Window {
             from,
@@ -136,19 +152,6 @@ pub async fn fix_window(
     }
     if let Some(text) = &options.since {
         from = Some(session.parse_cursor(cursor, text)?);
-        if plan.config.sink.write_mode == WriteMode::Append
-            && !options.allow_duplicates
-            && !options.dry_run
-        {
-            // Beyond the checkpoint the next run would load the rows once more.
-            let Some(loaded) = checkpoint.cursor.clone() else {
-                return Err(Error::config(
-                    "--since reads again what was loaded, but nothing was loaded yet",
-                )
-                .hint("run without --since"));
-            };
-            until = least(until, loaded)?;
-        }
     }
     let empty = from
         .as_ref()

@@ -234,6 +234,16 @@ fn check_origins(transformed: &Transformed, rows: usize, cardinality: Cardinalit
             }
         }
     }
+    let made: usize = transformed
+        .outputs
+        .iter()
+        .map(|output| output.batch.num_rows())
+        .sum();
+    if cardinality != Cardinality::Expand && made as u64 > counted {
+        return broken(format!(
+            "{made} rows are made of {counted}, but its manifest does not say that it expands"
+        ));
+    }
     let aside = transformed
         .filtered
         .iter()

@@ -204,11 +204,11 @@ fn load_columns(connection: &Connection, spec: &TableSpec) -> Result<Vec<Existin
 /// An upsert needs a unique index on exactly its key.
 fn require_unique(connection: &Connection, spec: &TableSpec, key: &[String]) -> Result<()> {
     let mut statement = connection.prepare(
-        "SELECT group_concat(name, char(31)) FROM (SELECT l.name AS i, c.name FROM pragma_index_list(?1) l, \
-         pragma_index_info(l.name) c WHERE l.\"unique\" = 1 AND l.partial = 0 ORDER BY c.name) GROUP BY i \
-         UNION ALL SELECT group_concat(name, char(31)) FROM (SELECT name FROM pragma_table_info(?1) WHERE pk > 0 ORDER BY name)",
+        "SELECT group_concat(name, char(31)) FROM (SELECT l.name AS i, lower(c.name) AS name FROM pragma_index_list(?1) l, \
+         pragma_index_info(l.name) c WHERE l.\"unique\" = 1 AND l.partial = 0 ORDER BY 2) GROUP BY i \
+         UNION ALL SELECT group_concat(name, char(31)) FROM (SELECT lower(name) AS name FROM pragma_table_info(?1) WHERE pk > 0 ORDER BY 1)",
     )?;
-    let mut wanted: Vec<&str> = key.iter().map(String::as_str).collect();
+    let mut wanted: Vec<String> = key.iter().map(|name| name.to_ascii_lowercase()).collect();
     wanted.sort_unstable();
     let wanted = wanted.join("\u{1f}");
     let found = statement

@@ -57,9 +57,13 @@ pub fn keeps(declaration: &str, arrow: &DataType) -> bool {
     let real = !integer && !text && !none && contains(&["REAL", "FLOA", "DOUB"]);
     match arrow {
         _ if none => true,
-        DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => true,
-        // Text that is no number, whatever the affinity.
-        DataType::Timestamp(..) | DataType::Date32 | DataType::Time64(_) => true,
+        // Bytes, and text that is no number, whatever the affinity.
+        DataType::Binary
+        | DataType::LargeBinary
+        | DataType::FixedSizeBinary(_)
+        | DataType::Timestamp(..)
+        | DataType::Date32
+        | DataType::Time64(_) => true,
         DataType::Float32 | DataType::Float64 => !text,
         DataType::UInt64 | DataType::Decimal128(..) => text,
         other if other.is_integer() || other == &DataType::Boolean => !text && !real,

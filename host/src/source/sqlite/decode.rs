@@ -230,15 +230,38 @@ impl Column {
         }
     }
 
-    fn finish(&mut self) -> ArrayRef {
+    /// Takes the column, and makes room for the next batch at once: growing step by step would scatter the heap.
+    fn finish(&mut self, rows: usize) -> ArrayRef {
+        macro_rules! renew {
+            ($builder:expr, $fresh:expr) => {{
+                let fresh = $fresh;
+                let mut full = std::mem::replace($builder, fresh);
+                Arc::new(full.finish())
+            }};
+        }
         match self {
-            Self::Int64(builder) => Arc::new(builder.finish()),
-            Self::Float64(builder) => Arc::new(builder.finish()),
-            Self::Utf8(builder) => Arc::new(builder.finish()),
-            Self::Binary(builder) => Arc::new(builder.finish()),
-            Self::Boolean(builder) => Arc::new(builder.finish()),
-            Self::Date32(builder) => Arc::new(builder.finish()),
-            Self::Timestamp(builder) => Arc::new(builder.finish()),
+            Self::Int64(builder) => renew!(builder, Int64Builder::with_capacity(rows)),
+            Self::Float64(builder) => renew!(builder, Float64Builder::with_capacity(rows)),
+            Self::Utf8(builder) => {
+                let bytes = builder.values_slice().len();
+                renew!(
+                    builder,
+                    StringBuilder::with_capacity(rows, bytes + bytes / 8)
+                )
+            }
+            Self::Binary(builder) => {
+                let bytes = builder.values_slice().len();
+                renew!(
+                    builder,
+                    BinaryBuilder::with_capacity(rows, bytes + bytes / 8)
+                )
+            }
+            Self::Boolean(builder) => renew!(builder, BooleanBuilder::with_capacity(rows)),
+            Self::Date32(builder) => renew!(builder, Date32Builder::with_capacity(rows)),
+            Self::Timestamp(builder) => {
+                renew!(builder, TimestampMicrosecondBuilder::with_capacity(rows))
+            }
+            // Its precision is set already, so it is emptied in place.
             Self::Decimal(builder, ..) => Arc::new(builder.finish()),
         }
     }
@@ -293,6 +316,7 @@ pub struct Decoder {
     columns: Vec<Column>,
     cursor: Option<(usize, CursorConfig, Cursors)>,
     shape: Option<Shape>,
+    batch_rows: usize,
     rows: usize,
     keep: Vec<bool>,
     rejected: Vec<SourceRejection>,
@@ -335,6 +359,7 @@ impl Decoder {
             columns,
             cursor,
             shape,
+            batch_rows,
             rows: 0,
             keep: Vec::new(),
             rejected: Vec::new(),
@@ -406,11 +431,22 @@ impl Decoder {
 
     /// Takes the rows collected so far.
     pub fn finish(&mut self) -> Result<SourceBatch> {
-        let columns: Vec<ArrayRef> = self.columns.iter_mut().map(Column::finish).collect();
+        let columns: Vec<ArrayRef> = self
+            .columns
+            .iter_mut()
+            .map(|column| column.finish(self.batch_rows))
+            .collect();
         let mut batch = RecordBatch::try_new(self.schema.clone(), columns)?;
         let mut cursors = self.cursor.as_mut().map(|(_, _, cursors)| match cursors {
-            Cursors::Integer(values) => CursorColumn::Integer(std::mem::take(values)),
-            Cursors::Text(values) => CursorColumn::Text(values.finish()),
+            Cursors::Integer(values) => CursorColumn::Integer(std::mem::replace(
+                values,
+                Vec::with_capacity(self.batch_rows),
+            )),
+            Cursors::Text(values) => {
+                let fresh =
+                    StringBuilder::with_capacity(self.batch_rows, values.values_slice().len());
+                CursorColumn::Text(std::mem::replace(values, fresh).finish())
+            }
         });
         if !self.rejected.is_empty() {
             self.keep.resize(self.rows, true);
