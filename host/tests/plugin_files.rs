@@ -255,7 +255,7 @@ fn a_library_that_never_finishes_loading_is_given_up_once() {
     constructor(&project, "hangs", &work);
     expect![[r#"
         hangs.so: it does not finish loading within 10 s
-          fix: do no work in constructors or in `manifest`
+          fix: do no work in constructors or in `manifest`; if the machine was only slow, copy the file again
     "#]]
     .assert_eq(&refused(&project));
     // The answer is remembered: a second look would load it a second time.

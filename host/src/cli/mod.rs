@@ -45,7 +45,7 @@ pub struct Arguments {
 /// What all commands share.
 #[derive(Clone, Debug, Args)]
 pub struct Globals {
-    /// Folder of <pipeline>.yaml files; they go before those beside the plugins
+    /// Folder of PIPELINE.yaml files; they go before those beside the plugins
     #[arg(long, global = true, value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
     /// Folder of the plugin libraries

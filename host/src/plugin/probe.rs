@@ -71,7 +71,7 @@ pub fn ask(host_binary: &PathBuf, copy: &Path) -> Result<Probed> {
         stop(&mut child);
         return Ok(Probed::Unusable(Refused::new(
             format!("it does not finish loading within {} s", PATIENCE.as_secs()),
-            "do no work in constructors or in `manifest`",
+            "do no work in constructors or in `manifest`; if the machine was only slow, copy the file again",
         )));
     };
     let word = text.lines().rev().find_map(|line| line.strip_prefix(MARK));

@@ -166,7 +166,11 @@ fn examine(path: &Path, state: &State, host_binary: &PathBuf) -> Result<Result<P
     let sha256 = hex(&Sha256::digest(&bytes));
     let copy = load::store_copy(&cache, &sha256, &bytes)?;
     drop(bytes);
-    let probed = if let Some(known) = state.known_probe(&sha256)? {
+    // Whoever copies a refused file again wants it tried again.
+    let known = state
+        .known_probe(&sha256)?
+        .filter(|probed| matches!(probed, Probed::Usable { .. }));
+    let probed = if let Some(known) = known {
         known
     } else {
         let probed = probe::ask(host_binary, &copy)?;
