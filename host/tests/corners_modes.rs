@@ -237,6 +237,27 @@ fn a_stopped_replace_leaves_the_table_as_it_was_and_nothing_beside_it() {
 }
 
 #[test]
+fn a_column_without_a_declared_type_takes_that_of_its_first_value() {
+    let project = kinds(
+        "CREATE TABLE events (id INTEGER, at TIMESTAMP, size INTEGER);
+         INSERT INTO events VALUES (1, '2026-01-01 00:00:00', NULL), (2, '2026-01-02 00:00:00', 7);",
+    );
+    project.config(
+        "copy",
+        &(query("SELECT id, at, size * 2 AS twice FROM events WHERE at > @from AND at <= @until ORDER BY at")
+            + BY_TIME),
+    );
+    assert_eq!(loaded(&project.result(RUN, 0)), 2);
+    assert_eq!(
+        project.query(
+            SINK,
+            "SELECT id, twice, typeof(twice) FROM copy ORDER BY id"
+        ),
+        "1|NULL|null\n2|14|integer\n"
+    );
+}
+
+#[test]
 fn a_first_run_without_rows_makes_no_table_of_guesses() {
     let project = kinds(
         "CREATE TABLE events (id INTEGER, at TIMESTAMP);

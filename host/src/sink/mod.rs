@@ -2,6 +2,7 @@
 //!
 //! A sink knows its server's types, DDL and merge statements. It knows nothing of sources, plugins or retries.
 
+mod ddl;
 mod dry_run;
 pub mod key;
 pub mod postgres;

@@ -81,3 +81,32 @@ impl Context for HostContext {
         self.counters.add(name, n);
     }
 }
+
+/// Gives a wrapper the services of the [`HostContext`] in its field `cx`.
+macro_rules! delegate_context {
+    ($wrapper:ty) => {
+        impl etl_plugin_api::Context for $wrapper {
+            fn attempt(&self) -> &etl_plugin_api::AttemptInfo {
+                self.cx.attempt()
+            }
+
+            fn secret(&self, name: &str) -> etl_plugin_api::Result<String> {
+                self.cx.secret(name)
+            }
+
+            fn cancelled(&self) -> bool {
+                self.cx.cancelled()
+            }
+
+            fn log(&self, level: etl_plugin_api::Level, message: &str) {
+                self.cx.log(level, message);
+            }
+
+            fn count(&self, name: &str, n: u64) {
+                self.cx.count(name, n);
+            }
+        }
+    };
+}
+
+pub(super) use delegate_context;

@@ -5,13 +5,12 @@ use std::cell::{RefCell, RefMut};
 use arrow_array::{Array, RecordBatch, cast::AsArray};
 use arrow_schema::{DataType, SchemaRef};
 use etl_plugin_api::{
-    AttemptInfo, BatchReader, Context, ExtractContext, Extracted, Extractor, Level, Outcome,
-    StageError, Value,
+    BatchReader, Context, ExtractContext, Extracted, Extractor, Outcome, StageError, Value,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use super::context::HostContext;
+use super::context::{HostContext, delegate_context};
 use super::stage_error;
 use crate::config::Cursor as CursorConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -126,27 +125,7 @@ struct HostExtractContext {
     queries: ExtractQueries,
 }
 
-impl Context for HostExtractContext {
-    fn attempt(&self) -> &AttemptInfo {
-        self.cx.attempt()
-    }
-
-    fn secret(&self, name: &str) -> etl_plugin_api::Result<String> {
-        self.cx.secret(name)
-    }
-
-    fn cancelled(&self) -> bool {
-        self.cx.cancelled()
-    }
-
-    fn log(&self, level: Level, message: &str) {
-        self.cx.log(level, message);
-    }
-
-    fn count(&self, name: &str, n: u64) {
-        self.cx.count(name, n);
-    }
-}
+delegate_context!(HostExtractContext);
 
 impl ExtractContext for HostExtractContext {
     fn query(

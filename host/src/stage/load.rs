@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use etl_plugin_api::{
-    AttemptInfo, CommitToken, Context, Cursor, Delivery, Level, LoadContext, Loaded, Loader,
-    Origin, Outcome, Output, Rejection, StageError, TableSchema,
+    CommitToken, Cursor, Delivery, LoadContext, Loaded, Loader, Origin, Outcome, Output, Rejection,
+    StageError, TableSchema,
 };
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
-use super::context::HostContext;
+use super::context::{HostContext, delegate_context};
 use super::{blocking, stage_error};
 use crate::checkpoint::{Checkpoint, Ledger};
 use crate::error::{Error, ErrorKind, Result};
@@ -264,27 +264,7 @@ impl LoaderContext {
     }
 }
 
-impl Context for LoaderContext {
-    fn attempt(&self) -> &AttemptInfo {
-        self.cx.attempt()
-    }
-
-    fn secret(&self, name: &str) -> etl_plugin_api::Result<String> {
-        self.cx.secret(name)
-    }
-
-    fn cancelled(&self) -> bool {
-        self.cx.cancelled()
-    }
-
-    fn log(&self, level: Level, message: &str) {
-        self.cx.log(level, message);
-    }
-
-    fn count(&self, name: &str, n: u64) {
-        self.cx.count(name, n);
-    }
-}
+delegate_context!(LoaderContext);
 
 impl LoadContext for LoaderContext {
     fn write(&self, output: &Output) -> etl_plugin_api::Result<Loaded> {

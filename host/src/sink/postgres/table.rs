@@ -4,10 +4,16 @@ use tokio_postgres::Client;
 
 use super::checkpoint::{DDL_LOCK, LOCK_TIMEOUT};
 use super::types::{PgType, accepts, column_type};
-use crate::config::{SchemaChange, WriteMode};
+use crate::config::WriteMode;
 use crate::error::{Error, Result};
-use crate::identifier::{quote, quote_list, quote_table};
+use crate::identifier::{quote_list, quote_table};
 use crate::sink::TableSpec;
+use crate::sink::ddl::{Dialect, require_fit, unwritten};
+
+const DIALECT: Dialect = Dialect {
+    server: "PostgreSQL",
+    column_type,
+};
 
 /// A table that is ready for rows.
 #[derive(Clone, Debug)]
@@ -64,7 +70,7 @@ async fn prepare_locked(client: &Client, spec: &TableSpec) -> Result<PgTable> {
         .await?
         .try_get(0)?;
     if !exists {
-        let ddl = create_statement(spec)?;
+        let ddl = DIALECT.create_table(spec)?;
         client.batch_execute(&ddl).await.map_err(|error| {
             Error::from(error).while_trying(format!("create the table {}", spec.name))
         })?;
@@ -76,28 +82,7 @@ async fn prepare_locked(client: &Client, spec: &TableSpec) -> Result<PgTable> {
         .iter()
         .filter(|field| !existing.iter().any(|column| &column.name == field.name()))
         .collect();
-    if !missing.is_empty() && spec.on_schema_change != SchemaChange::Ignore {
-        let ddl = missing
-            .iter()
-            .map(|field| {
-                Ok(format!(
-                    "ALTER TABLE {name} ADD COLUMN {} {};",
-                    quote(field.name()),
-                    type_of(spec, field)?
-                ))
-            })
-            .collect::<Result<String>>()?;
-        if spec.on_schema_change == SchemaChange::Strict {
-            let names: Vec<&str> = missing.iter().map(|field| field.name().as_str()).collect();
-            return Err(Error::data(format!(
-                "the table {} has no column {}",
-                spec.name,
-                names.join(", ")
-            ))
-            .hint(format!(
-                "run {ddl} or set `error_handling.on_schema_change` to `evolve` or `ignore`"
-            )));
-        }
+    if let Some(ddl) = DIALECT.add_columns(spec, &missing)? {
         client.batch_execute(&ddl).await?;
         existing = load_columns(client, &name).await?;
     }
@@ -108,45 +93,6 @@ async fn prepare_locked(client: &Client, spec: &TableSpec) -> Result<PgTable> {
     Ok(PgTable {
         spec: spec.clone(),
         columns,
-    })
-}
-
-/// The statement that creates the table.
-pub fn create_statement(spec: &TableSpec) -> Result<String> {
-    let mut columns = Vec::new();
-    for field in spec.schema.fields() {
-        columns.push(format!("{} {}", quote(field.name()), type_of(spec, field)?));
-    }
-    if let WriteMode::Upsert { key, .. } = &spec.mode {
-        for name in key {
-            spec.schema.field_with_name(name).map_err(|_| {
-                Error::config(format!(
-                    "the key column `{name}` is not among the output columns"
-                ))
-                .hint("correct `sink.key`")
-            })?;
-        }
-        columns.push(format!(
-            "PRIMARY KEY ({})",
-            quote_list(key.iter().map(String::as_str))
-        ));
-    }
-    Ok(format!(
-        "CREATE TABLE {} ({})",
-        quote_table(&spec.name),
-        columns.join(", ")
-    ))
-}
-
-fn type_of(spec: &TableSpec, field: &arrow_schema::Field) -> Result<String> {
-    column_type(field.data_type()).ok_or_else(|| {
-        Error::data(format!(
-            "column `{}` of {} has Arrow type {}, which PostgreSQL cannot hold",
-            field.name(),
-            spec.name,
-            field.data_type()
-        ))
-        .hint("convert or leave out the column in the transformer")
     })
 }
 
@@ -197,24 +143,14 @@ fn match_columns(spec: &TableSpec, existing: &[Existing]) -> Result<Vec<(usize, 
     }
     for column in existing.iter().filter(|column| column.required) {
         if spec.schema.field_with_name(&column.name).is_err() {
-            problems.push(format!(
-                "column `{}` is NOT NULL without a default, and the pipeline does not write it",
-                column.name
-            ));
+            problems.push(unwritten(&column.name));
         }
     }
     if columns.is_empty() && problems.is_empty() {
         problems.push("no output column is a column of the table".to_owned());
     }
-    if problems.is_empty() {
-        return Ok(columns);
-    }
-    Err(Error::data(format!(
-        "the table {} does not fit the pipeline: {}",
-        spec.name,
-        problems.join("; ")
-    ))
-    .hint("change the table or the transformer, or name another `sink.table`"))
+    require_fit(spec, &problems)?;
+    Ok(columns)
 }
 
 /// An upsert needs a unique index on exactly its key.

@@ -3,10 +3,16 @@
 use rusqlite::Connection;
 
 use super::types::{column_type, keeps};
-use crate::config::{SchemaChange, WriteMode};
+use crate::config::WriteMode;
 use crate::error::{Error, Result};
 use crate::identifier::{quote, quote_list, quote_table};
 use crate::sink::TableSpec;
+use crate::sink::ddl::{Dialect, require_fit, unwritten};
+
+const DIALECT: Dialect = Dialect {
+    server: "SQLite",
+    column_type,
+};
 
 /// A table that is ready for rows.
 #[derive(Clone, Debug)]
@@ -40,10 +46,9 @@ pub fn prepare(connection: &Connection, spec: &TableSpec) -> Result<SqliteTable>
         return Err(Error::config(format!("SQLite has no schema `{schema}`"))
             .hint("write `sink.table` without a schema"));
     }
-    let name = quote_table(&spec.name);
     let mut existing = load_columns(connection, spec)?;
     if existing.is_empty() {
-        connection.execute_batch(&create_statement(spec)?)?;
+        connection.execute_batch(&DIALECT.create_table(spec)?)?;
         existing = load_columns(connection, spec)?;
     }
     let missing: Vec<_> = spec
@@ -52,28 +57,7 @@ pub fn prepare(connection: &Connection, spec: &TableSpec) -> Result<SqliteTable>
         .iter()
         .filter(|field| !existing.iter().any(|column| column.is(field.name())))
         .collect();
-    if !missing.is_empty() && spec.on_schema_change != SchemaChange::Ignore {
-        let ddl = missing
-            .iter()
-            .map(|field| {
-                Ok(format!(
-                    "ALTER TABLE {name} ADD COLUMN {} {};",
-                    quote(field.name()),
-                    type_of(spec, field)?
-                ))
-            })
-            .collect::<Result<String>>()?;
-        if spec.on_schema_change == SchemaChange::Strict {
-            let names: Vec<&str> = missing.iter().map(|field| field.name().as_str()).collect();
-            return Err(Error::data(format!(
-                "the table {} has no column {}",
-                spec.name,
-                names.join(", ")
-            ))
-            .hint(format!(
-                "run {ddl} or set `error_handling.on_schema_change` to `evolve` or `ignore`"
-            )));
-        }
+    if let Some(ddl) = DIALECT.add_columns(spec, &missing)? {
         connection.execute_batch(&ddl)?;
         existing = load_columns(connection, spec)?;
     }
@@ -118,59 +102,10 @@ fn check_columns(spec: &TableSpec, existing: &[Existing]) -> Result<()> {
             .iter()
             .any(|field| column.is(field.name()))
         {
-            problems.push(format!(
-                "column `{}` is NOT NULL without a default, and the pipeline does not write it",
-                column.name
-            ));
+            problems.push(unwritten(&column.name));
         }
     }
-    if problems.is_empty() {
-        return Ok(());
-    }
-    Err(Error::data(format!(
-        "the table {} does not fit the pipeline: {}",
-        spec.name,
-        problems.join("; ")
-    ))
-    .hint("change the table or the transformer, or name another `sink.table`"))
-}
-
-fn create_statement(spec: &TableSpec) -> Result<String> {
-    let mut columns = Vec::new();
-    for field in spec.schema.fields() {
-        columns.push(format!("{} {}", quote(field.name()), type_of(spec, field)?));
-    }
-    if let WriteMode::Upsert { key, .. } = &spec.mode {
-        for name in key {
-            spec.schema.field_with_name(name).map_err(|_| {
-                Error::config(format!(
-                    "the key column `{name}` is not among the output columns"
-                ))
-                .hint("correct `sink.key`")
-            })?;
-        }
-        columns.push(format!(
-            "PRIMARY KEY ({})",
-            quote_list(key.iter().map(String::as_str))
-        ));
-    }
-    Ok(format!(
-        "CREATE TABLE {} ({})",
-        quote_table(&spec.name),
-        columns.join(", ")
-    ))
-}
-
-fn type_of(spec: &TableSpec, field: &arrow_schema::Field) -> Result<String> {
-    column_type(field.data_type()).ok_or_else(|| {
-        Error::data(format!(
-            "column `{}` of {} has Arrow type {}, which SQLite cannot hold",
-            field.name(),
-            spec.name,
-            field.data_type()
-        ))
-        .hint("convert or leave out the column in the transformer")
-    })
+    require_fit(spec, &problems)
 }
 
 struct Existing {

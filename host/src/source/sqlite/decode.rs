@@ -1,7 +1,7 @@
 //! Rows of `SQLite` into Arrow columns.
 //!
 //! A column's type comes from its declaration, since `SQLite` itself would keep any value in any column; an undeclared
-//! one (an expression) takes the type of its first value. A value that does not fit rejects its row: nothing is
+//! one (an expression) takes the type of its first value that is not NULL. A value that does not fit rejects its row: nothing is
 //! rounded, cut or turned into NULL.
 
 use std::sync::Arc;

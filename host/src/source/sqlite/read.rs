@@ -1,8 +1,9 @@
 //! Runs one statement on a blocking thread and hands its batches over.
 
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType, SchemaRef};
 use async_trait::async_trait;
-use rusqlite::{Connection, InterruptHandle};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, InterruptHandle, Statement};
 use tokio::sync::{mpsc, oneshot};
 
 use super::decode::{Decoder, declared_type, value_type};
@@ -11,6 +12,8 @@ use super::{bind, bind_further, end_of_window};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{ReadRequest, RowStream, SourceBatch};
 
+/// Rows that are looked at for the type of a column without a declaration.
+const ROWS_LOOKED_AT: usize = 10_000;
 /// Batches that wait between the reading thread and the runtime.
 const BATCHES_AHEAD: usize = 1;
 
@@ -100,20 +103,9 @@ fn read(
         }
         None => bind_further(&mut statement, &request.parameters)?,
     }
+    let types = column_types(&mut statement, declared).map_err(describe)?;
     let mut rows = statement.raw_query();
     let mut first = rows.next().map_err(describe)?;
-    let mut types = Vec::with_capacity(declared.len());
-    for (index, (name, declaration)) in declared.into_iter().enumerate() {
-        let from_value = match first {
-            Some(row) => value_type(row.get_ref(index)?),
-            None => arrow_schema::DataType::Utf8,
-        };
-        let data_type = declaration
-            .as_deref()
-            .and_then(declared_type)
-            .unwrap_or(from_value);
-        types.push((name, data_type));
-    }
     let mut decoder = Decoder::new(types, request.cursor.as_ref(), shape, request.batch_rows)?;
     if schema.send((decoder.schema(), first.is_none())).is_err() {
         return Ok(());
@@ -133,6 +125,40 @@ fn read(
     // The end is a message of its own: a thread that dies must not look like one that is done.
     let _ = batches.blocking_send(Ok(None));
     Ok(())
+}
+
+/// The type of each column: as declared, or that of its first value that is not NULL. For that the statement runs a
+/// little way ahead and starts again; both times it sees the same snapshot.
+fn column_types(
+    statement: &mut Statement<'_>,
+    declared: Vec<(String, Option<String>)>,
+) -> rusqlite::Result<Vec<(String, DataType)>> {
+    let mut types: Vec<Option<DataType>> = declared
+        .iter()
+        .map(|(_, declaration)| declaration.as_deref().and_then(declared_type))
+        .collect();
+    let mut rows = statement.raw_query();
+    let mut looked_at = 0;
+    while types.contains(&None)
+        && looked_at < ROWS_LOOKED_AT
+        && let Some(row) = rows.next()?
+    {
+        looked_at += 1;
+        for (index, data_type) in types.iter_mut().enumerate() {
+            let value = row.get_ref(index)?;
+            if data_type.is_none() && value != ValueRef::Null {
+                *data_type = Some(value_type(value));
+            }
+        }
+    }
+    let names = declared.into_iter().map(|(name, _)| name);
+    Ok(names
+        .zip(
+            types
+                .into_iter()
+                .map(|known| known.unwrap_or(DataType::Utf8)),
+        )
+        .collect())
 }
 
 #[async_trait]

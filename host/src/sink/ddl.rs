@@ -1,0 +1,110 @@
+//! Statements that make and extend a table: the same in both dialects, but for the names of the types.
+
+use arrow_schema::{DataType, Field, FieldRef};
+
+use super::TableSpec;
+use crate::config::{SchemaChange, WriteMode};
+use crate::error::{Error, Result};
+use crate::identifier::{quote, quote_list, quote_table};
+
+/// What the dialects do not share.
+pub struct Dialect {
+    /// The server's name, for messages.
+    pub server: &'static str,
+    /// The type of a column for an Arrow type; `None` if there is none.
+    pub column_type: fn(&DataType) -> Option<String>,
+}
+
+impl Dialect {
+    /// The statement that creates the table.
+    pub fn create_table(&self, spec: &TableSpec) -> Result<String> {
+        let mut columns = Vec::new();
+        for field in spec.schema.fields() {
+            columns.push(format!(
+                "{} {}",
+                quote(field.name()),
+                self.type_of(spec, field)?
+            ));
+        }
+        if let WriteMode::Upsert { key, .. } = &spec.mode {
+            for name in key {
+                spec.schema.field_with_name(name).map_err(|_| {
+                    Error::config(format!(
+                        "the key column `{name}` is not among the output columns"
+                    ))
+                    .hint("correct `sink.key`")
+                })?;
+            }
+            columns.push(format!(
+                "PRIMARY KEY ({})",
+                quote_list(key.iter().map(String::as_str))
+            ));
+        }
+        Ok(format!(
+            "CREATE TABLE {} ({})",
+            quote_table(&spec.name),
+            columns.join(", ")
+        ))
+    }
+
+    /// The statements that add the columns a table lacks, if they are to be added. An error that tells them, if not.
+    pub fn add_columns(&self, spec: &TableSpec, missing: &[&FieldRef]) -> Result<Option<String>> {
+        if missing.is_empty() || spec.on_schema_change == SchemaChange::Ignore {
+            return Ok(None);
+        }
+        let name = quote_table(&spec.name);
+        let ddl = missing
+            .iter()
+            .map(|field| {
+                Ok(format!(
+                    "ALTER TABLE {name} ADD COLUMN {} {};",
+                    quote(field.name()),
+                    self.type_of(spec, field)?
+                ))
+            })
+            .collect::<Result<String>>()?;
+        if spec.on_schema_change == SchemaChange::Evolve {
+            return Ok(Some(ddl));
+        }
+        let names: Vec<&str> = missing.iter().map(|field| field.name().as_str()).collect();
+        Err(Error::data(format!(
+            "the table {} has no column {}",
+            spec.name,
+            names.join(", ")
+        ))
+        .hint(format!(
+            "run {ddl} or set `error_handling.on_schema_change` to `evolve` or `ignore`"
+        )))
+    }
+
+    fn type_of(&self, spec: &TableSpec, field: &Field) -> Result<String> {
+        (self.column_type)(field.data_type()).ok_or_else(|| {
+            Error::data(format!(
+                "column `{}` of {} has Arrow type {}, which {} cannot hold",
+                field.name(),
+                spec.name,
+                field.data_type(),
+                self.server
+            ))
+            .hint("convert or leave out the column in the transformer")
+        })
+    }
+}
+
+/// A column that must be given a value and is not.
+pub fn unwritten(column: &str) -> String {
+    format!("column `{column}` is NOT NULL without a default, and the pipeline does not write it")
+}
+
+/// Fails with everything that does not fit.
+pub fn require_fit(spec: &TableSpec, problems: &[String]) -> Result<()> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Error::data(format!(
+        "the table {} does not fit the pipeline: {}",
+        spec.name,
+        problems.join("; ")
+    ))
+    .hint("change the table or the transformer, or name another `sink.table`"))
+}
