@@ -607,6 +607,36 @@ async fn a_stop_signal_commits_what_is_in_flight_and_the_next_run_goes_on() {
     }
 }
 
+#[tokio::test]
+async fn a_server_that_restarts_in_the_middle_of_a_run_is_waited_for() {
+    let mut server = PostgresServer::start(&PostgresOptions::default()).unwrap();
+    let database = server.create_database().await.unwrap();
+    let project = project(20_000);
+    config(
+        &project,
+        &database,
+        "",
+        "tuning: { batch_rows: 16, flush_bytes: 65536, flushes_per_commit: 1 }
+error_handling: { max_retries: 20, retry_delay: 200ms, max_retry_delay: 1s }",
+    );
+    let running = project
+        .program(&["--output", "json", "run", "login-analytics"])
+        .start()
+        .unwrap();
+    wait_for_rows(&database).await;
+    server.restart_immediate().unwrap();
+    let report = running
+        .finish()
+        .unwrap()
+        .require_code(0)
+        .unwrap()
+        .json()
+        .unwrap();
+    assert!(report["attempts"].as_u64().unwrap() > 2, "{report}");
+    assert_eq!(loaded(&report), 40_000);
+    assert_same(&sink_rows(&database).await, &source_rows(&project));
+}
+
 /// Waits until a first chunk is committed.
 async fn wait_for_rows(database: &TestDatabase) {
     let client = database.connect().await.unwrap();
