@@ -44,6 +44,7 @@ pub struct Arguments {
 
 /// What all commands share.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of all commands")]
 pub struct Globals {
     /// Folder of PIPELINE.yaml files; they go before those beside the plugins
     #[arg(long, global = true, value_name = "DIR")]
