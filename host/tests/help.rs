@@ -4,7 +4,7 @@
 use etl_testkit::project::Project;
 use expect_test::{ExpectFile, expect_file};
 
-fn check(args: &[&str], golden: ExpectFile) {
+fn check(args: &[&str], golden: &ExpectFile) {
     let project = Project::new(env!("CARGO_BIN_EXE_etl-host"));
     let finished = project
         .program(args)
@@ -17,11 +17,11 @@ fn check(args: &[&str], golden: ExpectFile) {
 
 #[test]
 fn help_is_as_documented() {
-    check(&["--help"], expect_file!["golden/help.txt"]);
-    check(&["run", "--help"], expect_file!["golden/help-run.txt"]);
+    check(&["--help"], &expect_file!["golden/help.txt"]);
+    check(&["run", "--help"], &expect_file!["golden/help-run.txt"]);
     check(
         &["checkpoint", "set", "--help"],
-        expect_file!["golden/help-checkpoint-set.txt"],
+        &expect_file!["golden/help-checkpoint-set.txt"],
     );
 }
 
