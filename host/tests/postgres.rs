@@ -609,7 +609,12 @@ async fn a_stop_signal_commits_what_is_in_flight_and_the_next_run_goes_on() {
 
 #[tokio::test]
 async fn a_server_that_restarts_in_the_middle_of_a_run_is_waited_for() {
-    let mut server = PostgresServer::start(&PostgresOptions::default()).unwrap();
+    // One that keeps what it has committed: the other tests' servers trade that for speed.
+    let options = PostgresOptions {
+        fsync: true,
+        ..PostgresOptions::default()
+    };
+    let mut server = PostgresServer::start(&options).unwrap();
     let database = server.create_database().await.unwrap();
     let project = project(20_000);
     config(

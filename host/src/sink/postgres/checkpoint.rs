@@ -139,7 +139,8 @@ pub async fn begin(client: &Client, claim: &Claim) -> Result<Checkpoint> {
             )
             .await?
             .try_get(0)?;
-        if mine.as_deref() != Some(claim.run_id.as_str()) {
+        // None: a hand has changed the checkpoint, or a failover has lost the claim. Nobody else has it.
+        if mine.is_some_and(|mine| mine != claim.run_id) {
             return Err(fenced(claim));
         }
     }
@@ -164,7 +165,7 @@ async fn count_up(client: &Client, claim: &Claim) -> Result<Option<Row>> {
             &format!(
                 "UPDATE etl_host.checkpoints SET epoch = epoch + 1, claimed_by = $3, backend_pid = pg_backend_pid(), \
                  backend_start = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) \
-                 WHERE pipeline = $1 AND partition = $2 AND (NOT $4 OR claimed_by = $3) RETURNING {COLUMNS}"
+                 WHERE pipeline = $1 AND partition = $2 AND (NOT $4 OR claimed_by = $3 OR claimed_by IS NULL) RETURNING {COLUMNS}"
             ),
             &[&claim.pipeline, &claim.partition, &claim.run_id, &claim.retry],
         )

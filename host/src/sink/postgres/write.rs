@@ -63,7 +63,8 @@ impl PostgresWriter {
     /// Makes the tables ready, once per run, on this attempt's own connection.
     async fn prepare(&self, specs: &[TableSpec]) -> Result<Arc<Vec<PgTable>>> {
         let mut prepared = self.prepared.lock().await;
-        if let Some(tables) = prepared.as_ref() {
+        // A retry looks again: after a failover the server may have lost what it had committed.
+        if let Some(tables) = prepared.as_ref().filter(|_| !self.claim.retry) {
             return if tables.iter().map(|table| &table.spec).eq(specs) {
                 Ok(tables.clone())
             } else {

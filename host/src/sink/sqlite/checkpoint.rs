@@ -99,7 +99,7 @@ pub fn begin(connection: &Connection, claim: &Claim) -> Result<Checkpoint> {
     make_row(connection, &claim.pipeline, &claim.partition)?;
     let mut statement = connection.prepare(&format!(
         "UPDATE etl_host_checkpoints SET epoch = epoch + 1, claimed_by = ?3 \
-         WHERE pipeline = ?1 AND partition = ?2 AND (NOT ?4 OR claimed_by = ?3) RETURNING {COLUMNS}"
+         WHERE pipeline = ?1 AND partition = ?2 AND (NOT ?4 OR claimed_by = ?3 OR claimed_by IS NULL) RETURNING {COLUMNS}"
     ))?;
     let mut rows = statement.query(params![
         claim.pipeline,
