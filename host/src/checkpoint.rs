@@ -94,6 +94,13 @@ pub fn compare(a: &Cursor, b: &Cursor) -> Option<Ordering> {
     match (a, b) {
         (Cursor::Integer(a), Cursor::Integer(b)) => Some(a.cmp(b)),
         (Cursor::Text(a), Cursor::Text(b)) => Some(a.as_bytes().cmp(b.as_bytes())),
+        (
+            Cursor::Keyset { time: a, id: first },
+            Cursor::Keyset {
+                time: b,
+                id: second,
+            },
+        ) => Some((a.as_bytes(), first).cmp(&(b.as_bytes(), second))),
         _ => None,
     }
 }
@@ -103,6 +110,7 @@ pub fn display(cursor: &Cursor) -> String {
     match cursor {
         Cursor::Integer(value) => value.to_string(),
         Cursor::Text(value) | Cursor::Opaque(value) => value.clone(),
+        Cursor::Keyset { time, id } => format!("{time},{id}"),
         other => format!("{other:?}"),
     }
 }
@@ -137,5 +145,22 @@ mod tests {
         assert_eq!(compare(&text("a"), &text("b")), Some(Ordering::Less));
         assert_eq!(compare(&text("B"), &text("a")), Some(Ordering::Less));
         assert_eq!(compare(&text("1"), &Cursor::Integer(1)), None);
+    }
+
+    #[test]
+    fn keysets_are_ordered_by_time_and_then_by_number() {
+        let keyset = |time: &str, id| Cursor::Keyset {
+            time: time.to_owned(),
+            id,
+        };
+        assert_eq!(
+            compare(&keyset("a", 9), &keyset("b", 1)),
+            Some(Ordering::Less)
+        );
+        assert_eq!(
+            compare(&keyset("a", 10), &keyset("a", 9)),
+            Some(Ordering::Greater)
+        );
+        assert_eq!(display(&keyset("2024-01-31", -7)), "2024-01-31,-7");
     }
 }

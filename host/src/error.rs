@@ -6,6 +6,9 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use etl_plugin_api::{ErrorKind as StageErrorKind, StageError};
+use tiberius::error::IoErrorKind;
+
+use crate::policy;
 
 /// The result of everything the host does.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -24,6 +27,10 @@ pub enum ErrorKind {
     SqlState(String),
     /// `SQLite` answered with this extended result code.
     Sqlite(i32),
+    /// SQL Server answered with this error number.
+    SqlServer(u32),
+    /// The server cannot encrypt, and the configuration does not accept less.
+    NoTls,
     /// A stage of the plugin failed.
     Stage(StageErrorKind),
     /// Something took longer than it may.
@@ -117,7 +124,8 @@ impl Error {
     /// Whether the fault lies in the environment (nothing answers, no such file, access refused) rather than in the run.
     pub fn is_environment(&self) -> bool {
         match &self.kind {
-            ErrorKind::Unavailable | ErrorKind::Refused => true,
+            ErrorKind::Unavailable | ErrorKind::Refused | ErrorKind::NoTls => true,
+            ErrorKind::SqlServer(number) => policy::is_environment(*number),
             ErrorKind::SqlState(state) => {
                 ["08", "28", "3D", "53"]
                     .iter()
@@ -170,8 +178,8 @@ impl From<StageError> for Error {
 impl From<Error> for StageError {
     /// For the host's services that a plugin calls: keeps whether trying again makes sense.
     fn from(error: Error) -> Self {
-        let kind = match crate::policy::policy(&error) {
-            crate::policy::Policy::Retry => StageErrorKind::Transient,
+        let kind = match policy::policy(&error) {
+            policy::Policy::Retry => StageErrorKind::Transient,
             _ if error.kind == ErrorKind::Cancelled => StageErrorKind::Cancelled,
             _ if error.kind == ErrorKind::Config => StageErrorKind::Config,
             _ => StageErrorKind::Fatal,
@@ -238,6 +246,48 @@ impl From<tokio_postgres::Error> for Error {
             _ => text,
         };
         Self::new(kind, message)
+    }
+}
+
+/// Errors whose text quotes values of rows: conversions, duplicate keys, texts that are cut.
+const QUOTES_VALUES: [u32; 8] = [235, 241, 244, 245, 248, 2601, 2627, 2628];
+
+impl From<tiberius::error::Error> for Error {
+    fn from(error: tiberius::error::Error) -> Self {
+        use tiberius::error::Error as Tds;
+        match &error {
+            Tds::Server(answer) => {
+                let number = answer.code();
+                let text = if QUOTES_VALUES.contains(&number) {
+                    "the statement failed on a value"
+                } else {
+                    answer.message().trim_end()
+                };
+                let text = format!(
+                    "{text} (SQL Server error {number}, state {})",
+                    answer.state()
+                );
+                Self::new(ErrorKind::SqlServer(number), text)
+            }
+            Tds::Io {
+                kind: IoErrorKind::TimedOut,
+                message,
+            } => Self::new(ErrorKind::Timeout, message.clone()),
+            Tds::Io { message, .. } => Self::new(ErrorKind::Unavailable, message.clone()),
+            Tds::Tls(text) => {
+                // The library's advice names its own functions.
+                let text = text.split(" To connect anyway").next().unwrap_or(text);
+                Self::new(ErrorKind::Refused, format!("TLS: {text}")).hint(
+                    "name the server's authority with `tls.ca_file`, connect by the name in its certificate, or set \
+                     `tls.trust_server_certificate: true` where nobody can sit in between",
+                )
+            }
+            // Half an answer: what comes next cannot be understood, a new connection may do better.
+            Tds::Protocol(text) => {
+                Self::new(ErrorKind::Unavailable, format!("broken answer: {text}"))
+            }
+            other => Self::new(ErrorKind::Data, other.to_string()),
+        }
     }
 }
 

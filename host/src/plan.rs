@@ -173,10 +173,10 @@ fn build_query(config: &Config, facts: &StageFacts, problems: &mut Vec<String>) 
     let starts = uses("from") || uses("lastRun");
     for unknown in parameters
         .iter()
-        .filter(|name| !["from", "lastRun", "until"].contains(&name.as_str()))
+        .filter(|name| !["from", "fromId", "lastRun", "until"].contains(&name.as_str()))
     {
         problems.push(format!(
-            "`source.query` uses @{unknown}; known are @from (or @lastRun) and @until"
+            "`source.query` uses @{unknown}; known are @from (or @lastRun), @fromId and @until"
         ));
     }
     match &config.cursor {
@@ -194,10 +194,27 @@ fn build_query(config: &Config, facts: &StageFacts, problems: &mut Vec<String>) 
             "`source.query` cuts its rows with {word}, so that those left out would never be read: leave it out, commits are made on the way"
         ));
     }
-    let ordered = config
+    let ordered = config.cursor.as_ref().is_some_and(|cursor| {
+        let columns: Vec<&str> = std::iter::once(&cursor.column)
+            .chain(&cursor.id)
+            .map(String::as_str)
+            .collect();
+        sql::is_ordered_by(&sql, &columns)
+    });
+    let id = config
         .cursor
         .as_ref()
-        .is_some_and(|cursor| sql::is_ordered_by(&sql, &cursor.column));
+        .and_then(|cursor| Some((&cursor.column, cursor.id.as_ref()?)));
+    match id {
+        Some((time, id)) if !uses("fromId") || !ordered => problems.push(format!(
+            "`cursor.id` needs a query that goes on inside a time: WHERE ({time} > @from OR ({time} = @from AND {id} > @fromId)) \
+             AND {time} <= @until ORDER BY {time}, {id}"
+        )),
+        None if uses("fromId") => {
+            problems.push("`source.query` uses @fromId, but `cursor.id` is not set".to_owned());
+        }
+        _ => {}
+    }
     let bounded = uses("until");
     Some(Query {
         sql,
@@ -365,6 +382,9 @@ fn digest(config: &Config) -> String {
     if let Some(cursor) = &config.cursor {
         hasher.update(&cursor.column);
         hasher.update(format!("{:?}", cursor.kind));
+        if let Some(id) = &cursor.id {
+            hasher.update(id);
+        }
     }
     hex(hasher.finalize().get(..8).unwrap_or_default())
 }

@@ -24,12 +24,13 @@ pub fn policy(error: &Error) -> Policy {
     let decided = match error.kind() {
         ErrorKind::SqlState(state) => sqlstate(state),
         ErrorKind::Sqlite(code) => sqlite(*code),
+        ErrorKind::SqlServer(number) => sqlserver(*number),
         // A panic may depend on timing; the same one at the same cursor is not tried a third time.
         ErrorKind::Unavailable
         | ErrorKind::Timeout
         | ErrorKind::Unproven
         | ErrorKind::Stage(StageErrorKind::Transient | StageErrorKind::Panicked) => Retry,
-        ErrorKind::Refused => {
+        ErrorKind::Refused | ErrorKind::NoTls => {
             operator("check the path, the credentials and the permissions it names")
         }
         ErrorKind::Fingerprint => operator(
@@ -97,6 +98,60 @@ fn sqlite(code: i32) -> Policy {
     }
 }
 
+/// SQL Server error numbers,
+/// <https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-events-and-errors>.
+fn sqlserver(number: u32) -> Policy {
+    match number {
+        // Deadlock victim, snapshot update conflict, lock request timeout.
+        1205 | 3960 | 1222
+        // The session or the server is going: killed, shutting down, paused, restarting, database in transition.
+        | 596 | 6005 | 17142 | 17148 | 922 | 952 | 978 | 979 | 983 | 976 | 35250 | 41383
+        // Out of memory, workers, log or disk for now.
+        | 701 | 802 | 845 | 8628 | 8645 | 8651 | 9002 | 1105 | 10928 | 10929 | 17189
+        // Azure: not available, throttled, moving.
+        | 4221 | 40143 | 40197 | 40501 | 40540 | 40613 | 42108 | 42109 | 49918 | 49919 | 49920
+        // The network under the connection.
+        | 64 | 121 | 233 | 258 | 10053 | 10054 | 10060 => Policy::Retry,
+        18456 | 18452 | 18470 | 18486 | 18487 | 18488 => operator(
+            "check username and password; the state behind the number, and the server's error log, say what is wrong",
+        ),
+        4060 | 911 | 916 => {
+            operator("create the database, correct its name, or let the login use it")
+        }
+        229 | 230 | 262 | 297 | 300 => {
+            operator("grant the source's login SELECT on the tables of the query")
+        }
+        3952 => operator(
+            "ALTER DATABASE … SET ALLOW_SNAPSHOT_ISOLATION ON, or leave the isolation level out of the query",
+        ),
+        208 => operator("correct the table's name in `source.query`, or grant the login SELECT on it"),
+        207 => operator("correct the column's name in `source.query`"),
+        _ => Policy::Fatal,
+    }
+}
+
+/// Whether an error number of SQL Server tells of the environment rather than of the statement.
+pub fn is_environment(number: u32) -> bool {
+    matches!(
+        number,
+        18452
+            | 18456
+            | 18470
+            | 18486
+            | 18487
+            | 18488
+            | 4060
+            | 911
+            | 916
+            | 229
+            | 230
+            | 262
+            | 297
+            | 300
+    ) || (policy(&Error::new(ErrorKind::SqlServer(number), "")) == Policy::Retry
+        && !matches!(number, 1205 | 1222 | 3960))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +172,11 @@ mod tests {
             policy(&Error::new(ErrorKind::Sqlite(5), "busy")),
             Policy::Retry
         );
+        let of = |number| policy(&Error::new(ErrorKind::SqlServer(number), "x"));
+        assert_eq!(of(1205), Policy::Retry);
+        assert_eq!(of(8134), Policy::Fatal);
+        assert!(matches!(of(18456), Policy::NeedsOperator(_)));
+        assert!(is_environment(18456) && is_environment(40613) && !is_environment(1205));
         assert_eq!(policy(&Error::new(ErrorKind::Fenced, "x")), Policy::Fatal);
     }
 

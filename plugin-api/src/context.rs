@@ -20,6 +20,13 @@ pub enum Cursor {
     Integer(i64),
     /// The source's own text, ordered byte by byte.
     Text(String),
+    /// A time, and a number that is unique among rows of the same time.
+    Keyset {
+        /// The time, in the source's own text, ordered byte by byte.
+        time: String,
+        /// The number.
+        id: i64,
+    },
     /// Whatever a custom extractor needs to go on; the host keeps it and never compares it.
     Opaque(String),
 }

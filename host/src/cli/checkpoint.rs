@@ -15,6 +15,7 @@ use crate::config::{Config, CursorKind};
 use crate::error::{Error, Result};
 use crate::pool::Pools;
 use crate::sink::{CheckpointEdit, Sink, build_sink};
+use crate::source::{parse_rowversion, rowversion, split_keyset};
 
 /// What to do with checkpoints.
 #[derive(Debug, Subcommand)]
@@ -157,16 +158,31 @@ fn refuse_doubling(config: &Config, allowed: bool, what: &str) -> Result<()> {
 }
 
 fn parse(config: &Config, text: &str) -> Result<Cursor> {
-    match config.cursor.as_ref().map(|cursor| cursor.kind) {
-        None => Err(Error::config(format!(
+    let Some(cursor) = &config.cursor else {
+        return Err(Error::config(format!(
             "pipeline {} has no `cursor`",
             config.name
-        ))),
-        Some(CursorKind::Integer) => text
+        )));
+    };
+    match cursor.kind {
+        CursorKind::Integer => text
             .parse()
             .map(Cursor::Integer)
             .map_err(|_| Error::config(format!("`{text}` is no integer, but the cursor is"))),
-        Some(_) => Ok(Cursor::Text(text.to_owned())),
+        CursorKind::Rowversion => parse_rowversion(text).map(rowversion).ok_or_else(|| {
+            Error::config(format!("`{text}` is no rowversion")).hint("write 0x00000000000007D1")
+        }),
+        // The source says at the next run if this is not how its times are written.
+        CursorKind::Timestamp if cursor.id.is_none() => Ok(Cursor::Text(text.to_owned())),
+        CursorKind::Timestamp => split_keyset(text)
+            .map(|(time, id)| Cursor::Keyset {
+                time: time.to_owned(),
+                id,
+            })
+            .ok_or_else(|| {
+                Error::config(format!("`{text}` is no time with a number"))
+                    .hint("write 2024-01-31T23:59:59.000,4711")
+            }),
     }
 }
 

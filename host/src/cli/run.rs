@@ -210,12 +210,7 @@ async fn build_context(
     cancel: &CancellationToken,
 ) -> Result<RunContext> {
     let plan = build_plan(found, loaded, &stages, options, cancel).await?;
-    let source = match build_source(&plan.config.source) {
-        Ok(source) => Some(Arc::from(source)),
-        // An extractor of the plugin's own may need none.
-        Err(_) if plan.query.is_none() => None,
-        Err(error) => return Err(error),
-    };
+    let source = Some(Arc::from(build_source(&plan.config.source, pools)));
     let sink = Arc::from(build_sink(&plan.config.sink, pools));
     Ok(RunContext::new(plan, stages, source, sink, cancel.clone()))
 }

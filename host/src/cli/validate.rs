@@ -7,7 +7,6 @@ use super::session::{Found, Session};
 use super::{Failure, Globals, Output, print, print_json};
 use crate::error::Error;
 use crate::plan::{self, RunOptions, StageFacts};
-use crate::source::build_source;
 
 /// Flags of `validate`.
 #[derive(Debug, Args)]
@@ -66,9 +65,6 @@ fn check(session: &Session, found: &Found) -> Result<(), Failure> {
         // Asking for partitions may need the source.
         partitions: None,
     };
-    if !facts.extractor {
-        build_source(&loaded.config.source)?;
-    }
     plan::build(
         loaded.config,
         found.manifest.clone(),

@@ -33,9 +33,10 @@ pub use bad_rows::NotALimit;
 pub use env_file::{EnvFileError, env_with, load_env_file};
 pub use error::{ConfigErrors, ConfigProblem, Position};
 pub use model::{
-    BadRowLimit, CatchUp, Clock, Config, Cursor, CursorKind, ErrorHandling, FileShard, Isolation,
-    KeyScope, Overlap, PoolLimits, Schedule, SchemaChange, Server, ServerShard, Sink,
-    SinkConnector, Source, SourceConnector, TableName, Tls, TlsMode, Tuning, WriteMode,
+    ApplicationIntent, BadRowLimit, BeyondMicroseconds, CatchUp, Clock, Config, Cursor, CursorKind,
+    ErrorHandling, FileShard, Isolation, KeyScope, Overlap, PoolLimits, PostgresShard,
+    ReadTimeouts, Schedule, SchemaChange, Server, Sink, SinkConnector, Source, SourceConnector,
+    SqlServer, SqlServerShard, TableName, Tls, TlsMode, Tuning, WriteMode,
 };
 pub use positions::Positions;
 pub use secret::Secret;

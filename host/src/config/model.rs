@@ -43,6 +43,8 @@ pub struct Source {
     pub connector: SourceConnector,
     /// The statement each shard runs; `@from`, `@until` and `@lastRun` are bound by the host.
     pub query: Option<String>,
+    /// What happens to a time with digits beyond a microsecond, which no sink could hold.
+    pub beyond_microseconds: BeyondMicroseconds,
 }
 
 /// The kinds of source the configuration knows.
@@ -57,12 +59,12 @@ pub enum SourceConnector {
     /// `PostgreSQL` servers.
     Postgres {
         /// One server or database each.
-        shards: Vec<ServerShard>,
+        shards: Vec<PostgresShard>,
     },
     /// SQL Server instances.
     SqlServer {
         /// One server or database each.
-        shards: Vec<ServerShard>,
+        shards: Vec<SqlServerShard>,
     },
 }
 
@@ -80,9 +82,8 @@ impl SourceConnector {
     pub fn shard_names(&self) -> Vec<&str> {
         match self {
             Self::Sqlite { shards } => shards.iter().map(|shard| shard.name.as_str()).collect(),
-            Self::Postgres { shards } | Self::SqlServer { shards } => {
-                shards.iter().map(|shard| shard.name.as_str()).collect()
-            }
+            Self::Postgres { shards } => shards.iter().map(|shard| shard.name.as_str()).collect(),
+            Self::SqlServer { shards } => shards.iter().map(|shard| shard.name.as_str()).collect(),
         }
     }
 }
@@ -96,14 +97,87 @@ pub struct FileShard {
     pub path: PathBuf,
 }
 
-/// A shard that is a database on a server.
+/// A shard that is a `PostgreSQL` database.
 #[derive(Clone, Debug, Serialize)]
-pub struct ServerShard {
+pub struct PostgresShard {
     /// The shard's name, unique within the pipeline.
     pub name: String,
     /// How to reach it.
     #[serde(flatten)]
     pub server: Server,
+    /// How long it may keep a reader waiting.
+    pub timeouts: ReadTimeouts,
+}
+
+/// A shard that is a SQL Server database.
+#[derive(Clone, Debug, Serialize)]
+pub struct SqlServerShard {
+    /// The shard's name, unique within the pipeline.
+    pub name: String,
+    /// How to reach it.
+    #[serde(flatten)]
+    pub server: SqlServer,
+    /// How long it may keep a reader waiting.
+    pub timeouts: ReadTimeouts,
+}
+
+/// How to reach one SQL Server database.
+#[derive(Clone, Debug, Serialize)]
+pub struct SqlServer {
+    /// What every server has.
+    #[serde(flatten)]
+    pub server: Server,
+    /// A named instance, whose port the SQL Server Browser at the host tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// What the connection says it is for; an availability group may send readers to a secondary.
+    pub application_intent: ApplicationIntent,
+    /// Bytes per network packet.
+    pub packet_size: u32,
+}
+
+/// What a connection to an availability group says it is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ApplicationIntent {
+    /// The primary answers, which knows every committed row.
+    #[default]
+    ReadWrite,
+    /// A secondary may answer, which may lag behind.
+    ReadOnly,
+}
+
+/// How long a server may keep a reader waiting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReadTimeouts {
+    /// From the statement to its first row.
+    #[serde(serialize_with = "super::duration::serialize")]
+    pub statement: Duration,
+    /// From one row to the next.
+    #[serde(serialize_with = "super::duration::serialize")]
+    pub idle_read: Duration,
+}
+
+impl Default for ReadTimeouts {
+    fn default() -> Self {
+        Self {
+            statement: Duration::from_mins(10),
+            idle_read: Duration::from_mins(2),
+        }
+    }
+}
+
+/// What happens to a time with digits beyond a microsecond.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BeyondMicroseconds {
+    /// They are cut, and the run's log says in how many values.
+    #[default]
+    Truncate,
+    /// The row is set aside.
+    Quarantine,
+    /// The run fails.
+    Fail,
 }
 
 /// How to reach one database on one server.
@@ -157,9 +231,12 @@ pub struct PoolLimits {
     /// Longest wait for a free connection.
     #[serde(serialize_with = "super::duration::serialize")]
     pub wait_timeout: Duration,
-    /// Longest time to establish a connection, login included.
+    /// Longest time until the server accepts a connection.
     #[serde(serialize_with = "super::duration::serialize")]
     pub connect_timeout: Duration,
+    /// Longest time from there to the end of the login, with TLS.
+    #[serde(serialize_with = "super::duration::serialize")]
+    pub login_timeout: Duration,
 }
 
 impl Default for PoolLimits {
@@ -168,6 +245,7 @@ impl Default for PoolLimits {
             max_connections: 16,
             wait_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(15),
+            login_timeout: Duration::from_secs(15),
         }
     }
 }
@@ -254,6 +332,9 @@ pub struct Cursor {
     pub column: String,
     /// What the column holds.
     pub kind: CursorKind,
+    /// A whole number that is unique among rows of the same time, so that a commit may fall between them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// What a time without a zone means.
     pub clock: Clock,
     /// How long a row may take to become visible after its cursor value was taken.

@@ -97,6 +97,14 @@ fn cursor(mut section: Section<'_>, source: Option<&SourceConnector>) -> Result<
     let clock = section.or("clock", Clock::default(), |value| {
         value.one_of(&[("utc", Clock::Utc), ("server-local", Clock::ServerLocal)])
     });
+    let id = section.optional("id", |value| {
+        if matches!(kind, Ok(CursorKind::Timestamp) | Err(_)) {
+            value.text()
+        } else {
+            let message = "only a timestamp may need a second column to be unique".to_owned();
+            Err(value.report(message, Some("leave it out".into())))
+        }
+    });
     let default_delay = match kind {
         Ok(CursorKind::Timestamp) => TIMESTAMP_SETTLE_DELAY,
         _ => Duration::ZERO,
@@ -106,6 +114,7 @@ fn cursor(mut section: Section<'_>, source: Option<&SourceConnector>) -> Result<
     Ok(Cursor {
         column: column?,
         kind: kind?,
+        id: id?,
         clock: clock?,
         settle_delay: settle_delay?,
     })

@@ -131,7 +131,14 @@ fn the_contract_loads_as_it_stands() {
                 "pool": {
                   "max_connections": 16,
                   "wait_timeout": "30s",
-                  "connect_timeout": "15s"
+                  "connect_timeout": "15s",
+                  "login_timeout": "15s"
+                },
+                "application_intent": "read-write",
+                "packet_size": 16000,
+                "timeouts": {
+                  "statement": "10m",
+                  "idle_read": "2m"
                 }
               },
               {
@@ -149,11 +156,19 @@ fn the_contract_loads_as_it_stands() {
                 "pool": {
                   "max_connections": 16,
                   "wait_timeout": "30s",
-                  "connect_timeout": "15s"
+                  "connect_timeout": "15s",
+                  "login_timeout": "15s"
+                },
+                "application_intent": "read-write",
+                "packet_size": 16000,
+                "timeouts": {
+                  "statement": "10m",
+                  "idle_read": "2m"
                 }
               }
             ],
-            "query": null
+            "query": null,
+            "beyond_microseconds": "truncate"
           },
           "sink": {
             "type": "postgres",
@@ -170,7 +185,8 @@ fn the_contract_loads_as_it_stands() {
             "pool": {
               "max_connections": 16,
               "wait_timeout": "30s",
-              "connect_timeout": "15s"
+              "connect_timeout": "15s",
+              "login_timeout": "15s"
             },
             "table": "login_analytics",
             "write_mode": "append",

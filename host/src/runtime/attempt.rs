@@ -324,6 +324,7 @@ async fn open_reader(
         let queries = ExtractQueries {
             cursor: config.cursor.clone(),
             batch_rows: config.tuning.batch_rows,
+            batch_bytes: config.tuning.flush_bytes,
         };
         let stage = ExtractStage::open(extractor, cx.clone(), session, queries).await?;
         let splitter = TieSplitter::new(true, window.from.clone(), None, plan.options.limit);
@@ -364,6 +365,7 @@ async fn open_reader(
             until: window.until.clone(),
             parameters: Vec::new(),
             batch_rows: config.tuning.batch_rows,
+            batch_bytes: config.tuning.flush_bytes,
         })
         .await?;
     // Columns of a statement without rows may be guesses, and nothing is done with them.

@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use arrow_array::{Array, BooleanArray, RecordBatch};
+use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 use etl_plugin_api::Cursor;
 
@@ -121,7 +121,7 @@ impl TieSplitter {
             } else {
                 let mask: Vec<bool> = (0..rows).map(inside).collect();
                 if mask.contains(&false) {
-                    kept = select(cursors, &mask);
+                    kept = cursors.select(&mask);
                     batch = filter_record_batch(&batch, &BooleanArray::from(mask))?;
                     rows = batch.num_rows();
                 }
@@ -137,7 +137,7 @@ impl TieSplitter {
             }
             *left -= rows as u64;
         }
-        Ok((batch.slice(0, rows), slice(&kept, 0, rows)))
+        Ok((batch.slice(0, rows), kept.slice(0, rows)))
     }
 
     fn push_ordered(&mut self, batch: &RecordBatch, cursors: &CursorColumn) -> Result<Vec<Piece>> {
@@ -183,11 +183,15 @@ impl TieSplitter {
         let Some(from) = &self.from else {
             return Ok(());
         };
-        // Ordered rows are all behind the first.
-        let looked_at = if self.ordered { 1 } else { cursors.len() };
-        let again = (0..looked_at)
-            .filter_map(|row| cursors.get(row))
-            .any(|cursor| compare(&cursor, from).is_some_and(Ordering::is_le));
+        // All others are behind the first.
+        let first = if self.ordered {
+            Some(0)
+        } else {
+            extreme(cursors, Ordering::is_lt)
+        };
+        let again = first
+            .and_then(|row| cursors.get(row))
+            .is_some_and(|cursor| compare(&cursor, from).is_some_and(Ordering::is_le));
         if again {
             return Err(Error::data(
                 "the query returns rows up to @from, which are loaded already",
@@ -198,11 +202,7 @@ impl TieSplitter {
     }
 
     fn check_order(&self, cursors: &CursorColumn) -> Result<()> {
-        let backwards = match cursors {
-            CursorColumn::Integer(values) => !values.is_sorted(),
-            CursorColumn::Text(values) => !(1..values.len())
-                .all(|row| values.value(row - 1).as_bytes() <= values.value(row).as_bytes()),
-        };
+        let backwards = !cursors.is_sorted();
         let before = match (&self.last, cursors.get(0)) {
             (Some(last), Some(first)) => compare(last, &first).is_none_or(Ordering::is_gt),
             _ => false,
@@ -215,10 +215,8 @@ impl TieSplitter {
     }
 
     fn push_unordered(&mut self, batch: RecordBatch, cursors: &CursorColumn) -> Result<Vec<Piece>> {
-        for row in 0..cursors.len() {
-            let Some(cursor) = cursors.get(row) else {
-                continue;
-            };
+        let newest = extreme(cursors, Ordering::is_gt).and_then(|row| cursors.get(row));
+        if let Some(cursor) = newest {
             let newer = match &self.last {
                 None => true,
                 Some(last) => compare(last, &cursor)
@@ -233,6 +231,17 @@ impl TieSplitter {
     }
 }
 
+/// The first row that no other one beats.
+fn extreme(cursors: &CursorColumn, beats: fn(Ordering) -> bool) -> Option<usize> {
+    (0..cursors.len()).reduce(|best, row| {
+        if cursors.order(row, best).is_some_and(beats) {
+            row
+        } else {
+            best
+        }
+    })
+}
+
 /// The batches of a group; a commit is possible behind the last of them.
 fn group(batches: Vec<RecordBatch>, safe: Option<&Cursor>) -> Vec<Piece> {
     let last = batches.len().saturating_sub(1);
@@ -244,27 +253,6 @@ fn group(batches: Vec<RecordBatch>, safe: Option<&Cursor>) -> Vec<Piece> {
             safe: safe.filter(|_| index == last).cloned(),
         })
         .collect()
-}
-
-fn slice(cursors: &CursorColumn, start: usize, rows: usize) -> CursorColumn {
-    match cursors {
-        CursorColumn::Integer(values) => {
-            CursorColumn::Integer(values.get(start..start + rows).unwrap_or_default().to_vec())
-        }
-        CursorColumn::Text(values) => CursorColumn::Text(values.slice(start, rows)),
-    }
-}
-
-fn select(cursors: &CursorColumn, mask: &[bool]) -> CursorColumn {
-    let kept = (0..mask.len()).filter(|&row| mask.get(row) == Some(&true));
-    match cursors {
-        CursorColumn::Integer(values) => {
-            CursorColumn::Integer(kept.filter_map(|row| values.get(row).copied()).collect())
-        }
-        CursorColumn::Text(values) => {
-            CursorColumn::Text(kept.map(|row| Some(values.value(row))).collect())
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,16 +2,25 @@
 //!
 //! A source knows its server's dialect, types and clock. It knows nothing of sinks, plugins, retries or runs.
 
+mod batch;
+mod cursor;
+pub mod postgres;
 pub mod sql;
 pub mod sqlite;
+pub mod sqlserver;
+pub mod time;
 
-use arrow_array::{Array, RecordBatch, StringArray};
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use etl_plugin_api::{Cursor, Value};
 
+pub use self::cursor::{CursorColumn, parse_rowversion, rowversion, split_keyset};
 use crate::config::{Cursor as CursorConfig, Source as SourceConfig, SourceConnector};
 use crate::error::{Error, Result};
+use crate::pool::Pools;
 
 /// A source: all shards of one configuration.
 #[async_trait]
@@ -63,8 +72,10 @@ pub struct ReadRequest {
     pub until: Option<Cursor>,
     /// Further parameters, named without `@`.
     pub parameters: Vec<(String, Value)>,
-    /// Rows per batch.
+    /// Most rows per batch.
     pub batch_rows: usize,
+    /// A batch ends with the row that reaches so many bytes, however few rows it has.
+    pub batch_bytes: usize,
 }
 
 /// The rows of one statement.
@@ -104,58 +115,27 @@ pub struct SourceRejection {
     pub cursor: Option<Cursor>,
 }
 
-/// The cursor of each row of a batch, at the source's full precision.
-#[derive(Clone, Debug)]
-pub enum CursorColumn {
-    /// Numbers.
-    Integer(Vec<i64>),
-    /// The source's own text.
-    Text(StringArray),
-}
-
-impl CursorColumn {
-    /// How many rows.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Integer(values) => values.len(),
-            Self::Text(values) => values.len(),
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The cursor of one row.
-    pub fn get(&self, row: usize) -> Option<Cursor> {
-        match self {
-            Self::Integer(values) => values.get(row).map(|value| Cursor::Integer(*value)),
-            Self::Text(values) => {
-                (row < values.len()).then(|| Cursor::Text(values.value(row).to_owned()))
-            }
-        }
-    }
-
-    /// Whether two rows have the same cursor.
-    pub fn same(&self, a: usize, b: usize) -> bool {
-        match self {
-            Self::Integer(values) => values.get(a) == values.get(b),
-            Self::Text(values) => {
-                a < values.len() && b < values.len() && values.value(a) == values.value(b)
-            }
-        }
-    }
-}
-
 /// Builds the source that a configuration names. Opens nothing.
-pub fn build_source(config: &SourceConfig) -> Result<Box<dyn Source>> {
+pub fn build_source(config: &SourceConfig, pools: &Arc<Pools>) -> Box<dyn Source> {
     match &config.connector {
-        SourceConnector::Sqlite { shards } => Ok(Box::new(sqlite::SqliteSource::new(shards))),
-        other => Err(Error::config(format!(
-            "this build of etl-host has no source of type `{}`",
-            other.kind()
-        ))
-        .hint("use `type: sqlite`, or a newer etl-host")),
+        SourceConnector::Sqlite { shards } => Box::new(sqlite::SqliteSource::new(shards)),
+        SourceConnector::SqlServer { shards } => Box::new(sqlserver::SqlServerSource::new(
+            shards,
+            config.beyond_microseconds,
+            pools.clone(),
+        )),
+        SourceConnector::Postgres { shards } => {
+            Box::new(postgres::PostgresSource::new(shards, pools.clone()))
+        }
     }
+}
+
+/// The Arrow extension name of a text column that holds UUIDs; a sink with a type for them uses it.
+pub const UUID_TEXT: &str = "etl.uuid";
+
+/// The error for a position that is not one.
+fn not_a_time(text: &str) -> Error {
+    Error::config(format!("`{text}` is no time of the cursor column")).hint(
+        "write 2024-01-31 or 2024-01-31T23:59:59, for a keyset with `,` and the number behind it",
+    )
 }

@@ -27,43 +27,69 @@ pub fn parameters(sql: &str) -> Vec<String> {
     names
 }
 
-/// Whether the statement's rows come in ascending order of this column: the last `ORDER BY` outside of parentheses
-/// starts with it.
-pub fn is_ordered_by(sql: &str, column: &str) -> bool {
+/// Whether the statement's rows come in ascending order of these columns: the last `ORDER BY` outside of parentheses
+/// starts with them.
+pub fn is_ordered_by(sql: &str, columns: &[&str]) -> bool {
     let tokens: Vec<Token> = tokenize(sql).into_iter().filter(|t| t.depth == 0).collect();
-    let is = |token: Option<&Token>, word: &str| {
-        token.is_some_and(|token| token.text.eq_ignore_ascii_case(word))
+    let is = |at: usize, word: &str| {
+        tokens
+            .get(at)
+            .is_some_and(|token| token.text.eq_ignore_ascii_case(word))
     };
-    let Some(start) = (0..tokens.len())
-        .rev()
-        .find(|&at| is(tokens.get(at), "order") && is(tokens.get(at + 1), "by"))
-    else {
+    let Some(start) = order_by(&tokens) else {
         return false;
     };
     let mut at = start + 2;
-    let mut name = None;
-    // `a.b.column`: the last part counts.
-    while let Some(part) = tokens.get(at).and_then(|token| token.name.clone()) {
-        name = Some(part);
-        at += 1;
-        if tokens.get(at).is_some_and(|token| token.text == ".") {
+    for (index, column) in columns.iter().enumerate() {
+        if index > 0 {
+            if !is(at, ",") {
+                return false;
+            }
             at += 1;
-        } else {
-            break;
+        }
+        let mut name = None;
+        // `a.b.column`: the last part counts.
+        while let Some(part) = tokens.get(at).and_then(|token| token.name.clone()) {
+            name = Some(part);
+            at += 1;
+            if is(at, ".") {
+                at += 1;
+            } else {
+                break;
+            }
+        }
+        if !name.is_some_and(|name| name.eq_ignore_ascii_case(column)) {
+            return false;
+        }
+        if is(at, "asc") {
+            at += 1;
         }
     }
-    let Some(name) = name else { return false };
-    if is(tokens.get(at), "asc") {
-        at += 1;
-    }
     // Anything else than the end or a further column (DESC, COLLATE, an expression) is another order.
-    let ends = match tokens.get(at).map(|token| token.text) {
+    match tokens.get(at).map(|token| token.text) {
         None | Some("," | ";") => true,
         Some(word) => ["limit", "offset", "fetch", "option", "for"]
             .iter()
             .any(|end| word.eq_ignore_ascii_case(end)),
+    }
+}
+
+/// Where the last `ORDER BY` outside of parentheses begins.
+fn order_by(tokens: &[Token<'_>]) -> Option<usize> {
+    let is = |at: usize, word: &str| {
+        tokens
+            .get(at)
+            .is_some_and(|token| token.text.eq_ignore_ascii_case(word))
     };
-    ends && name.eq_ignore_ascii_case(column)
+    (0..tokens.len())
+        .rev()
+        .find(|&at| is(at, "order") && is(at + 1, "by"))
+}
+
+/// Whether the statement has an `ORDER BY` of its own, outside of parentheses.
+pub fn is_ordered(sql: &str) -> bool {
+    let tokens: Vec<Token> = tokenize(sql).into_iter().filter(|t| t.depth == 0).collect();
+    order_by(&tokens).is_some()
 }
 
 /// A word outside of parentheses that cuts the rows (LIMIT and the like). What a cut leaves out would be lost: the end
@@ -212,7 +238,7 @@ mod tests {
             ("SELECT 'ORDER BY login_time'", false),
             ("", false),
         ] {
-            assert_eq!(is_ordered_by(sql, "login_time"), expected, "{sql}");
+            assert_eq!(is_ordered_by(sql, &["login_time"]), expected, "{sql}");
         }
     }
 
@@ -241,7 +267,7 @@ mod tests {
         #[test]
         fn any_text_is_survived(sql in "\\PC*") {
             parameters(&sql);
-            is_ordered_by(&sql, "a");
+            is_ordered_by(&sql, &["a"]);
             row_limit(&sql);
         }
     }

@@ -30,8 +30,10 @@ pub struct ExtractStage {
 pub struct ExtractQueries {
     /// The cursor, whose column's type the window is bound with.
     pub cursor: Option<CursorConfig>,
-    /// Rows per batch.
+    /// Most rows per batch.
     pub batch_rows: usize,
+    /// Bytes at which a batch ends.
+    pub batch_bytes: usize,
 }
 
 impl ExtractStage {
@@ -151,6 +153,7 @@ impl ExtractContext for HostExtractContext {
                 .map(|(name, value)| ((*name).to_owned(), value.clone()))
                 .collect(),
             batch_rows: self.queries.batch_rows,
+            batch_bytes: self.queries.batch_bytes,
         };
         let stream = self.handle.block_on(open.read(request))?;
         Ok(Box::new(StreamReader {
@@ -189,16 +192,29 @@ impl BatchReader for StreamReader<'_> {
 
 /// The cursor of each row of a batch that an extractor made.
 pub fn cursor_column(batch: &RecordBatch, cursor: &CursorConfig) -> Result<CursorColumn> {
-    let column = batch.column_by_name(&cursor.column).ok_or_else(|| {
-        Error::data(format!(
-            "the extractor returned no column `{}`, which is the cursor",
+    let values = one_column(batch, &cursor.column)?;
+    match (&cursor.id, &values) {
+        (None, _) => Ok(values),
+        (Some(id), CursorColumn::Text(_)) => match one_column(batch, id)? {
+            CursorColumn::Integer(ids) => Ok(CursorColumn::Keyset(Box::new(values), ids)),
+            _ => Err(Error::data(format!("the cursor column `{id}` is no Int64"))),
+        },
+        (Some(_), _) => Err(Error::data(format!(
+            "the cursor column `{}` must be Utf8, since it has a number beside it",
             cursor.column
+        ))),
+    }
+}
+
+fn one_column(batch: &RecordBatch, name: &str) -> Result<CursorColumn> {
+    let column = batch.column_by_name(name).ok_or_else(|| {
+        Error::data(format!(
+            "the extractor returned no column `{name}`, which is the cursor"
         ))
     })?;
     if column.null_count() > 0 {
         return Err(Error::data(format!(
-            "the cursor column `{}` holds NULL",
-            cursor.column
+            "the cursor column `{name}` holds NULL"
         )));
     }
     match column.data_type() {
@@ -211,13 +227,11 @@ pub fn cursor_column(batch: &RecordBatch, cursor: &CursorConfig) -> Result<Curso
         DataType::Utf8 => Ok(CursorColumn::Text(column.as_string::<i32>().clone())),
         // How the source writes its times is not known here, and another form would compare wrongly.
         DataType::Timestamp(..) => Err(Error::data(format!(
-            "the cursor column `{}` is a timestamp, whose form in the source the host cannot know",
-            cursor.column
+            "the cursor column `{name}` is a timestamp, whose form in the source the host cannot know"
         ))
         .hint("return `Resume::After` with the position, or the column as text or number")),
         other => Err(Error::data(format!(
-            "the cursor column `{}` has Arrow type {other}; a cursor is Int64 or Utf8",
-            cursor.column
+            "the cursor column `{name}` has Arrow type {other}; a cursor is Int64 or Utf8"
         ))),
     }
 }

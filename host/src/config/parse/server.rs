@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::super::model::{PoolLimits, Server, Tls, TlsMode};
+use super::super::model::{
+    ApplicationIntent, PoolLimits, ReadTimeouts, Server, SqlServer, Tls, TlsMode,
+};
 use super::super::secret::Secret;
 use super::super::section::{Reported, Section};
 use super::super::value::Value;
@@ -56,6 +58,48 @@ pub(super) fn server(section: &mut Section<'_>, flavor: Flavor) -> Result<Server
     })
 }
 
+/// The keys that only SQL Server has.
+pub(super) const SQLSERVER_KEYS: [&str; 3] = ["instance", "application_intent", "packet_size"];
+/// With TLS a packet may have 16,383 bytes.
+const PACKET_SIZE: u32 = 16_000;
+
+/// Reads a SQL Server's keys from a section that may hold others.
+pub(super) fn sql_server(section: &mut Section<'_>) -> Result<SqlServer, Reported> {
+    let server = server(section, SQLSERVER);
+    let instance = section.optional("instance", Value::text);
+    let application_intent = section.or(
+        "application_intent",
+        ApplicationIntent::default(),
+        |value| {
+            value.one_of(&[
+                ("read-write", ApplicationIntent::ReadWrite),
+                ("read-only", ApplicationIntent::ReadOnly),
+            ])
+        },
+    );
+    let packet_size = section.or("packet_size", PACKET_SIZE, |value| {
+        value.integer("a number of bytes", 512..=32_767)
+    });
+    Ok(SqlServer {
+        server: server?,
+        instance: instance?,
+        application_intent: application_intent?,
+        packet_size: packet_size?,
+    })
+}
+
+/// Reads `timeouts`.
+pub(super) fn read_timeouts(mut section: Section<'_>) -> Result<ReadTimeouts, Reported> {
+    let default = ReadTimeouts::default();
+    let statement = section.or("statement", default.statement, timeout);
+    let idle_read = section.or("idle_read", default.idle_read, timeout);
+    section.finish();
+    Ok(ReadTimeouts {
+        statement: statement?,
+        idle_read: idle_read?,
+    })
+}
+
 fn credentials(mut section: Section<'_>, flavor: Flavor) -> Result<(String, Secret), Reported> {
     let username = section.required("username", Value::text);
     let password = if flavor.needs_password {
@@ -105,11 +149,13 @@ fn pool(mut section: Section<'_>) -> Result<PoolLimits, Reported> {
     });
     let wait_timeout = section.or("wait_timeout", default.wait_timeout, timeout);
     let connect_timeout = section.or("connect_timeout", default.connect_timeout, timeout);
+    let login_timeout = section.or("login_timeout", default.login_timeout, timeout);
     section.finish();
     Ok(PoolLimits {
         max_connections: max_connections?,
         wait_timeout: wait_timeout?,
         connect_timeout: connect_timeout?,
+        login_timeout: login_timeout?,
     })
 }
 

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use super::super::document::{Data, Map, Node};
 use super::super::merge;
-use super::super::model::{FileShard, ServerShard, Source, SourceConnector};
+use super::super::model::{
+    BeyondMicroseconds, FileShard, PostgresShard, Source, SourceConnector, SqlServerShard,
+};
 use super::super::section::{Reported, Section};
 use super::super::value::{Value, all};
-use super::server::{self, Flavor};
+use super::server;
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -29,26 +31,56 @@ pub(super) fn source(mut section: Section<'_>) -> Result<Source, Reported> {
         ])
     })?;
     let connector = match kind {
-        Kind::SqlServer => server_shards(&mut section, server::SQLSERVER)
-            .map(|shards| SourceConnector::SqlServer { shards }),
-        Kind::Postgres => server_shards(&mut section, server::POSTGRES)
-            .map(|shards| SourceConnector::Postgres { shards }),
+        Kind::SqlServer => {
+            sql_server_shards(&mut section).map(|shards| SourceConnector::SqlServer { shards })
+        }
+        Kind::Postgres => {
+            postgres_shards(&mut section).map(|shards| SourceConnector::Postgres { shards })
+        }
         Kind::Sqlite => file_shards(&mut section).map(|shards| SourceConnector::Sqlite { shards }),
     };
+    let beyond_microseconds = section.or(
+        "beyond_microseconds",
+        BeyondMicroseconds::default(),
+        |value| {
+            value.one_of(&[
+                ("truncate", BeyondMicroseconds::Truncate),
+                ("quarantine", BeyondMicroseconds::Quarantine),
+                ("fail", BeyondMicroseconds::Fail),
+            ])
+        },
+    );
     section.finish();
     Ok(Source {
         connector: connector?,
         query: query?,
+        beyond_microseconds: beyond_microseconds?,
     })
 }
 
-fn server_shards(section: &mut Section<'_>, flavor: Flavor) -> Result<Vec<ServerShard>, Reported> {
-    let defaults = section.inheritable(&server::KEYS);
+fn postgres_shards(section: &mut Section<'_>) -> Result<Vec<PostgresShard>, Reported> {
+    let defaults = section.inheritable(&[&server::KEYS[..], &["timeouts"]].concat());
     shards(section, &defaults, |shard, name| {
-        let server = server::server(shard, flavor);
-        Ok(ServerShard {
+        let server = server::server(shard, server::POSTGRES);
+        let timeouts = shard.child("timeouts").and_then(server::read_timeouts);
+        Ok(PostgresShard {
             name: name?,
             server: server?,
+            timeouts: timeouts?,
+        })
+    })
+}
+
+fn sql_server_shards(section: &mut Section<'_>) -> Result<Vec<SqlServerShard>, Reported> {
+    let keys = [&server::KEYS[..], &server::SQLSERVER_KEYS, &["timeouts"]].concat();
+    let defaults = section.inheritable(&keys);
+    shards(section, &defaults, |shard, name| {
+        let server = server::sql_server(shard);
+        let timeouts = shard.child("timeouts").and_then(server::read_timeouts);
+        Ok(SqlServerShard {
+            name: name?,
+            server: server?,
+            timeouts: timeouts?,
         })
     })
 }

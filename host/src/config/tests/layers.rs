@@ -32,7 +32,7 @@ sink: { type: sqlite, path: out.db, table: t }
     assert_eq!(names, ["shard-1", "far", "shard-3"]);
     let seen: Vec<String> = shards
         .iter()
-        .map(|ServerShard { server: it, .. }| {
+        .map(|PostgresShard { server: it, .. }| {
             format!(
                 "{}:{}/{} {}:{} {:?} {:?} {} {:?}",
                 it.host,

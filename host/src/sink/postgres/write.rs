@@ -19,7 +19,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::{quote, quote_list};
-use crate::pool::Lease;
+use crate::pool::PostgresLease;
 use crate::sink::key::{Reduced, reduce};
 use crate::sink::{
     Chunk, Claim, CursorChange, Flush, PartitionWriter, RangeDelete, Refusal, TableSpec, Written,
@@ -31,7 +31,7 @@ const FRAME: usize = 256 * 1024;
 
 /// One attempt's connection and transaction.
 pub struct PostgresWriter {
-    lease: Lease,
+    lease: PostgresLease,
     claim: Claim,
     checkpoint: Checkpoint,
     prepared: Prepared,
@@ -41,7 +41,7 @@ pub struct PostgresWriter {
 
 impl PostgresWriter {
     pub(super) fn new(
-        lease: Lease,
+        lease: PostgresLease,
         claim: Claim,
         checkpoint: Checkpoint,
         prepared: Prepared,

@@ -6,14 +6,8 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::{
-    BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder,
-    StringBuilder, TimestampMicrosecondBuilder,
-};
-use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow_array::builder::StringBuilder;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use arrow_select::filter::filter_record_batch;
-use etl_plugin_api::Cursor;
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 use serde_json::json;
@@ -23,10 +17,11 @@ use super::wrong_cursor;
 use crate::config::{Cursor as CursorConfig, CursorKind};
 use crate::error::{Error, Result};
 use crate::literal::hex;
-use crate::source::{CursorColumn, SourceBatch, SourceRejection};
+use crate::source::batch::{BatchBuilder, ColumnBuilder, CursorBuilder, Misfit, cursor_index};
+use crate::source::{ReadRequest, SourceBatch};
 
 /// Integers up to here are exact as floating point numbers.
-const EXACT_IN_F64: i64 = 1 << 53;
+const EXACT_IN_F64: u64 = 1 << 53;
 
 /// The Arrow type of a declared column type, <https://www.sqlite.org/datatype3.html#determination_of_column_affinity>
 /// extended by the words people declare times, dates, decimals and truth values with.
@@ -90,181 +85,83 @@ pub fn storage_class(value: ValueRef<'_>) -> &'static str {
     }
 }
 
-enum Column {
-    Int64(Int64Builder),
-    Float64(Float64Builder),
-    Utf8(StringBuilder),
-    Binary(BinaryBuilder),
-    Boolean(BooleanBuilder),
-    Date32(Date32Builder),
-    Timestamp(TimestampMicrosecondBuilder),
-    Decimal(Decimal128Builder, u8, i8),
+/// Appends a value, or NULL with the reason why it does not fit.
+fn append(column: &mut ColumnBuilder, value: ValueRef<'_>) -> std::result::Result<(), String> {
+    if value == ValueRef::Null {
+        column.append_null();
+        return Ok(());
+    }
+    let appended = append_value(column, value);
+    if appended.is_err() {
+        column.append_null();
+    }
+    appended
 }
 
-impl Column {
-    fn new(data_type: &DataType, rows: usize) -> Result<Self> {
-        Ok(match data_type {
-            DataType::Int64 => Self::Int64(Int64Builder::with_capacity(rows)),
-            DataType::Float64 => Self::Float64(Float64Builder::with_capacity(rows)),
-            DataType::Utf8 => Self::Utf8(StringBuilder::with_capacity(rows, rows * 16)),
-            DataType::Binary => Self::Binary(BinaryBuilder::with_capacity(rows, rows * 16)),
-            DataType::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
-            DataType::Date32 => Self::Date32(Date32Builder::with_capacity(rows)),
-            DataType::Timestamp(TimeUnit::Microsecond, None) => {
-                Self::Timestamp(TimestampMicrosecondBuilder::with_capacity(rows))
+fn append_value(
+    column: &mut ColumnBuilder,
+    value: ValueRef<'_>,
+) -> std::result::Result<(), String> {
+    let wrong = |expected: &str| format!("{} where {expected} is expected", storage_class(value));
+    match column {
+        ColumnBuilder::Int64(builder) => match value {
+            ValueRef::Integer(value) => builder.append_value(value),
+            _ => return Err(wrong("an integer")),
+        },
+        ColumnBuilder::Float64(builder) => match value {
+            ValueRef::Real(value) => builder.append_value(value),
+            #[expect(clippy::cast_precision_loss, reason = "checked to be exact")]
+            ValueRef::Integer(value) if value.unsigned_abs() <= EXACT_IN_F64 => {
+                builder.append_value(value as f64);
             }
-            DataType::Decimal128(precision, scale) => Self::Decimal(
-                Decimal128Builder::with_capacity(rows)
-                    .with_precision_and_scale(*precision, *scale)?,
-                *precision,
-                *scale,
-            ),
-            other => {
-                return Err(Error::internal(format!(
-                    "SQLite has no columns of type {other}"
-                )));
+            ValueRef::Integer(_) => {
+                return Err("an integer beyond 2^53 in a column of floating point numbers".into());
             }
-        })
-    }
-
-    /// Appends a value, or NULL with the reason why it does not fit.
-    fn append(&mut self, value: ValueRef<'_>) -> std::result::Result<(), String> {
-        let wrong =
-            |expected: &str| format!("{} where {expected} is expected", storage_class(value));
-        macro_rules! fit {
-            ($builder:expr, $fitted:expr) => {
-                match $fitted {
-                    Ok(value) => {
-                        $builder.append_option(value);
-                        Ok(())
-                    }
-                    Err(reason) => {
-                        $builder.append_null();
-                        Err(reason)
-                    }
+            _ => return Err(wrong("a number")),
+        },
+        ColumnBuilder::Utf8(builder) => match value {
+            ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => builder.append_value(text),
+                Err(_) => return Err("text that is not UTF-8".into()),
+            },
+            _ => return Err(wrong("text")),
+        },
+        ColumnBuilder::Binary(builder) => match value {
+            ValueRef::Blob(bytes) => builder.append_value(bytes),
+            _ => return Err(wrong("a blob")),
+        },
+        ColumnBuilder::Boolean(builder) => match value {
+            ValueRef::Integer(value @ (0 | 1)) => builder.append_value(value == 1),
+            _ => return Err(wrong("0 or 1")),
+        },
+        ColumnBuilder::Date32(builder) => match text(value).and_then(parse_days) {
+            Some(days) => builder.append_value(days),
+            None => return Err(wrong("a date YYYY-MM-DD")),
+        },
+        ColumnBuilder::Timestamp(builder, _) => match text(value).and_then(parse_micros) {
+            Some(micros) => builder.append_value(micros),
+            None => {
+                let form = "a time YYYY-MM-DD HH:MM:SS with at most six digits behind the second";
+                return Err(wrong(form));
+            }
+        },
+        ColumnBuilder::Decimal(builder, precision, scale) => {
+            let number = match value {
+                ValueRef::Integer(number) => decimal(&number.to_string(), *precision, *scale)?,
+                ValueRef::Real(number) => decimal(&number.to_string(), *precision, *scale)?,
+                _ => {
+                    let text = text(value).ok_or_else(|| wrong("a decimal number"))?;
+                    decimal(text, *precision, *scale)?
                 }
             };
+            builder.append_value(number);
         }
-        match self {
-            Self::Int64(builder) => fit!(
-                builder,
-                match value {
-                    ValueRef::Null => Ok(None),
-                    ValueRef::Integer(value) => Ok(Some(value)),
-                    _ => Err(wrong("an integer")),
-                }
-            ),
-            Self::Float64(builder) => fit!(
-                builder,
-                match value {
-                    ValueRef::Null => Ok(None),
-                    ValueRef::Real(value) => Ok(Some(value)),
-                    #[expect(clippy::cast_precision_loss, reason = "checked to be exact")]
-                    ValueRef::Integer(value) if value.abs() <= EXACT_IN_F64 =>
-                        Ok(Some(value as f64)),
-                    ValueRef::Integer(_) => Err(
-                        "an integer beyond 2^53 in a column of floating point numbers".to_owned()
-                    ),
-                    _ => Err(wrong("a number")),
-                }
-            ),
-            Self::Utf8(builder) => fit!(
-                builder,
-                match value {
-                    ValueRef::Null => Ok(None),
-                    ValueRef::Text(text) => std::str::from_utf8(text)
-                        .map(Some)
-                        .map_err(|_| "text that is not UTF-8".to_owned()),
-                    _ => Err(wrong("text")),
-                }
-            ),
-            Self::Binary(builder) => fit!(
-                builder,
-                match value {
-                    ValueRef::Null => Ok(None),
-                    ValueRef::Blob(bytes) => Ok(Some(bytes)),
-                    _ => Err(wrong("a blob")),
-                }
-            ),
-            Self::Boolean(builder) => fit!(
-                builder,
-                match value {
-                    ValueRef::Null => Ok(None),
-                    ValueRef::Integer(value @ (0 | 1)) => Ok(Some(value == 1)),
-                    _ => Err(wrong("0 or 1")),
-                }
-            ),
-            Self::Date32(builder) => fit!(
-                builder,
-                match value {
-                    ValueRef::Null => Ok(None),
-                    _ => text(value)
-                        .and_then(parse_days)
-                        .map(Some)
-                        .ok_or_else(|| wrong("a date YYYY-MM-DD")),
-                }
-            ),
-            Self::Timestamp(builder) => fit!(
-                builder,
-                match value {
-                    ValueRef::Null => Ok(None),
-                    _ => text(value)
-                        .and_then(parse_micros)
-                        .map(Some)
-                        .ok_or_else(|| wrong(
-                            "a time YYYY-MM-DD HH:MM:SS with at most six digits behind the second"
-                        )),
-                }
-            ),
-            Self::Decimal(builder, precision, scale) => fit!(
-                builder,
-                match value {
-                    ValueRef::Null => Ok(None),
-                    ValueRef::Integer(number) => decimal(&number.to_string(), *precision, *scale),
-                    ValueRef::Real(number) => decimal(&number.to_string(), *precision, *scale),
-                    _ => text(value)
-                        .ok_or_else(|| wrong("a decimal number"))
-                        .and_then(|text| decimal(text, *precision, *scale)),
-                }
-            ),
-        }
+        ColumnBuilder::Int16(_)
+        | ColumnBuilder::Int32(_)
+        | ColumnBuilder::Float32(_)
+        | ColumnBuilder::Time(_) => return Err(wrong("nothing")),
     }
-
-    /// Takes the column, and makes room for the next batch at once: growing step by step would scatter the heap.
-    fn finish(&mut self, rows: usize) -> ArrayRef {
-        macro_rules! renew {
-            ($builder:expr, $fresh:expr) => {{
-                let fresh = $fresh;
-                let mut full = std::mem::replace($builder, fresh);
-                Arc::new(full.finish())
-            }};
-        }
-        match self {
-            Self::Int64(builder) => renew!(builder, Int64Builder::with_capacity(rows)),
-            Self::Float64(builder) => renew!(builder, Float64Builder::with_capacity(rows)),
-            Self::Utf8(builder) => {
-                let bytes = builder.values_slice().len();
-                renew!(
-                    builder,
-                    StringBuilder::with_capacity(rows, bytes + bytes / 8)
-                )
-            }
-            Self::Binary(builder) => {
-                let bytes = builder.values_slice().len();
-                renew!(
-                    builder,
-                    BinaryBuilder::with_capacity(rows, bytes + bytes / 8)
-                )
-            }
-            Self::Boolean(builder) => renew!(builder, BooleanBuilder::with_capacity(rows)),
-            Self::Date32(builder) => renew!(builder, Date32Builder::with_capacity(rows)),
-            Self::Timestamp(builder) => {
-                renew!(builder, TimestampMicrosecondBuilder::with_capacity(rows))
-            }
-            // Its precision is set already, so it is emptied in place.
-            Self::Decimal(builder, ..) => Arc::new(builder.finish()),
-        }
-    }
+    Ok(())
 }
 
 fn text(value: ValueRef<'_>) -> Option<&str> {
@@ -275,7 +172,7 @@ fn text(value: ValueRef<'_>) -> Option<&str> {
 }
 
 /// Reads a decimal number exactly.
-fn decimal(text: &str, precision: u8, scale: i8) -> std::result::Result<Option<i128>, String> {
+fn decimal(text: &str, precision: u8, scale: i8) -> std::result::Result<i128, String> {
     let wrong = || format!("a number that does not fit decimal({precision}, {scale})");
     let (negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -302,184 +199,147 @@ fn decimal(text: &str, precision: u8, scale: i8) -> std::result::Result<Option<i
     } else {
         significant.parse().map_err(|_| wrong())?
     };
-    Ok(Some(if negative { -value } else { value }))
+    Ok(if negative { -value } else { value })
 }
 
-enum Cursors {
-    Integer(Vec<i64>),
-    Text(StringBuilder),
-}
-
-/// Collects rows into batches.
+/// Turns rows into batches.
 pub struct Decoder {
-    schema: SchemaRef,
-    columns: Vec<Column>,
-    cursor: Option<(usize, CursorConfig, Cursors)>,
+    builder: BatchBuilder,
+    cursor: Option<DecodedCursor>,
     shape: Option<Shape>,
-    batch_rows: usize,
-    rows: usize,
-    keep: Vec<bool>,
-    rejected: Vec<SourceRejection>,
+}
+
+/// Where the cursor is in a row.
+struct DecodedCursor {
+    config: CursorConfig,
+    column: usize,
+    /// For a keyset.
+    id: Option<usize>,
 }
 
 impl Decoder {
     pub fn new(
         types: Vec<(String, DataType)>,
-        cursor: Option<&CursorConfig>,
+        request: &ReadRequest,
         shape: Option<Shape>,
-        batch_rows: usize,
     ) -> Result<Self> {
-        let columns = types
-            .iter()
-            .map(|(_, data_type)| Column::new(data_type, batch_rows))
-            .collect::<Result<_>>()?;
         let fields: Vec<Field> = types
             .into_iter()
             .map(|(name, data_type)| Field::new(name, data_type, true))
             .collect();
         let schema = Arc::new(Schema::new(fields));
-        let cursor = cursor
-            .map(|cursor| {
-                let index = schema.index_of(&cursor.column).map_err(|_| {
-                    Error::config(format!(
-                        "the query returns no column `{}`, which is the cursor",
-                        cursor.column
-                    ))
-                    .hint("add the column to the query, or correct `cursor.column`")
-                })?;
-                let cursors = match cursor.kind {
-                    CursorKind::Integer => Cursors::Integer(Vec::with_capacity(batch_rows)),
-                    _ => Cursors::Text(StringBuilder::new()),
-                };
-                Ok::<_, Error>((index, cursor.clone(), cursors))
-            })
-            .transpose()?;
+        let cursor = match &request.cursor {
+            Some(config) => Some(DecodedCursor {
+                config: config.clone(),
+                column: cursor_index(&schema, &config.column)?,
+                id: config
+                    .id
+                    .as_ref()
+                    .map(|id| cursor_index(&schema, id))
+                    .transpose()?,
+            }),
+            None => None,
+        };
+        let cursors = cursor
+            .as_ref()
+            .map(|cursor| match (cursor.config.kind, cursor.id) {
+                (CursorKind::Integer, _) => CursorBuilder::Integer(Vec::new()),
+                (_, None) => CursorBuilder::Text(StringBuilder::new()),
+                (_, Some(_)) => {
+                    let times = CursorBuilder::Text(StringBuilder::new());
+                    CursorBuilder::Keyset(Box::new(times), Vec::new())
+                }
+            });
         Ok(Self {
-            schema,
-            columns,
+            builder: BatchBuilder::new(schema, cursors, request)?,
             cursor,
             shape,
-            batch_rows,
-            rows: 0,
-            keep: Vec::new(),
-            rejected: Vec::new(),
         })
     }
 
     pub fn schema(&self) -> SchemaRef {
-        self.schema.clone()
+        self.builder.schema().clone()
     }
 
-    pub fn rows(&self) -> usize {
-        self.rows
+    pub fn is_empty(&self) -> bool {
+        self.builder.is_empty()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.builder.is_full()
     }
 
     pub fn push(&mut self, row: &Row<'_>) -> Result<()> {
-        let cursor = self.push_cursor(row)?;
-        let mut fault: Option<(usize, String)> = None;
-        for (index, column) in self.columns.iter_mut().enumerate() {
-            let result = column.append(row.get_ref(index)?);
-            if let (Err(reason), None) = (result, &fault) {
-                fault = Some((index, reason));
+        self.push_cursor(row)?;
+        let mut misfit = None;
+        let mut size = 0;
+        for (index, column) in self.builder.columns.iter_mut().enumerate() {
+            let value = row.get_ref(index)?;
+            size += match value {
+                ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len(),
+                _ => size_of::<i64>(),
+            };
+            if let (Err(reason), None) = (append(column, value), &misfit) {
+                misfit = Some((index, reason));
             }
         }
-        self.rows += 1;
-        if let Some((index, reason)) = fault {
-            self.keep.resize(self.rows - 1, true);
-            self.keep.push(false);
-            self.rejected.push(SourceRejection {
-                column: self
-                    .schema
-                    .fields()
-                    .get(index)
-                    .map(|f| f.name().clone())
-                    .unwrap_or_default(),
-                reason,
-                payload: payload(&self.schema, row)?,
-                cursor,
-            });
-        }
+        let misfit = misfit
+            .map(|(column, reason)| {
+                Ok::<_, Error>(Misfit {
+                    column,
+                    reason,
+                    payload: payload(self.builder.schema(), row)?,
+                })
+            })
+            .transpose()?;
+        self.builder.end_row(size, misfit);
         Ok(())
     }
 
-    fn push_cursor(&mut self, row: &Row<'_>) -> Result<Option<Cursor>> {
-        let Some((index, config, cursors)) = &mut self.cursor else {
-            return Ok(None);
+    fn push_cursor(&mut self, row: &Row<'_>) -> Result<()> {
+        let (Some(cursor), Some(cursors)) = (&self.cursor, &mut self.builder.cursors) else {
+            return Ok(());
         };
-        let value = row.get_ref(*index)?;
-        match (cursors, value) {
-            (Cursors::Integer(values), ValueRef::Integer(value)) => {
-                values.push(value);
-                Ok(Some(Cursor::Integer(value)))
+        let column = &cursor.config.column;
+        let times = match cursors {
+            CursorBuilder::Integer(values) => match row.get_ref(cursor.column)? {
+                ValueRef::Integer(value) => {
+                    values.push(value);
+                    return Ok(());
+                }
+                other => return Err(wrong_cursor(column, "an integer", other)),
+            },
+            CursorBuilder::Keyset(times, ids) => {
+                match row.get_ref(cursor.id.unwrap_or_default())? {
+                    ValueRef::Integer(id) => ids.push(id),
+                    other => {
+                        let column = cursor.config.id.as_deref().unwrap_or_default();
+                        return Err(wrong_cursor(column, "an integer", other));
+                    }
+                }
+                times.as_mut()
             }
-            (Cursors::Text(values), ValueRef::Text(_)) => {
-                let text = text(value).unwrap_or_default();
+            times => times,
+        };
+        match (times, row.get_ref(cursor.column)?) {
+            (CursorBuilder::Text(values), ValueRef::Text(bytes)) => {
+                let text = std::str::from_utf8(bytes).unwrap_or_default();
                 if self.shape.is_some_and(|shape| !shape.fits(text)) {
                     return Err(Error::data(format!(
-                        "the cursor column `{}` mixes times of several forms, so their order is not that of time",
-                        config.column
+                        "the cursor column `{column}` mixes times of several forms, so their order is not that of time"
                     ))
                     .hint("write all times of the column in one form"));
                 }
                 values.append_value(text);
-                Ok(Some(Cursor::Text(text.to_owned())))
+                Ok(())
             }
-            (Cursors::Integer(_), other) => Err(wrong_cursor(config, "an integer", other)),
-            (Cursors::Text(_), other) => Err(wrong_cursor(config, "a time as text", other)),
+            (_, other) => Err(wrong_cursor(column, "a time as text", other)),
         }
     }
 
     /// Takes the rows collected so far.
     pub fn finish(&mut self) -> Result<SourceBatch> {
-        let columns: Vec<ArrayRef> = self
-            .columns
-            .iter_mut()
-            .map(|column| column.finish(self.batch_rows))
-            .collect();
-        let mut batch = RecordBatch::try_new(self.schema.clone(), columns)?;
-        let mut cursors = self.cursor.as_mut().map(|(_, _, cursors)| match cursors {
-            Cursors::Integer(values) => CursorColumn::Integer(std::mem::replace(
-                values,
-                Vec::with_capacity(self.batch_rows),
-            )),
-            Cursors::Text(values) => {
-                let fresh =
-                    StringBuilder::with_capacity(self.batch_rows, values.values_slice().len());
-                CursorColumn::Text(std::mem::replace(values, fresh).finish())
-            }
-        });
-        if !self.rejected.is_empty() {
-            self.keep.resize(self.rows, true);
-            batch = filter_record_batch(&batch, &BooleanArray::from(self.keep.clone()))?;
-            cursors = cursors.map(|cursors| keep_only(&cursors, &self.keep));
-        }
-        self.rows = 0;
-        self.keep.clear();
-        Ok(SourceBatch {
-            batch,
-            cursors,
-            rejected: std::mem::take(&mut self.rejected),
-        })
-    }
-}
-
-fn keep_only(cursors: &CursorColumn, keep: &[bool]) -> CursorColumn {
-    let kept = |row: &usize| keep.get(*row).copied().unwrap_or(true);
-    match cursors {
-        CursorColumn::Integer(values) => CursorColumn::Integer(
-            values
-                .iter()
-                .enumerate()
-                .filter(|(row, _)| kept(row))
-                .map(|(_, value)| *value)
-                .collect(),
-        ),
-        CursorColumn::Text(values) => CursorColumn::Text(
-            (0..keep.len())
-                .filter(kept)
-                .map(|row| Some(values.value(row)))
-                .collect(),
-        ),
+        self.builder.finish()
     }
 }
 
@@ -535,13 +395,13 @@ mod tests {
 
     #[test]
     fn decimals_are_exact_or_refused() {
-        assert_eq!(decimal("12.50", 10, 2), Ok(Some(1250)));
-        assert_eq!(decimal("-0.01", 10, 2), Ok(Some(-1)));
-        assert_eq!(decimal("7", 10, 2), Ok(Some(700)));
-        assert_eq!(decimal("1.500", 3, 1), Ok(Some(15)));
+        assert_eq!(decimal("12.50", 10, 2), Ok(1250));
+        assert_eq!(decimal("-0.01", 10, 2), Ok(-1));
+        assert_eq!(decimal("7", 10, 2), Ok(700));
+        assert_eq!(decimal("1.500", 3, 1), Ok(15));
         assert_eq!(
             decimal("12345678901234567890123456789012345678", 38, 0),
-            Ok(Some(12_345_678_901_234_567_890_123_456_789_012_345_678))
+            Ok(12_345_678_901_234_567_890_123_456_789_012_345_678)
         );
         for no in ["", ".", "1.234", "1e5", "abc", "123456789.00"] {
             assert!(decimal(no, 10, 2).is_err(), "{no}");

@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags, Statement, ToSql};
 use tokio::sync::oneshot;
 
 use self::timestamp::Shape;
-use super::{CursorQuery, ReadRequest, RowStream, Source, SourceSession};
+use super::{CursorQuery, ReadRequest, RowStream, Source, SourceSession, not_a_time, split_keyset};
 use crate::config::{Clock, Cursor as CursorConfig, CursorKind, FileShard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::quote;
@@ -158,13 +158,20 @@ impl SourceSession for SqliteSession {
                 .map(Cursor::Integer)
                 .map_err(|_| Error::config(format!("`{text}` is no integer, but the cursor is")));
         }
-        self.shape
-            .map_or_else(|| Some(text.to_owned()), |shape| shape.rewrite(text))
-            .map(Cursor::Text)
-            .ok_or_else(|| {
-                Error::config(format!("`{text}` is no time"))
-                    .hint("write 2024-01-31 or 2024-01-31T23:59:59")
-            })
+        let rewrite = |text: &str| {
+            self.shape
+                .map_or_else(|| Some(text.to_owned()), |shape| shape.rewrite(text))
+        };
+        let parsed = match &cursor.id {
+            None => rewrite(text).map(Cursor::Text),
+            Some(_) => split_keyset(text).and_then(|(time, id)| {
+                Some(Cursor::Keyset {
+                    time: rewrite(time)?,
+                    id,
+                })
+            }),
+        };
+        parsed.ok_or_else(|| not_a_time(text))
     }
 
     async fn read(&mut self, request: ReadRequest) -> Result<Box<dyn RowStream>> {
@@ -203,7 +210,7 @@ fn upper_bound(
             match row.get_ref(0)? {
                 ValueRef::Null => Ok((None, None)),
                 ValueRef::Integer(value) => Ok((Some(Cursor::Integer(value)), None)),
-                other => Err(wrong_cursor(&query.cursor, "an integer", other)),
+                other => Err(wrong_cursor(&query.cursor.column, "an integer", other)),
             }
         }
         CursorKind::Timestamp => {
@@ -216,7 +223,7 @@ fn upper_bound(
             let (Some(shape), false) = (shape, query.from.is_none() && next.is_none()) else {
                 return Ok((None, None));
             };
-            if let Some(Cursor::Text(from)) = &query.from
+            if let Some(Cursor::Text(from) | Cursor::Keyset { time: from, .. }) = &query.from
                 && !shape.fits(from)
             {
                 return Err(Error::data(format!(
@@ -233,7 +240,14 @@ fn upper_bound(
                 Clock::ServerLocal => &clocks.local,
             };
             let until = shape.upper_bound(now, query.cursor.settle_delay)?;
-            Ok((Some(Cursor::Text(until)), Some(shape)))
+            let until = match &query.cursor.id {
+                None => Cursor::Text(until),
+                Some(_) => Cursor::Keyset {
+                    time: until,
+                    id: i64::MAX,
+                },
+            };
+            Ok((Some(until), Some(shape)))
         }
         CursorKind::Rowversion => Err(Error::config("a `rowversion` cursor needs SQL Server")),
     }
@@ -261,7 +275,7 @@ fn first_time(
     };
     let shape = match row.get_ref(0)? {
         ValueRef::Text(text) => std::str::from_utf8(text).ok().and_then(Shape::of),
-        other => return Err(wrong_cursor(&query.cursor, "a time as text", other)),
+        other => return Err(wrong_cursor(&query.cursor.column, "a time as text", other)),
     };
     shape.map(Some).ok_or_else(|| {
         Error::data(format!(
@@ -272,10 +286,9 @@ fn first_time(
     })
 }
 
-fn wrong_cursor(cursor: &CursorConfig, expected: &str, found: ValueRef<'_>) -> Error {
+fn wrong_cursor(column: &str, expected: &str, found: ValueRef<'_>) -> Error {
     Error::data(format!(
-        "the cursor column `{}` holds {} where {expected} is expected",
-        cursor.column,
+        "the cursor column `{column}` holds {} where {expected} is expected",
         decode::storage_class(found)
     ))
     .hint("correct `cursor.kind`, or leave such rows out in the query")
@@ -289,6 +302,10 @@ fn bind(
     until: &SqlValue,
     parameters: &[(String, Value)],
 ) -> Result<()> {
+    let from_id = match from {
+        Some(Cursor::Keyset { id, .. }) => *id,
+        _ => i64::MIN,
+    };
     let from = match (from, cursor.kind) {
         (Some(cursor), _) => sql_value(cursor),
         (None, CursorKind::Integer) => SqlValue::Integer(i64::MIN),
@@ -296,6 +313,7 @@ fn bind(
     };
     bind_one(statement, "from", &from)?;
     bind_one(statement, "lastRun", &from)?;
+    bind_one(statement, "fromId", &SqlValue::Integer(from_id))?;
     bind_one(statement, "until", until)?;
     bind_further(statement, parameters)
 }
@@ -346,7 +364,9 @@ impl ToSql for Bound<'_> {
 fn sql_value(cursor: &Cursor) -> SqlValue {
     match cursor {
         Cursor::Integer(value) => SqlValue::Integer(*value),
-        Cursor::Text(value) | Cursor::Opaque(value) => SqlValue::Text(value.clone()),
+        Cursor::Text(value) | Cursor::Opaque(value) | Cursor::Keyset { time: value, .. } => {
+            SqlValue::Text(value.clone())
+        }
         _ => SqlValue::Null,
     }
 }

@@ -106,20 +106,18 @@ fn read(
     let types = column_types(&mut statement, declared).map_err(describe)?;
     let mut rows = statement.raw_query();
     let mut first = rows.next().map_err(describe)?;
-    let mut decoder = Decoder::new(types, request.cursor.as_ref(), shape, request.batch_rows)?;
+    let mut decoder = Decoder::new(types, request, shape)?;
     if schema.send((decoder.schema(), first.is_none())).is_err() {
         return Ok(());
     }
     while let Some(row) = first {
         decoder.push(row)?;
-        if decoder.rows() >= request.batch_rows
-            && batches.blocking_send(Ok(Some(decoder.finish()?))).is_err()
-        {
+        if decoder.is_full() && batches.blocking_send(Ok(Some(decoder.finish()?))).is_err() {
             return Ok(());
         }
         first = rows.next().map_err(describe)?;
     }
-    if decoder.rows() > 0 && batches.blocking_send(Ok(Some(decoder.finish()?))).is_err() {
+    if !decoder.is_empty() && batches.blocking_send(Ok(Some(decoder.finish()?))).is_err() {
         return Ok(());
     }
     // The end is a message of its own: a thread that dies must not look like one that is done.

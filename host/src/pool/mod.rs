@@ -1,0 +1,188 @@
+//! One pool per server identity, shared by every pipeline and run of this process.
+//!
+//! A pool limits connections, limits the wait for one, and checks a connection's health before it gives it out. It
+//! does not know transactions, so a connection goes back only when its user says that none is open.
+
+mod postgres;
+mod sqlserver;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use deadpool::managed::{Manager, Object, Pool, PoolError, TimeoutType};
+use deadpool_postgres::Manager as PostgresManager;
+use tokio_postgres::Client;
+
+pub use self::sqlserver::{SqlServerClient, SqlServerManager};
+use crate::config::{Server, SqlServer, Tls};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A connection on loan. Dropped, it is closed and the server rolls back whatever was open; only
+/// [`give_back`](Self::give_back) returns it to the pool. So an error, a timeout or a panic never leaves a transaction
+/// or a lock behind in a connection that somebody else gets.
+pub struct Lease<M: Manager>(Option<Object<M>>);
+
+/// A `PostgreSQL` connection on loan.
+pub type PostgresLease = Lease<PostgresManager>;
+/// A SQL Server connection on loan.
+pub type SqlServerLease = Lease<SqlServerManager>;
+
+impl<M: Manager> Lease<M> {
+    /// Returns the connection to the pool. No transaction is open and no setting is changed that its next user does not
+    /// set itself.
+    pub fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl PostgresLease {
+    /// The connection.
+    pub fn client(&self) -> Result<&Client> {
+        self.0
+            .as_ref()
+            .map(|object| &***object)
+            .ok_or_else(given_back)
+    }
+}
+
+impl SqlServerLease {
+    /// The connection, which does one thing at a time.
+    pub fn client(&mut self) -> Result<&mut SqlServerClient> {
+        self.0
+            .as_mut()
+            .map(|object| &mut **object)
+            .ok_or_else(given_back)
+    }
+}
+
+impl<M: Manager> Drop for Lease<M> {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
+            drop(Object::take(object));
+        }
+    }
+}
+
+fn given_back() -> Error {
+    Error::internal("a connection was used after it was given back")
+}
+
+/// What makes two configurations mean the same server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Identity {
+    host: String,
+    port: u16,
+    database: String,
+    username: String,
+    // Two configurations with different passwords or trust must not share what one of them could not open.
+    access: String,
+}
+
+/// The pools of this process.
+#[derive(Default)]
+pub struct Pools {
+    postgres: PoolTable<PostgresManager>,
+    sqlserver: PoolTable<SqlServerManager>,
+}
+
+impl Pools {
+    /// No pools yet; each is made when first needed.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A connection to a `PostgreSQL` server. Waits for a free one as long as the configuration allows.
+    pub async fn postgres(&self, server: &Server) -> Result<PostgresLease> {
+        let pool = self
+            .postgres
+            .pool(identity(server, ""), || postgres::build(server))?;
+        let address = format!("{}:{}/{}", server.host, server.port, server.database);
+        lease(&pool, format!("connect to PostgreSQL at {address}")).await
+    }
+
+    /// A connection to a SQL Server. Waits for a free one as long as the configuration allows.
+    pub async fn sqlserver(&self, server: &SqlServer) -> Result<SqlServerLease> {
+        let options = format!(
+            "{:?} {:?} {}",
+            server.instance, server.application_intent, server.packet_size
+        );
+        let identity = identity(&server.server, &options);
+        let pool = self.sqlserver.pool(identity, || sqlserver::build(server))?;
+        lease(
+            &pool,
+            format!("connect to SQL Server at {}", sqlserver::address(server)),
+        )
+        .await
+    }
+}
+
+/// The pools of one kind of server.
+struct PoolTable<M: Manager>(Mutex<HashMap<Identity, Pool<M>>>);
+
+impl<M: Manager> Default for PoolTable<M> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<M: Manager> PoolTable<M> {
+    fn pool(&self, identity: Identity, build: impl FnOnce() -> Result<Pool<M>>) -> Result<Pool<M>> {
+        // Nothing panics between two changes of the table, so it is whole even if somebody did.
+        let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = pools.get(&identity) {
+            return Ok(pool.clone());
+        }
+        let pool = build()?;
+        pools.insert(identity, pool.clone());
+        Ok(pool)
+    }
+}
+
+async fn lease<M>(pool: &Pool<M>, what: impl fmt::Display) -> Result<Lease<M>>
+where
+    M: Manager,
+    M::Error: Into<Error>,
+{
+    let object = pool
+        .get()
+        .await
+        .map_err(|error| describe(error).while_trying(what))?;
+    Ok(Lease(Some(object)))
+}
+
+fn identity(server: &Server, options: &str) -> Identity {
+    use sha2::{Digest, Sha256};
+    let Tls {
+        mode,
+        trust_server_certificate,
+        ca_file,
+    } = &server.tls;
+    let secret = Sha256::digest(server.password.expose().as_bytes());
+    Identity {
+        host: server.host.clone(),
+        port: server.port,
+        database: server.database.clone(),
+        username: server.username.clone(),
+        access: format!("{mode:?} {trust_server_certificate} {ca_file:?} {secret:?} {options}"),
+    }
+}
+
+fn describe<E: Into<Error>>(error: PoolError<E>) -> Error {
+    match error {
+        PoolError::Backend(error) => error.into(),
+        PoolError::Timeout(TimeoutType::Wait) => Error::new(
+            ErrorKind::Timeout,
+            "no connection became free in time",
+        )
+        .hint(
+            "raise `pool.max_connections` or `pool.wait_timeout`, or run fewer pipelines at a time",
+        ),
+        PoolError::Timeout(_) => {
+            Error::new(ErrorKind::Timeout, "the server did not answer in time")
+        }
+        PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+            Error::internal("the pool is closed")
+        }
+    }
+}

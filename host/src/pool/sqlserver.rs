@@ -1,0 +1,170 @@
+//! Connections to SQL Server: TCP or a named instance, TLS by the configuration's trust, SQL authentication.
+
+use std::time::Duration;
+
+use deadpool::Runtime;
+use deadpool::managed::{Manager, Metrics, Pool, RecycleError, RecycleResult};
+use tiberius::{AuthMethod, Client, Config, EncryptionLevel, SqlBrowser};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt};
+
+use crate::config::{ApplicationIntent, SqlServer, TlsMode};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A connection to SQL Server.
+pub type SqlServerClient = Client<Compat<TcpStream>>;
+
+/// How often a listener may send a connection on to another server.
+const REDIRECTIONS: usize = 3;
+
+/// Makes and checks connections to one server.
+pub struct SqlServerManager(SqlServer);
+
+/// Builds the pool of one server. Opens nothing.
+pub fn build(server: &SqlServer) -> Result<Pool<SqlServerManager>> {
+    let limits = &server.server.pool;
+    let once = limits.connect_timeout + limits.login_timeout;
+    // Each redirection, and the second try of `prefer`, is a connection of its own.
+    let create = once * 2 + once * u32::try_from(REDIRECTIONS).unwrap_or(1);
+    Pool::builder(SqlServerManager(server.clone()))
+        .max_size(usize::try_from(limits.max_connections).unwrap_or(1))
+        .wait_timeout(Some(limits.wait_timeout))
+        .create_timeout(Some(create))
+        .recycle_timeout(Some(limits.connect_timeout))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|error| Error::internal("the pool cannot be built").caused_by(error))
+}
+
+/// Where the server is, as messages call it.
+pub fn address(server: &SqlServer) -> String {
+    let SqlServer {
+        server, instance, ..
+    } = server;
+    match instance {
+        Some(instance) => format!("{}\\{instance}/{}", server.host, server.database),
+        None => format!("{}:{}/{}", server.host, server.port, server.database),
+    }
+}
+
+impl Manager for SqlServerManager {
+    type Type = SqlServerClient;
+    type Error = Error;
+
+    async fn create(&self) -> Result<SqlServerClient> {
+        let tls = &self.0.server.tls;
+        match tls.mode {
+            TlsMode::Disable => self.connect(EncryptionLevel::NotSupported).await,
+            TlsMode::Require => self.connect(EncryptionLevel::Required).await,
+            TlsMode::Prefer => match self.connect(EncryptionLevel::Required).await {
+                // The two did not come to terms before the login: the server has no TLS.
+                Err(error) if *error.kind() == ErrorKind::NoTls => {
+                    self.connect(EncryptionLevel::NotSupported).await
+                }
+                result => result,
+            },
+        }
+    }
+
+    async fn recycle(&self, client: &mut SqlServerClient, _: &Metrics) -> RecycleResult<Error> {
+        let alive = async { client.simple_query("SELECT 1").await?.into_results().await };
+        alive
+            .await
+            .map_err(|error| RecycleError::Backend(error.into()))?;
+        Ok(())
+    }
+}
+
+impl SqlServerManager {
+    async fn connect(&self, encryption: EncryptionLevel) -> Result<SqlServerClient> {
+        let mut config = self.build_config(encryption)?;
+        for _ in 0..=REDIRECTIONS {
+            let stream = self.open_stream(&config).await?;
+            match Client::connect(config.clone(), stream.compat_write()).await {
+                Err(tiberius::error::Error::Routing { host, port }) => {
+                    config.host(&host);
+                    config.port(port);
+                }
+                // Its text for this is fixed; there is no kind.
+                Err(tiberius::error::Error::Protocol(text))
+                    if text.contains("encryption level") =>
+                {
+                    return Err(Error::new(ErrorKind::NoTls, "the server does not encrypt")
+                        .hint("install a certificate in the server, or set `tls.mode: disable` where nobody can listen"));
+                }
+                result => return result.map_err(Error::from),
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            "the listener sends the connection on and on",
+        ))
+    }
+
+    async fn open_stream(&self, config: &Config) -> Result<TcpStream> {
+        let limit = self.0.server.pool.connect_timeout;
+        let stream = async {
+            match self.0.instance {
+                Some(_) => TcpStream::connect_named(config).await.map_err(Error::from),
+                None => TcpStream::connect(config.get_addr())
+                    .await
+                    .map_err(|error| {
+                        Error::new(ErrorKind::Unavailable, "no connection").caused_by(error)
+                    }),
+            }
+        };
+        let stream = timeout(limit, stream)
+            .await
+            .map_err(|_| Error::new(ErrorKind::Timeout, format!("no answer within {limit:?}")))??;
+        let prepared = stream.set_nodelay(true);
+        prepared.map_err(|error| {
+            Error::new(ErrorKind::Unavailable, "no connection").caused_by(error)
+        })?;
+        Ok(stream)
+    }
+
+    fn build_config(&self, encryption: EncryptionLevel) -> Result<Config> {
+        let SqlServer {
+            server,
+            instance,
+            application_intent,
+            packet_size,
+        } = &self.0;
+        let mut config = Config::new();
+        config.host(&server.host);
+        match instance {
+            Some(instance) => config.instance_name(instance),
+            None => config.port(server.port),
+        }
+        config.database(&server.database);
+        config.application_name("etl-host");
+        config.authentication(AuthMethod::sql_server(
+            &server.username,
+            server.password.expose(),
+        ));
+        config.encryption(encryption);
+        config.packet_size(*packet_size);
+        config.readonly(*application_intent == ApplicationIntent::ReadOnly);
+        config.handshake_timeout(Some(server.pool.login_timeout));
+        // A statement's patience is its reader's.
+        config.command_timeout(None::<Duration>);
+        let tls = &server.tls;
+        let unverified =
+            tls.trust_server_certificate || (tls.mode != TlsMode::Require && tls.ca_file.is_none());
+        if unverified {
+            config.trust_cert();
+        } else if let Some(path) = &tls.ca_file {
+            let pem = std::fs::read(path).map_err(|error| {
+                Error::new(
+                    ErrorKind::Refused,
+                    format!("cannot read tls.ca_file {}", path.display()),
+                )
+                .caused_by(error)
+                .hint("give a PEM file with the certificates of the authorities to trust")
+            })?;
+            config.trust_cert_ca_bundle(pem);
+        }
+        Ok(config)
+    }
+}

@@ -1,0 +1,116 @@
+//! Asks the server what a statement will return, so that scales, precisions and NULLs are known before the first row.
+
+use tiberius::{Command, Row};
+
+use super::types::SqlType;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pool::SqlServerClient;
+
+/// A column that a statement returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub sql_type: SqlType,
+    /// Whether it may hold NULL.
+    pub nullable: bool,
+    /// The table and column it comes from, where it is no expression.
+    pub origin: Option<(String, String)>,
+}
+
+/// Describes a statement with parameters declared so. `None` if this server cannot: its procedure is missing or
+/// refuses statements like this one, such as those with temporary tables.
+pub async fn describe(
+    client: &mut SqlServerClient,
+    sql: &str,
+    declarations: &str,
+) -> Result<Option<Vec<Described>>> {
+    let mut command = Command::new("sp_describe_first_result_set");
+    command.bind_param("@tsql", sql);
+    command.bind_param(
+        "@params",
+        (!declarations.is_empty()).then_some(declarations),
+    );
+    // With the tables behind the columns.
+    command.bind_param("@browse_information_mode", 1u8);
+    let answer = async { command.exec(client).await?.into_command_result().await };
+    let answer = match answer.await.map_err(Error::from) {
+        Ok(answer) => answer,
+        Err(error) if cannot_describe(&error) => {
+            tracing::debug!("the server does not describe the query: {error}");
+            return Ok(None);
+        }
+        Err(error) => return Err(error.while_trying("describe the query")),
+    };
+    let rows = answer
+        .to_query_result(0)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let visible = rows
+        .iter()
+        .filter(|row| row.try_get::<bool, _>("is_hidden").ok().flatten() != Some(true));
+    visible.map(described).collect::<Result<Vec<_>>>().map(Some)
+}
+
+/// Errors that tell of the description, not of the statement: procedure not found, and the family of 11501 to 11550.
+fn cannot_describe(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::SqlServer(2812 | 201 | 8144 | 8145 | 8146) => true,
+        ErrorKind::SqlServer(number) => (11_501..=11_550).contains(number),
+        _ => false,
+    }
+}
+
+fn described(row: &Row) -> Result<Described> {
+    let text = |column: &str| {
+        row.try_get::<&str, _>(column)
+            .ok()
+            .flatten()
+            .map(str::to_owned)
+    };
+    let name = text("name").filter(|name| !name.is_empty());
+    let Some(name) = name else {
+        let ordinal = row
+            .try_get::<i32, _>("column_ordinal")
+            .ok()
+            .flatten()
+            .unwrap_or(0);
+        return Err(
+            Error::config(format!("column {ordinal} of the query has no name"))
+                .hint("name it with AS in `source.query`"),
+        );
+    };
+    let type_name = text("system_type_name").unwrap_or_default();
+    let sql_type = SqlType::parse(&type_name).ok_or_else(|| unknown_type(&name, &type_name))?;
+    let origin = match (
+        text("source_schema"),
+        text("source_table"),
+        text("source_column"),
+    ) {
+        (Some(schema), Some(table), Some(column)) => {
+            Some((format!("[{schema}].[{table}]"), column))
+        }
+        (None, Some(table), Some(column)) => Some((format!("[{table}]"), column)),
+        _ => None,
+    };
+    Ok(Described {
+        name,
+        sql_type,
+        nullable: row.try_get::<bool, _>("is_nullable").ok().flatten() != Some(false),
+        origin,
+    })
+}
+
+/// The error for a type that only a library of its own can read.
+pub fn unknown_type(column: &str, type_name: &str) -> Error {
+    let what = if type_name.is_empty() {
+        "of an assembly"
+    } else {
+        type_name
+    };
+    Error::config(format!(
+        "column `{column}` has a type ({what}) that cannot be read"
+    ))
+    .hint("turn it into text in `source.query`, such as [column].ToString(), or leave it out")
+}
