@@ -14,7 +14,7 @@ use deadpool::managed::{Manager, Object, Pool, PoolError, TimeoutType};
 use deadpool_postgres::Manager as PostgresManager;
 use tokio_postgres::Client;
 
-pub use self::sqlserver::{SqlServerClient, SqlServerManager};
+pub use self::sqlserver::{SqlServerClient, SqlServerManager, address as sqlserver_address};
 use crate::config::{Server, SqlServer, Tls};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -49,10 +49,7 @@ impl PostgresLease {
 impl SqlServerLease {
     /// The connection, which does one thing at a time.
     pub fn client(&mut self) -> Result<&mut SqlServerClient> {
-        self.0
-            .as_mut()
-            .map(|object| &mut **object)
-            .ok_or_else(given_back)
+        self.0.as_deref_mut().ok_or_else(given_back)
     }
 }
 
