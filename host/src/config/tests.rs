@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod examples;
 mod layers;
 mod problems;
 
