@@ -12,6 +12,7 @@ mod types;
 
 use std::sync::Arc;
 
+use arrow_schema::DataType;
 use async_trait::async_trait;
 use etl_plugin_api::Cursor;
 use tokio::sync::oneshot;
@@ -30,6 +31,11 @@ use crate::config::{
 };
 use crate::error::{Error, Result};
 use crate::pool::{Pools, SqlServerLease};
+
+/// The Arrow type for a column that is declared so, such as `decimal(38,10)`; `None` for types that are not read.
+pub fn arrow_type(declared: &str) -> Option<DataType> {
+    SqlType::parse(declared).map(SqlType::arrow)
+}
 
 /// All shards of one configuration.
 pub struct SqlServerSource {
