@@ -172,6 +172,7 @@ fn bound(
                 Some(other) => return Err(foreign(cursor, other)),
                 None => None,
             };
+            let column = column.or_else(|| text.map(|text| type_of(text)));
             let sql_type = match (column, text) {
                 // Before the first time of the old types there is one of the new.
                 (Some(SqlType::DateTimeOffset(_)), None) => SqlType::DateTimeOffset(7),
@@ -210,6 +211,18 @@ pub fn position(cursor: &CursorConfig, column: SqlType, text: &str) -> Result<i6
             )),
         }
     })
+}
+
+/// The type of the column that a checkpoint was taken from, where the server does not describe the statement: by what
+/// [`SqlType::of`] makes of the driver's types, each is written in a form of its own.
+pub fn type_of(position: &str) -> SqlType {
+    match position.len() {
+        10 => SqlType::Date,
+        19 => SqlType::SmallDateTime,
+        23 => SqlType::DateTime,
+        _ if position.ends_with('Z') => SqlType::DateTimeOffset(7),
+        _ => SqlType::DateTime2(7),
+    }
 }
 
 /// The error for a cursor whose kind does not fit its column.
@@ -352,6 +365,20 @@ mod tests {
         assert_eq!(bound.declaration, "bigint");
         let bound = bind(CursorKind::Timestamp, SqlType::DateTime, None).unwrap();
         assert_eq!(bound.declaration, "datetime2(7)");
+    }
+
+    #[test]
+    fn a_position_tells_the_type_it_was_taken_from() {
+        for column in [
+            SqlType::Date,
+            SqlType::SmallDateTime,
+            SqlType::DateTime,
+            SqlType::DateTime2(7),
+            SqlType::DateTimeOffset(7),
+        ] {
+            let form = column.time_form().unwrap();
+            assert_eq!(type_of(&form.write(0)), column);
+        }
     }
 
     #[test]

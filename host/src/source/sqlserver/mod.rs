@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use etl_plugin_api::Cursor;
 use tokio::sync::oneshot;
 
-use self::bind::{Bounds, declarations, further, position, window, wrong_column};
+use self::bind::{Bounds, declarations, further, position, type_of, window, wrong_column};
 use self::describe::{Described, describe};
 use self::read::{Reading, build_cursors};
 use self::types::SqlType;
@@ -194,7 +194,11 @@ impl SourceSession for SqlServerSession {
                 Ok(max.map(Cursor::Integer))
             }
             CursorKind::Timestamp => {
-                let sql_type = sql_type.unwrap_or(SqlType::DateTime2(7));
+                let known = match &query.from {
+                    Some(Cursor::Text(from) | Cursor::Keyset { time: from, .. }) => type_of(from),
+                    _ => SqlType::DateTime2(7),
+                };
+                let sql_type = sql_type.unwrap_or(known);
                 let form = sql_type
                     .time_form()
                     .ok_or_else(|| wrong_column(cursor, sql_type))?;
