@@ -42,6 +42,7 @@ mod engine;
 mod error;
 mod fault;
 mod listener;
+mod logins;
 mod observe;
 mod output;
 mod session;
@@ -277,6 +278,15 @@ impl StandInServer {
     ) -> Result<u64> {
         let database = self.shared.engine.database(database)?;
         bulk::insert(&self.shared.engine, &database, table, columns, rows)
+    }
+
+    /// Makes the table `dbo.user_logins` in a database and fills it with so many rows, the same ones for the same name
+    /// of a server.
+    pub fn make_logins(&self, database: &str, rows: u64) -> Result<()> {
+        self.execute(database, logins::TABLE)?;
+        let rows = logins::rows(&self.shared.options.server_name, rows);
+        self.bulk(database, "dbo.user_logins", logins::COLUMNS, rows)?;
+        Ok(())
     }
 
     /// The texts of batches and of `sp_executesql` that arrived, in their order.

@@ -623,8 +623,12 @@ impl<'a> Binder<'a> {
 
     /// A number that must be known before any row is read.
     pub fn constant_integer(&mut self, expr: &Expr) -> SqlResult<i64> {
+        // The number itself goes into the text, so nothing of it may be left to bind.
+        let before = self.binds.len();
         let bound = self.scalar(expr)?;
-        match self.cast(bound, T::BigInt, 0, false, false)?.constant {
+        let bound = self.cast(bound, T::BigInt, 0, false, false)?;
+        self.binds.truncate(before);
+        match bound.constant {
             Some(Datum::Int(it)) => Ok(it),
             Some(Datum::Null) => Ok(0),
             _ => Err(SqlError::unknown("an argument that is no constant")),

@@ -442,7 +442,9 @@ fn assigned(binder: &mut Binder<'_>, value: Bound, column: &Column) -> SqlResult
     if column.ty.is_text() {
         value.typed.collation = column.collation;
     }
-    if !value.typed.ty.is_text()
+    if value.constant != Some(Datum::Null)
+        && !value.typed.ty.is_text()
+        && !value.typed.ty.is_bytes()
         && value.typed.ty.precedence() > column.ty.precedence()
         && column.ty.is_bytes()
     {

@@ -47,6 +47,7 @@ const RESERVED: &[&str] = &[
     "having",
     "if",
     "in",
+    "index",
     "inner",
     "insert",
     "intersect",

@@ -285,6 +285,18 @@ impl Parser {
                     .any(|it| self.is_word(it))
                 {
                     keys.push(self.key()?);
+                } else if self.word("index") {
+                    let name = Some(self.name()?);
+                    let unique = self.word("unique");
+                    let clustered = self.clustered();
+                    let columns = self.key_columns()?;
+                    keys.push(KeyDefinition {
+                        name,
+                        primary: false,
+                        unique,
+                        clustered,
+                        columns,
+                    });
                 } else {
                     columns.push(self.column_definition()?);
                 }
