@@ -476,6 +476,25 @@ pub struct Typed {
     pub collation: CollationRef,
 }
 
+impl Typed {
+    /// The type as a client is sent it: text of a UTF-8 collation comes as UTF-16 to one that did not ask for
+    /// `UTF8_SUPPORT` (MS-TDS 2.2.6.4).
+    pub fn for_client(&self, reads_utf8: bool) -> Self {
+        let mut sent = *self;
+        if self.collation.utf8 && !reads_utf8 {
+            sent.ty = match self.ty {
+                SqlType::Char(length) => SqlType::NChar(length.min(4_000)),
+                SqlType::VarChar(length) => {
+                    SqlType::NVarChar(length.map(|length| length.min(4_000)))
+                }
+                SqlType::Text => SqlType::NText,
+                other => other,
+            };
+        }
+        sent
+    }
+}
+
 /// Bytes of a decimal's value with its sign (MS-TDS 2.2.5.5.1.6).
 pub fn decimal_bytes(precision: u8) -> u8 {
     match precision {

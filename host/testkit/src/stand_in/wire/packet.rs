@@ -51,6 +51,8 @@ pub struct Channel {
     pub attention: bool,
     /// An attention is possible: a response to a request, not to a login.
     pub watch: bool,
+    /// The client reads UTF-8; for others the server turns it into UTF-16.
+    pub utf8: bool,
     /// What was read too early.
     early: Vec<u8>,
     pub closing: std::sync::Arc<std::sync::atomic::AtomicBool>,
@@ -70,6 +72,7 @@ impl Channel {
             plan: Plan::default(),
             attention: false,
             watch: false,
+            utf8: false,
             early: Vec::new(),
             closing,
         }

@@ -233,6 +233,7 @@ impl<'a> Response<'a> {
         if !asked.contains(&UTF8_SUPPORT) {
             return Ok(());
         }
+        self.channel.utf8 = true;
         self.token(&[0xae, UTF8_SUPPORT, 1, 0, 0, 0, 1, 0xff])
     }
 
@@ -240,7 +241,12 @@ impl<'a> Response<'a> {
     pub fn headings(&mut self, headings: &[Heading]) -> io::Result<()> {
         self.layouts = headings
             .iter()
-            .map(|it| Layout::of(&it.typed, self.unknown_lengths))
+            .map(|it| {
+                Layout::of(
+                    &it.typed.for_client(self.channel.utf8),
+                    self.unknown_lengths,
+                )
+            })
             .collect();
         let mut bytes = vec![0x81];
         bytes.extend((headings.len() as u16).to_le_bytes());
