@@ -34,9 +34,9 @@ pub use env_file::{EnvFileError, env_with, load_env_file};
 pub use error::{ConfigErrors, ConfigProblem, Position};
 pub use model::{
     ApplicationIntent, BadRowLimit, BeyondMicroseconds, CatchUp, Clock, Config, Cursor, CursorKind,
-    ErrorHandling, FileShard, Isolation, KeyScope, Overlap, PoolLimits, PostgresShard,
-    ReadTimeouts, Schedule, SchemaChange, Server, Sink, SinkConnector, Source, SourceConnector,
-    SqlServer, SqlServerShard, TableName, Tls, TlsMode, Tuning, WriteMode,
+    ErrorHandling, FileShard, Isolation, KeyScope, NulCharacters, Overlap, PoolLimits,
+    PostgresShard, ReadTimeouts, Schedule, SchemaChange, Server, Sink, SinkConnector, Source,
+    SourceConnector, SqlServer, SqlServerShard, TableName, Tls, TlsMode, Tuning, WriteMode,
 };
 pub use positions::Positions;
 pub use secret::Secret;

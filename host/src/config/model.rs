@@ -263,6 +263,24 @@ pub struct Sink {
     pub write_mode: WriteMode,
     /// The output column that holds the partition's name; lets the host delete one partition's range.
     pub partition_column: Option<String>,
+    /// What happens to text with U+0000.
+    pub nul_characters: NulCharacters,
+}
+
+/// What happens to text with U+0000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NulCharacters {
+    /// It is written as it is, where the sink can hold it.
+    Keep,
+    /// The character is left out.
+    Strip,
+    /// U+FFFD takes its place.
+    Replace,
+    /// The row is set aside.
+    Quarantine,
+    /// The run fails.
+    Fail,
 }
 
 /// The kinds of sink.

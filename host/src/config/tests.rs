@@ -191,7 +191,8 @@ fn the_contract_loads_as_it_stands() {
             },
             "table": "login_analytics",
             "write_mode": "append",
-            "partition_column": null
+            "partition_column": null,
+            "nul_characters": "quarantine"
           },
           "cursor": {
             "column": "login_time",

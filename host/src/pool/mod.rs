@@ -3,6 +3,7 @@
 //! A pool limits connections, limits the wait for one, and checks a connection's health before it gives it out. It
 //! does not know transactions, so a connection goes back only when its user says that none is open.
 
+mod places;
 mod postgres;
 mod sqlserver;
 
@@ -14,6 +15,7 @@ use deadpool::managed::{Manager, Object, Pool, PoolError, TimeoutType};
 use deadpool_postgres::Manager as PostgresManager;
 use tokio_postgres::Client;
 
+pub use self::places::Places;
 pub use self::sqlserver::{SqlServerClient, SqlServerManager, address as sqlserver_address};
 use crate::config::{Server, SqlServer, Tls};
 use crate::error::{Error, ErrorKind, Result};
@@ -81,6 +83,7 @@ struct Identity {
 pub struct Pools {
     postgres: PoolTable<PostgresManager>,
     sqlserver: PoolTable<SqlServerManager>,
+    postgres_places: places::PlacesTable,
 }
 
 impl Pools {

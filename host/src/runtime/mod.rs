@@ -18,7 +18,6 @@ mod window;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +28,7 @@ use crate::checkpoint::Ledger;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Plan;
 use crate::policy::{Policy, policy};
+use crate::pool::Places;
 use crate::sink::{Sink, Swap, SwapPartition};
 use crate::source::Source;
 use crate::stage::Stages;
@@ -157,14 +157,14 @@ pub async fn run(context: Arc<RunContext>) -> RunReport {
 }
 
 async fn run_partitions(context: &Arc<RunContext>) -> Vec<Outcome> {
-    // A partition waits here, not for a connection that another one keeps until it is done.
-    let places = Arc::new(Semaphore::new(context.sink.partitions_at_once()));
     let mut tasks = JoinSet::new();
     for (position, partition) in context.plan.partitions.iter().cloned().enumerate() {
-        let (context, places) = (context.clone(), places.clone());
+        let context = context.clone();
         tasks.spawn(async move {
-            // The semaphore is never closed.
-            let _place = places.acquire().await;
+            let source = context.source.as_ref().zip(partition.shard.as_ref());
+            let source = source.and_then(|(source, shard)| source.places(shard));
+            // A partition waits here, not for a connection that another one keeps until it is done.
+            let _taken = Places::take(source.into_iter().chain([context.sink.places()])).await;
             (position, partition::run(&context, &partition).await)
         });
     }

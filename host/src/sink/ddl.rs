@@ -1,6 +1,6 @@
 //! Statements that make and extend a table: the same in both dialects, but for the names of the types.
 
-use arrow_schema::{DataType, Field, FieldRef};
+use arrow_schema::{Field, FieldRef};
 
 use super::TableSpec;
 use crate::config::{SchemaChange, WriteMode};
@@ -11,8 +11,8 @@ use crate::identifier::{quote, quote_list, quote_table};
 pub struct Dialect {
     /// The server's name, for messages.
     pub server: &'static str,
-    /// The type of a column for an Arrow type; `None` if there is none.
-    pub column_type: fn(&DataType) -> Option<String>,
+    /// The type of a column for an Arrow field; `None` if there is none.
+    pub column_type: fn(&Field) -> Option<String>,
 }
 
 impl Dialect {
@@ -78,7 +78,7 @@ impl Dialect {
     }
 
     fn type_of(&self, spec: &TableSpec, field: &Field) -> Result<String> {
-        (self.column_type)(field.data_type()).ok_or_else(|| {
+        (self.column_type)(field).ok_or_else(|| {
             Error::data(format!(
                 "column `{}` of {} has Arrow type {}, which {} cannot hold",
                 field.name(),

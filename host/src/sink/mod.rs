@@ -5,6 +5,7 @@
 mod ddl;
 mod dry_run;
 pub mod key;
+mod nul;
 pub mod postgres;
 pub mod sqlite;
 
@@ -20,7 +21,8 @@ pub use self::dry_run::DryRunWriter;
 use crate::checkpoint::{Checkpoint, Ledger};
 use crate::config::{SchemaChange, Sink as SinkConfig, SinkConnector, TableName, WriteMode};
 use crate::error::{Error, Result};
-use crate::pool::Pools;
+use crate::extension::same_columns;
+use crate::pool::{Places, Pools};
 
 /// A sink, for one run.
 #[async_trait]
@@ -39,8 +41,8 @@ pub trait Sink: Send + Sync {
     /// Begins an attempt: takes the partition over from any predecessor and learns the true cursor.
     async fn begin(&self, claim: &Claim) -> Result<Box<dyn PartitionWriter>>;
 
-    /// How many partitions may write at a time, so that none waits for a connection that another one holds.
-    fn partitions_at_once(&self) -> usize;
+    /// The places of partitions that write, so that none waits for a connection that another one holds.
+    fn places(&self) -> Places;
 
     /// For `replace`: puts the rows that all partitions have loaded in place of the old ones, in one transaction.
     async fn swap(&self, swap: &Swap) -> Result<()>;
@@ -98,7 +100,7 @@ pub enum CheckpointEdit {
 }
 
 /// A table that a pipeline writes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct TableSpec {
     /// Its name.
     pub name: TableName,
@@ -108,6 +110,17 @@ pub struct TableSpec {
     pub mode: WriteMode,
     /// What happens when the columns differ.
     pub on_schema_change: SchemaChange,
+}
+
+impl PartialEq for TableSpec {
+    /// Partitions agree on names and types. One source may know more of a column than another one: that it holds UUIDs,
+    /// or never NULL.
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.mode == other.mode
+            && self.on_schema_change == other.on_schema_change
+            && same_columns(&self.schema, &other.schema)
+    }
 }
 
 /// Rows for one table, kept in memory until they are loaded.
@@ -223,11 +236,14 @@ pub struct SwapPartition {
 
 /// Builds the sink that a configuration names. Opens nothing.
 pub fn build_sink(config: &SinkConfig, pools: &Arc<Pools>) -> Box<dyn Sink> {
+    let nuls = config.nul_characters;
     match &config.connector {
-        SinkConnector::Postgres(server) => {
-            Box::new(postgres::PostgresSink::new(server.clone(), pools.clone()))
-        }
-        SinkConnector::Sqlite { path } => Box::new(sqlite::SqliteSink::new(path.clone())),
+        SinkConnector::Postgres(server) => Box::new(postgres::PostgresSink::new(
+            server.clone(),
+            nuls,
+            pools.clone(),
+        )),
+        SinkConnector::Sqlite { path } => Box::new(sqlite::SqliteSink::new(path.clone(), nuls)),
     }
 }
 

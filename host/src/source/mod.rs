@@ -20,13 +20,19 @@ use etl_plugin_api::{Cursor, Value};
 pub use self::cursor::{CursorColumn, parse_rowversion, rowversion, split_keyset};
 use crate::config::{Cursor as CursorConfig, Source as SourceConfig, SourceConnector};
 use crate::error::{Error, Result};
-use crate::pool::Pools;
+use crate::pool::{Places, Pools};
 
 /// A source: all shards of one configuration.
 #[async_trait]
 pub trait Source: Send + Sync {
     /// The names of the shards; one partition each unless the pipeline says otherwise.
     fn shards(&self) -> Vec<String>;
+
+    /// The places of partitions that read from a shard, if its connections are limited: none must wait for one that
+    /// another partition holds.
+    fn places(&self, _shard: &str) -> Option<Places> {
+        None
+    }
 
     /// Opens a session on one shard, for one attempt.
     async fn open(&self, shard: &str) -> Result<Box<dyn SourceSession>>;

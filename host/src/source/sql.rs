@@ -153,11 +153,19 @@ fn tokenize(sql: &str) -> Vec<Token<'_>> {
                     depth,
                 });
             }
+            b'$' if end_of_dollars(bytes, index).is_some() => {
+                index = end_of_dollars(bytes, index).unwrap_or(bytes.len());
+            }
             first if is_word(first) || first == b'@' => {
                 while index < bytes.len() && (is_word(at(index)) || at(index) == b'@') {
                     index += 1;
                 }
                 let text = sql.get(start..index).unwrap_or("");
+                // PostgreSQL's strings with backslashes, the only ones in which one hides a quote.
+                if matches!(text, "e" | "E") && at(index) == b'\'' {
+                    index = end_of_escaped(bytes, index);
+                    continue;
+                }
                 let name = (is_word(first) && !first.is_ascii_digit()).then(|| text.to_owned());
                 tokens.push(Token { text, name, depth });
             }
@@ -206,8 +214,35 @@ fn end_of_quoted(bytes: &[u8], open: usize, close: u8) -> usize {
     bytes.len()
 }
 
+/// The index after the closing quote of a string with backslashes.
+fn end_of_escaped(bytes: &[u8], open: usize) -> usize {
+    let mut index = open + 1;
+    while let Some(byte) = bytes.get(index) {
+        match byte {
+            b'\\' => index += 2,
+            b'\'' => return index + 1,
+            _ => index += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// The index after PostgreSQL's strings in dollars, `$tag$…$tag$`; `None` if none begins here.
+pub(super) fn end_of_dollars(bytes: &[u8], open: usize) -> Option<usize> {
+    let rest = bytes.get(open + 1..)?;
+    let tag = rest
+        .iter()
+        .position(|byte| *byte == b'$' || !is_word(*byte))?;
+    let starts_like_a_name = rest.first().is_some_and(|byte| !byte.is_ascii_digit());
+    if rest.get(tag) != Some(&b'$') || !starts_like_a_name {
+        return None;
+    }
+    let tag = bytes.get(open..open + tag + 2)?;
+    Some(find(bytes, open + tag.len(), tag))
+}
+
 /// The index after the next occurrence.
-fn find(bytes: &[u8], from: usize, what: &[u8]) -> usize {
+pub(super) fn find(bytes: &[u8], from: usize, what: &[u8]) -> usize {
     (from..bytes.len())
         .find(|&at| bytes.get(at..).is_some_and(|rest| rest.starts_with(what)))
         .map_or(bytes.len(), |at| at + what.len())
@@ -223,6 +258,8 @@ mod tests {
     fn parameters_are_found_only_where_they_count() {
         let sql = "SELECT '@no', \"@no\", [@no] -- @no\n FROM t /* @no */ WHERE a > @from AND b <= @until AND c > @from AND @@rowcount > 0";
         assert_eq!(parameters(sql), ["from", "until"]);
+        let sql = r"SELECT $$ it's @no $$, $x$ $$ @no $x$, E'it\'s @no', $1, @ -5 WHERE t @> '{a}' AND a > @from";
+        assert_eq!(parameters(sql), ["from"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use jiff::civil::{Date, DateTime, Time};
-use jiff::{Span, Timestamp, tz::TimeZone};
+use jiff::{Span, Timestamp};
 
 /// Ticks in a second.
 pub const TICKS_PER_SECOND: i64 = 10_000_000;
@@ -86,13 +86,13 @@ impl TimeForm {
         let nanos_since_1970 = if let Ok(date) = text.parse::<Date>()
             && text.len() == 10
         {
-            nanoseconds(date.to_datetime(Time::midnight()))?
+            nanoseconds(date.to_datetime(Time::midnight()))
         } else if let Some(instant) = self.utc.then(|| text.parse::<Timestamp>().ok()).flatten() {
             instant.as_nanosecond()
         } else {
             // Without a zone, `Z` is only the word of somebody who thinks in UTC.
             let local: DateTime = text.strip_suffix('Z').unwrap_or(text).parse().ok()?;
-            nanoseconds(local)?
+            nanoseconds(local)
         };
         if nanos_since_1970 % 100 != 0 {
             return None;
@@ -130,9 +130,11 @@ pub fn date_of(days: i64) -> Date {
         .unwrap_or(Date::MAX)
 }
 
-fn nanoseconds(local: DateTime) -> Option<i128> {
-    let instant = local.to_zoned(TimeZone::UTC).ok()?.timestamp();
-    Some(instant.as_nanosecond())
+/// Nanoseconds since 1970-01-01. By days and not as an instant: of those the library leaves out the last hours of 9999.
+pub fn nanoseconds(local: DateTime) -> i128 {
+    local
+        .duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0))
+        .as_nanos()
 }
 
 #[cfg(test)]
@@ -181,6 +183,9 @@ mod tests {
             "12024-01-01",
         ] {
             assert_eq!(form.parse_any(no), None, "{no}");
+        }
+        for last in ["9999-12-31T23:59:59.999", "9999-12-31T23:59:59.999Z"] {
+            assert_eq!(form.parse_any(last), Some(LAST_TICK - LAST_TICK % 10_000));
         }
         assert_eq!(form.parse("2024-01-31T10:00:00"), None);
         assert_eq!(form.parse("2024-01-31T10:00:00.000"), Some(ticks));

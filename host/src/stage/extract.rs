@@ -14,6 +14,7 @@ use super::context::{HostContext, delegate_context};
 use super::stage_error;
 use crate::config::Cursor as CursorConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::extension::same_columns;
 use crate::source::{CursorColumn, ReadRequest, RowStream, SourceSession};
 
 /// Batches that wait between the extractor's thread and the runtime.
@@ -102,7 +103,7 @@ fn drive(
             .next(cx)
             .map_err(|error| stage_error("extract", error))?;
         if let Some(extracted) = &extracted
-            && extracted.batch.schema_ref().fields() != opened.fields()
+            && !same_columns(extracted.batch.schema_ref(), &opened)
         {
             return Err(Error::data(
                 "the extractor returned other columns than it announced",

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::super::model::{KeyScope, Sink, SinkConnector, SourceConnector, TableName, WriteMode};
+use super::super::model::{
+    KeyScope, NulCharacters, Sink, SinkConnector, SourceConnector, TableName, WriteMode,
+};
 use super::super::section::{Reported, Section};
 use super::super::value::{Value, all};
 use super::server;
@@ -47,13 +49,31 @@ pub(super) fn sink(
                 path: PathBuf::from(path),
             }),
     };
+    let nul_characters = nul_characters(&mut section, kind?);
     section.finish();
     Ok(Sink {
         connector: connector?,
         table: table?,
         write_mode: write_mode?,
         partition_column: partition_column?,
+        nul_characters: nul_characters?,
     })
+}
+
+fn nul_characters(section: &mut Section<'_>, kind: Kind) -> Result<NulCharacters, Reported> {
+    let words = [
+        ("strip", NulCharacters::Strip),
+        ("replace", NulCharacters::Replace),
+        ("quarantine", NulCharacters::Quarantine),
+        ("fail", NulCharacters::Fail),
+        ("keep", NulCharacters::Keep),
+    ];
+    // PostgreSQL cannot keep it, so nobody may ask for that.
+    let (words, default) = match kind {
+        Kind::Postgres => (words.split_at(4).0, NulCharacters::Quarantine),
+        Kind::Sqlite => (&words[..], NulCharacters::Keep),
+    };
+    section.or("nul_characters", default, |value| value.one_of(words))
 }
 
 fn write_mode(

@@ -16,9 +16,12 @@ use arrow_array::{
 };
 use arrow_buffer::{ArrowNativeType, NullBuffer};
 use arrow_schema::{DataType, TimeUnit};
+use uuid::Uuid;
 
+use super::json;
 use super::types::PgType;
 use crate::error::{Error, Result};
+use crate::sink::nul;
 
 /// What every binary COPY starts with: signature, flags, length of the (empty) header extension.
 pub const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -234,11 +237,21 @@ impl<'a> Encoder<'a> {
 
     fn text(&self, value: &str, out: &mut Vec<u8>) -> Fit {
         if memchr_nul(value) {
-            return Err("U+0000, which PostgreSQL text cannot hold");
+            return Err(nul::REFUSED);
         }
         match self.column {
+            PgType::Uuid => {
+                let uuid = Uuid::try_parse(value).map_err(|_| "text that is no UUID")?;
+                put(out, uuid.as_bytes())
+            }
+            PgType::Json => {
+                json::check(value)?;
+                put(out, value.as_bytes())
+            }
             // The version of jsonb's binary form.
             PgType::Jsonb => {
+                json::check(value)?;
+                json::check_escapes(value)?;
                 length(value.len() + 1, out)?;
                 out.push(1);
                 out.extend_from_slice(value.as_bytes());

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod encode;
+mod json;
 mod swap;
 mod table;
 mod types;
@@ -18,11 +19,12 @@ use tokio::sync::Mutex;
 
 use self::table::PgTable;
 use self::write::PostgresWriter;
+use super::nul::NulFilter;
 use super::{CheckpointEdit, Claim, PartitionWriter, Sink, Swap};
 use crate::checkpoint::Checkpoint;
-use crate::config::Server;
+use crate::config::{NulCharacters, Server};
 use crate::error::Result;
-use crate::pool::Pools;
+use crate::pool::{Places, Pools};
 
 /// The tables of a run, once its first partition has made them ready.
 type Prepared = Arc<Mutex<Option<Arc<Vec<PgTable>>>>>;
@@ -30,15 +32,17 @@ type Prepared = Arc<Mutex<Option<Arc<Vec<PgTable>>>>>;
 /// A `PostgreSQL` database, for one run.
 pub struct PostgresSink {
     server: Server,
+    nuls: NulCharacters,
     pools: Arc<Pools>,
     prepared: Prepared,
 }
 
 impl PostgresSink {
     /// A sink on this server. Opens nothing.
-    pub fn new(server: Server, pools: Arc<Pools>) -> Self {
+    pub fn new(server: Server, nuls: NulCharacters, pools: Arc<Pools>) -> Self {
         Self {
             server,
+            nuls,
             pools,
             prepared: Prepared::default(),
         }
@@ -82,13 +86,12 @@ impl Sink for PostgresSink {
             claim.clone(),
             checkpoint,
             self.prepared.clone(),
+            NulFilter::new(self.nuls, claim),
         )))
     }
 
-    fn partitions_at_once(&self) -> usize {
-        // One is left for reading checkpoints and for the swap.
-        let most = usize::try_from(self.server.pool.max_connections).unwrap_or(usize::MAX);
-        most.saturating_sub(1).max(1)
+    fn places(&self) -> Places {
+        self.pools.postgres_places(&self.server)
     }
 
     async fn swap(&self, swap: &Swap) -> Result<()> {

@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 
 use super::checkpoint::{DDL_LOCK, LOCK_TIMEOUT};
-use super::types::{PgType, accepts, column_type};
+use super::types::{PgType, accepts, field_type};
 use crate::config::WriteMode;
 use crate::error::{Error, Result};
 use crate::identifier::{quote_list, quote_table};
@@ -12,7 +12,7 @@ use crate::sink::ddl::{Dialect, require_fit, unwritten};
 
 const DIALECT: Dialect = Dialect {
     server: "PostgreSQL",
-    column_type,
+    column_type: field_type,
 };
 
 /// A table that is ready for rows.
@@ -137,7 +137,7 @@ fn match_columns(spec: &TableSpec, existing: &[Existing]) -> Result<Vec<(usize, 
                 found.name,
                 found.type_name,
                 field.data_type(),
-                column_type(field.data_type()).unwrap_or_else(|| "nothing".to_owned())
+                field_type(field).unwrap_or_else(|| "nothing".to_owned())
             )),
         }
     }

@@ -1,6 +1,8 @@
 //! Which `PostgreSQL` type holds which Arrow type, and which pairs can be loaded without losing anything.
 
-use arrow_schema::{DataType, TimeUnit};
+use arrow_schema::{DataType, Field, TimeUnit};
+
+use crate::extension::Meaning;
 
 /// The types that the binary encoder writes, by their object id
 /// (<https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_type.dat>).
@@ -80,6 +82,16 @@ fn unit_digits(unit: TimeUnit) -> u8 {
     }
 }
 
+/// The type of a column that the sink creates for a field, with what its text is said to mean.
+pub fn field_type(field: &Field) -> Option<String> {
+    let meaning = Meaning::of(field).filter(|_| is_text(field.data_type()));
+    match meaning {
+        Some(Meaning::Uuid) => Some("uuid".to_owned()),
+        Some(Meaning::Json) => Some("jsonb".to_owned()),
+        None => column_type(field.data_type()),
+    }
+}
+
 /// The type of a column that the sink creates; `None` for Arrow types that no column can hold.
 pub fn column_type(arrow: &DataType) -> Option<String> {
     let fixed = match arrow {
@@ -106,10 +118,11 @@ pub fn column_type(arrow: &DataType) -> Option<String> {
 }
 
 fn is_text(arrow: &DataType) -> bool {
-    matches!(
-        arrow,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-    )
+    match arrow {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, value) => value.as_ref() == &DataType::Utf8,
+        _ => false,
+    }
 }
 
 /// Whether every value of the Arrow type that fits the column's range arrives in it unchanged.
@@ -125,15 +138,13 @@ pub fn accepts(column: PgType, arrow: &DataType) -> bool {
             }
             other => other.is_integer() && limit.is_none_or(|(_, places)| places >= 0),
         },
-        PgType::Text(_) | PgType::Json | PgType::Jsonb => {
-            is_text(arrow)
-                || matches!(arrow, DataType::Dictionary(_, value) if value.as_ref() == &DataType::Utf8)
-        }
+        PgType::Text(_) | PgType::Json | PgType::Jsonb => is_text(arrow),
         PgType::Bytea => matches!(
             arrow,
             DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_)
         ),
-        PgType::Uuid => arrow == &DataType::FixedSizeBinary(16),
+        // Text that is no UUID is refused row by row.
+        PgType::Uuid => arrow == &DataType::FixedSizeBinary(16) || is_text(arrow),
         PgType::Date => arrow == &DataType::Date32,
         PgType::Time(digits) => matches!(
             arrow,

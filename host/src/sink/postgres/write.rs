@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::{quote, quote_list};
 use crate::pool::PostgresLease;
 use crate::sink::key::{Reduced, reduce};
+use crate::sink::nul::NulFilter;
 use crate::sink::{
     Chunk, Claim, CursorChange, Flush, PartitionWriter, RangeDelete, Refusal, TableSpec, Written,
     fenced, unlike_partitions,
@@ -37,6 +38,7 @@ pub struct PostgresWriter {
     prepared: Prepared,
     tables: Arc<Vec<PgTable>>,
     in_transaction: bool,
+    nuls: NulFilter,
 }
 
 impl PostgresWriter {
@@ -45,6 +47,7 @@ impl PostgresWriter {
         claim: Claim,
         checkpoint: Checkpoint,
         prepared: Prepared,
+        nuls: NulFilter,
     ) -> Self {
         Self {
             lease,
@@ -53,6 +56,7 @@ impl PostgresWriter {
             prepared,
             tables: Arc::default(),
             in_transaction: false,
+            nuls,
         }
     }
 
@@ -292,15 +296,23 @@ impl PartitionWriter for PostgresWriter {
     async fn write(&mut self, flush: &Flush) -> Result<Written> {
         self.enter_transaction().await?;
         let table = self.table(flush.table)?;
+        let columns = table
+            .columns
+            .iter()
+            .map(|(index, name, _)| (*index, name.as_str()))
+            .collect::<Vec<_>>();
+        let batches = self
+            .nuls
+            .clean(&table.spec.name, &columns, &flush.batches)?;
         let client = self.client()?;
         match &table.spec.mode {
-            WriteMode::Append => copy(client, &table.name(), &table, &flush.batches).await,
+            WriteMode::Append => copy(client, &table.name(), &table, &batches).await,
             WriteMode::Replace => {
                 let shadow = shadow_name(&self.claim.pipeline, self.claim.index, flush.table);
-                copy(client, &shadow, &table, &flush.batches).await
+                copy(client, &shadow, &table, &batches).await
             }
             WriteMode::Upsert { key, .. } => {
-                let reduced = reduce(&flush.batches, key)?;
+                let reduced = reduce(&batches, key)?;
                 self.upsert(&table, flush.table, &reduced, key).await
             }
         }

@@ -19,23 +19,28 @@ use tokio::sync::Mutex;
 
 use self::table::SqliteTable;
 use self::write::Staged;
+use super::nul::NulFilter;
 use super::{
     CheckpointEdit, Chunk, Claim, Flush, PartitionWriter, RangeDelete, Sink, Swap, TableSpec,
     Written, unlike_partitions,
 };
 use crate::checkpoint::Checkpoint;
+use crate::config::NulCharacters;
 use crate::error::{Error, Result};
+use crate::pool::Places;
 
 /// Longest wait for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Partitions that stage at a time: each takes two threads of its own while it works.
-const PARTITIONS_AT_ONCE: usize = 32;
+const PARTITIONS_AT_ONCE: u32 = 32;
 
 /// A `SQLite` file, for one run.
 pub struct SqliteSink {
     path: PathBuf,
+    nuls: NulCharacters,
     shared: Arc<Shared>,
+    places: Places,
 }
 
 #[derive(Default)]
@@ -47,10 +52,12 @@ struct Shared {
 
 impl SqliteSink {
     /// A sink on this file. Opens nothing.
-    pub fn new(path: PathBuf) -> Self {
+    pub fn new(path: PathBuf, nuls: NulCharacters) -> Self {
         Self {
             path,
+            nuls,
             shared: Arc::default(),
+            places: Places::new(PARTITIONS_AT_ONCE),
         }
     }
 
@@ -146,11 +153,12 @@ impl Sink for SqliteSink {
             shared: self.shared.clone(),
             tables: Arc::default(),
             staged: Staged::default(),
+            nuls: NulFilter::new(self.nuls, claim),
         }))
     }
 
-    fn partitions_at_once(&self) -> usize {
-        PARTITIONS_AT_ONCE
+    fn places(&self) -> Places {
+        self.places.clone()
     }
 
     async fn swap(&self, swap: &Swap) -> Result<()> {
@@ -206,6 +214,7 @@ struct SqliteWriter {
     shared: Arc<Shared>,
     tables: Arc<Vec<SqliteTable>>,
     staged: Staged,
+    nuls: NulFilter,
 }
 
 impl SqliteWriter {
@@ -268,9 +277,21 @@ impl PartitionWriter for SqliteWriter {
                 flush.table
             )));
         };
-        let (index, flush) = (flush.table, flush.clone());
+        let index = flush.table;
+        let columns = table
+            .columns
+            .iter()
+            .map(|(index, name)| (*index, name.as_str()))
+            .collect::<Vec<_>>();
+        let batches = self
+            .nuls
+            .clean(&table.spec.name, &columns, &flush.batches)?
+            .into_owned();
+        let refuse_nul = self.nuls.sets_aside();
         let written = self
-            .blocking(move |connection| write::stage(connection, &table, &flush))
+            .blocking(move |connection| {
+                write::stage(connection, &table, index, &batches, refuse_nul)
+            })
             .await?;
         if let Some(rows) = self.staged.rows.get_mut(index) {
             *rows += written.loaded;

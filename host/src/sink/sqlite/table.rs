@@ -11,7 +11,7 @@ use crate::sink::ddl::{Dialect, require_fit, unwritten};
 
 const DIALECT: Dialect = Dialect {
     server: "SQLite",
-    column_type,
+    column_type: |field| column_type(field.data_type()),
 };
 
 /// A table that is ready for rows.

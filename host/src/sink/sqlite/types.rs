@@ -14,8 +14,8 @@ use arrow_array::types::{
 use arrow_array::{Array, RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
 use arrow_select::take::take;
-use jiff::civil::Date;
-use jiff::{Timestamp, ToSpan, tz::TimeZone};
+use jiff::civil::{Date, DateTime};
+use jiff::{SignedDuration, ToSpan};
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 
 /// The declared type of a column that the sink creates; `None` for Arrow types that no column can hold.
@@ -155,6 +155,11 @@ pub fn value(array: &dyn Array, row: usize) -> Result<ToSqlOutput<'_>, &'static 
     }
 }
 
+/// Whether this is text with U+0000.
+pub fn has_nul(value: &ToSqlOutput<'_>) -> bool {
+    matches!(value, ToSqlOutput::Borrowed(ValueRef::Text(text)) if text.contains(&0))
+}
+
 fn borrowed_text(text: &str) -> ToSqlOutput<'_> {
     ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes()))
 }
@@ -198,8 +203,13 @@ fn fraction(nanos: i64) -> String {
 }
 
 fn timestamp(nanos: i128, zoned: bool) -> Option<String> {
-    let instant = Timestamp::from_nanosecond(nanos).ok()?;
-    let civil = instant.to_zoned(TimeZone::UTC).datetime();
+    const SECOND: i128 = 1_000_000_000;
+    let seconds = i64::try_from(nanos.div_euclid(SECOND)).ok()?;
+    let fraction_nanos = i32::try_from(nanos.rem_euclid(SECOND)).ok()?;
+    // Not as an instant: of those the library leaves out the last hours of the year 9999.
+    let civil = DateTime::constant(1970, 1, 1, 0, 0, 0, 0)
+        .checked_add(SignedDuration::new(seconds, fraction_nanos))
+        .ok()?;
     // Years before 0 sort wrongly as text.
     (civil.year() >= 0).then(|| {
         format!(
@@ -233,6 +243,14 @@ mod tests {
         assert_eq!(text_of(&micros(0)), "1970-01-01 00:00:00");
         assert_eq!(text_of(&micros(1_500_000)), "1970-01-01 00:00:01.500");
         assert_eq!(text_of(&micros(-1)), "1969-12-31 23:59:59.999999");
+        assert_eq!(
+            text_of(&micros(-62_135_596_800_000_000)),
+            "0001-01-01 00:00:00"
+        );
+        assert_eq!(
+            text_of(&micros(253_402_300_799_999_999)),
+            "9999-12-31 23:59:59.999999"
+        );
         assert_eq!(
             text_of(&micros(1).with_timezone("UTC")),
             "1970-01-01 00:00:00.000001Z"

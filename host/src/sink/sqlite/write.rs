@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use rusqlite::{Connection, params_from_iter};
 
 use super::checkpoint;
@@ -12,7 +13,8 @@ use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::{quote, quote_list};
 use crate::sink::key::reduce;
-use crate::sink::{Chunk, Claim, Flush, RangeDelete, Refusal, Swap, Written, fenced};
+use crate::sink::nul;
+use crate::sink::{Chunk, Claim, RangeDelete, Refusal, Swap, Written, fenced};
 
 /// Rows per INSERT statement, and most bound values of one (`SQLITE_LIMIT_VARIABLE_NUMBER` is 32,766 by default).
 const ROWS_PER_STATEMENT: usize = 128;
@@ -39,19 +41,25 @@ pub fn open_tables(connection: &Connection, tables: &[SqliteTable], claim: &Clai
 }
 
 /// Stages a flush. The file itself is not touched.
-pub fn stage(connection: &Connection, table: &SqliteTable, flush: &Flush) -> Result<Written> {
+pub fn stage(
+    connection: &Connection,
+    table: &SqliteTable,
+    index: usize,
+    batches: &[RecordBatch],
+    refuse_nul: bool,
+) -> Result<Written> {
     let mut written = Written::default();
     let reduced;
     let (batches, origin) = match &table.spec.mode {
         WriteMode::Upsert { key, .. } => {
-            reduced = reduce(&flush.batches, key)?;
+            reduced = reduce(batches, key)?;
             written.superseded = reduced.superseded;
             written.refused.extend(reduced.refused.iter().cloned());
-            (&reduced.batches, Some(&reduced.origin))
+            (reduced.batches.as_slice(), Some(&reduced.origin))
         }
-        _ => (&flush.batches, None),
+        _ => (batches, None),
     };
-    let stage = stage_name(flush.table);
+    let stage = stage_name(index);
     let columns = table.column_list();
     let width = table.columns.len().max(1);
     let rows_at_once = ROWS_PER_STATEMENT.min(VALUES_PER_STATEMENT / width).max(1);
@@ -72,6 +80,10 @@ pub fn stage(connection: &Connection, table: &SqliteTable, flush: &Flush) -> Res
             let mut fault = None;
             for (column, name) in &table.columns {
                 match types::value(batch.column(*column), row) {
+                    Ok(value) if refuse_nul && types::has_nul(&value) => {
+                        fault = Some((name, nul::REFUSED));
+                        break;
+                    }
                     Ok(value) => values.push(value),
                     Err(reason) => {
                         fault = Some((name, reason));

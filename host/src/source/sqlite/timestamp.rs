@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use jiff::ToSpan;
 use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
 
 use crate::error::{Error, Result};
+use crate::source::time::nanoseconds;
 
 /// The form of a column's times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,8 +141,7 @@ pub fn parse_micros(text: &str) -> Option<i64> {
     if time.subsec_nanosecond() % 1_000 != 0 {
         return None;
     }
-    let instant = time.to_zoned(TimeZone::UTC).ok()?.timestamp();
-    Some(instant.as_microsecond())
+    i64::try_from(nanoseconds(time) / 1_000).ok()
 }
 
 fn parse_time(text: &str) -> Option<DateTime> {
