@@ -84,6 +84,7 @@ pub struct Pools {
     postgres: PoolTable<PostgresManager>,
     sqlserver: PoolTable<SqlServerManager>,
     postgres_places: places::PlacesTable,
+    sqlserver_places: places::PlacesTable,
 }
 
 impl Pools {
@@ -103,11 +104,7 @@ impl Pools {
 
     /// A connection to a SQL Server. Waits for a free one as long as the configuration allows.
     pub async fn sqlserver(&self, server: &SqlServer) -> Result<SqlServerLease> {
-        let options = format!(
-            "{:?} {:?} {}",
-            server.instance, server.application_intent, server.packet_size
-        );
-        let identity = identity(&server.server, &options);
+        let identity = identity(&server.server, &sqlserver::options(server));
         let pool = self.sqlserver.pool(identity, || sqlserver::build(server))?;
         lease(
             &pool,

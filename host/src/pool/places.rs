@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Identity, Pools, identity};
-use crate::config::Server;
+use super::{Identity, Pools, identity, sqlserver};
+use crate::config::{Server, SqlServer};
 
 /// How many partitions may hold something at a time: connections of a pool, as a rule.
 #[derive(Clone, Debug)]
@@ -81,6 +81,13 @@ impl Pools {
     pub fn postgres_places(&self, server: &Server) -> Places {
         self.postgres_places
             .of(identity(server, ""), server.pool.max_connections)
+    }
+
+    /// The places of a SQL Server's pool.
+    pub fn sqlserver_places(&self, server: &SqlServer) -> Places {
+        let identity = identity(&server.server, &sqlserver::options(server));
+        self.sqlserver_places
+            .of(identity, server.server.pool.max_connections)
     }
 }
 

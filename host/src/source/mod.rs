@@ -136,9 +136,6 @@ pub fn build_source(config: &SourceConfig, pools: &Arc<Pools>) -> Box<dyn Source
     }
 }
 
-/// The Arrow extension name of a text column that holds UUIDs; a sink with a type for them uses it.
-pub const UUID_TEXT: &str = "etl.uuid";
-
 /// The error for a position that is not one.
 fn not_a_time(text: &str) -> Error {
     Error::config(format!("`{text}` is no time of the cursor column")).hint(

@@ -30,7 +30,7 @@ use crate::config::{
     BeyondMicroseconds, Clock, Cursor as CursorConfig, CursorKind, SqlServerShard,
 };
 use crate::error::{Error, Result};
-use crate::pool::{Pools, SqlServerLease};
+use crate::pool::{Places, Pools, SqlServerLease};
 
 /// The Arrow type for a column that is declared so, such as `decimal(38,10)`; `None` for types that are not read.
 pub fn arrow_type(declared: &str) -> Option<DataType> {
@@ -55,17 +55,26 @@ impl SqlServerSource {
     }
 }
 
+impl SqlServerSource {
+    fn shard(&self, name: &str) -> Result<&SqlServerShard> {
+        let found = self.shards.iter().find(|known| known.name == name);
+        found.ok_or_else(|| Error::config(format!("the source has no shard `{name}`")))
+    }
+}
+
 #[async_trait]
 impl Source for SqlServerSource {
     fn shards(&self) -> Vec<String> {
         self.shards.iter().map(|shard| shard.name.clone()).collect()
     }
 
+    fn places(&self, shard: &str) -> Option<Places> {
+        let shard = self.shard(shard).ok()?;
+        Some(self.pools.sqlserver_places(&shard.server))
+    }
+
     async fn open(&self, shard: &str) -> Result<Box<dyn SourceSession>> {
-        let found = self.shards.iter().find(|known| known.name == shard);
-        let Some(shard) = found else {
-            return Err(Error::config(format!("the source has no shard `{shard}`")));
-        };
+        let shard = self.shard(shard)?;
         let mut lease = self.pools.sqlserver(&shard.server).await?;
         server::set_isolation(lease.client()?, shard.timeouts.statement).await?;
         Ok(Box::new(SqlServerSession {

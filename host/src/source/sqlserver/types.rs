@@ -1,11 +1,9 @@
 //! SQL Server's types, and the Arrow type that holds each without losing anything. `docs/types.md` has the table.
 
-use std::collections::HashMap;
-
 use arrow_schema::{DataType, Field, TimeUnit};
 use tiberius::ColumnType;
 
-use crate::source::UUID_TEXT;
+use crate::extension::Meaning;
 use crate::source::time::TimeForm;
 
 /// Digits of `money` and `smallmoney` behind the point.
@@ -145,8 +143,7 @@ impl SqlType {
     pub fn field(self, name: &str) -> Field {
         let field = Field::new(name, self.arrow(), true);
         if self == Self::Uuid {
-            let extension = [("ARROW:extension:name".to_owned(), UUID_TEXT.to_owned())];
-            return field.with_metadata(HashMap::from(extension));
+            return Meaning::Uuid.mark(field);
         }
         field
     }
