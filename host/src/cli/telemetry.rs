@@ -14,8 +14,9 @@ pub fn install(globals: &Globals) {
         1 => "info",
         _ => "debug",
     };
-    // Libraries speak only when something is wrong, unless asked.
-    let directives = format!("warn,etl_host={level},plugin={level}");
+    // Libraries speak only when something is wrong, unless asked. The SQL Server driver repeats what the server says,
+    // which may be values of rows; what matters of it comes as an error.
+    let directives = format!("warn,tiberius=off,etl_host={level},plugin={level}");
     let filter = std::env::var("ETL_LOG")
         .ok()
         .and_then(|wish| EnvFilter::try_new(wish).ok())

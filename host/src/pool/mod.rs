@@ -16,7 +16,7 @@ use deadpool_postgres::Manager as PostgresManager;
 use tokio_postgres::Client;
 
 pub use self::places::Places;
-pub use self::sqlserver::{SqlServerClient, SqlServerManager};
+pub use self::sqlserver::{SqlServerClient, SqlServerManager, address as sqlserver_address};
 use crate::config::{Server, SqlServer, Tls};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -51,10 +51,7 @@ impl PostgresLease {
 impl SqlServerLease {
     /// The connection, which does one thing at a time.
     pub fn client(&mut self) -> Result<&mut SqlServerClient> {
-        self.0
-            .as_mut()
-            .map(|object| &mut **object)
-            .ok_or_else(given_back)
+        self.0.as_deref_mut().ok_or_else(given_back)
     }
 }
 
@@ -87,6 +84,7 @@ pub struct Pools {
     postgres: PoolTable<PostgresManager>,
     sqlserver: PoolTable<SqlServerManager>,
     postgres_places: places::PlacesTable,
+    sqlserver_places: places::PlacesTable,
 }
 
 impl Pools {
@@ -106,11 +104,7 @@ impl Pools {
 
     /// A connection to a SQL Server. Waits for a free one as long as the configuration allows.
     pub async fn sqlserver(&self, server: &SqlServer) -> Result<SqlServerLease> {
-        let options = format!(
-            "{:?} {:?} {}",
-            server.instance, server.application_intent, server.packet_size
-        );
-        let identity = identity(&server.server, &options);
+        let identity = sqlserver_identity(server);
         let pool = self.sqlserver.pool(identity, || sqlserver::build(server))?;
         lease(
             &pool,
@@ -169,6 +163,14 @@ fn identity(server: &Server, options: &str) -> Identity {
         username: server.username.clone(),
         access: format!("{mode:?} {trust_server_certificate} {ca_file:?} {secret:?} {options}"),
     }
+}
+
+fn sqlserver_identity(server: &SqlServer) -> Identity {
+    let options = format!(
+        "{:?} {:?} {}",
+        server.instance, server.application_intent, server.packet_size
+    );
+    identity(&server.server, &options)
 }
 
 fn describe<E: Into<Error>>(error: PoolError<E>) -> Error {

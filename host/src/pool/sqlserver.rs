@@ -81,7 +81,9 @@ impl SqlServerManager {
         let mut config = self.build_config(encryption)?;
         for _ in 0..=REDIRECTIONS {
             let stream = self.open_stream(&config).await?;
-            match Client::connect(config.clone(), stream.compat_write()).await {
+            // The handshake is long, and its future as large.
+            let login = Box::pin(Client::connect(config.clone(), stream.compat_write()));
+            match login.await {
                 Err(tiberius::error::Error::Routing { host, port }) => {
                     config.host(&host);
                     config.port(port);

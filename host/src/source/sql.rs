@@ -74,6 +74,16 @@ pub fn is_ordered_by(sql: &str, columns: &[&str]) -> bool {
     }
 }
 
+/// The words outside of parentheses, strings and comments, with their places.
+pub fn outer_words(sql: &str) -> Vec<(usize, &str)> {
+    let start = sql.as_ptr().addr();
+    tokenize(sql)
+        .into_iter()
+        .filter(|token| token.depth == 0)
+        .map(|token| (token.text.as_ptr().addr() - start, token.text))
+        .collect()
+}
+
 /// Where the last `ORDER BY` outside of parentheses begins.
 fn order_by(tokens: &[Token<'_>]) -> Option<usize> {
     let is = |at: usize, word: &str| {

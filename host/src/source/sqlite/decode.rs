@@ -138,13 +138,11 @@ fn append_value(
             Some(days) => builder.append_value(days),
             None => return Err(wrong("a date YYYY-MM-DD")),
         },
-        ColumnBuilder::Timestamp(builder, _) => match text(value).and_then(parse_micros) {
-            Some(micros) => builder.append_value(micros),
-            None => {
-                let form = "a time YYYY-MM-DD HH:MM:SS with at most six digits behind the second";
-                return Err(wrong(form));
-            }
-        },
+        ColumnBuilder::Timestamp(builder, _) => {
+            let form = "a time YYYY-MM-DD HH:MM:SS with at most six digits behind the second";
+            let micros = text(value).and_then(parse_micros);
+            builder.append_value(micros.ok_or_else(|| wrong(form))?);
+        }
         ColumnBuilder::Decimal(builder, precision, scale) => {
             let number = match value {
                 ValueRef::Integer(number) => decimal(&number.to_string(), *precision, *scale)?,

@@ -1,4 +1,4 @@
-//! Asks the server what a statement will return, so that scales, precisions and NULLs are known before the first row.
+//! Asks the server what a statement will return, so that scales and precisions are known before the first row.
 
 use tiberius::{Command, Row};
 
@@ -13,8 +13,6 @@ pub struct Described {
     pub name: String,
     /// Its type.
     pub sql_type: SqlType,
-    /// Whether it may hold NULL.
-    pub nullable: bool,
     /// The table and column it comes from, where it is no expression.
     pub origin: Option<(String, String)>,
 }
@@ -97,7 +95,6 @@ fn described(row: &Row) -> Result<Described> {
     Ok(Described {
         name,
         sql_type,
-        nullable: row.try_get::<bool, _>("is_nullable").ok().flatten() != Some(false),
         origin,
     })
 }

@@ -1,14 +1,41 @@
-//! Reads SQL Server databases, each shard a database on a server.
+//! Reads SQL Server databases, each shard a database on a server or instance.
+//!
+//! A session holds one pooled connection. It fixes the window by the server's clock or counters, binds it in the type of
+//! the cursor's column, and reads under SNAPSHOT isolation where the database allows it. It never writes.
+
+mod bind;
+mod decode;
 mod describe;
+mod read;
+mod server;
 mod types;
+
 use std::sync::Arc;
 
+use arrow_schema::DataType;
 use async_trait::async_trait;
+use etl_plugin_api::Cursor;
+use tokio::sync::oneshot;
 
-use super::{Source, SourceSession};
-use crate::config::{BeyondMicroseconds, SqlServerShard};
+use self::bind::{Bounds, declarations, further, position, type_of, window, wrong_column};
+use self::describe::{Described, describe};
+use self::read::{Reading, build_cursors};
+use self::types::SqlType;
+use super::time::TimeForm;
+use super::{
+    CursorQuery, ReadRequest, RowStream, Source, SourceSession, not_a_time, parse_rowversion,
+    rowversion, split_keyset,
+};
+use crate::config::{
+    BeyondMicroseconds, Clock, Cursor as CursorConfig, CursorKind, SqlServerShard,
+};
 use crate::error::{Error, Result};
-use crate::pool::Pools;
+use crate::pool::{Pools, SqlServerLease};
+
+/// The Arrow type for a column that is declared so, such as `decimal(38,10)`; `None` for types that are not read.
+pub fn arrow_type(declared: &str) -> Option<DataType> {
+    SqlType::parse(declared).map(SqlType::arrow)
+}
 
 /// All shards of one configuration.
 pub struct SqlServerSource {
@@ -34,9 +61,227 @@ impl Source for SqlServerSource {
         self.shards.iter().map(|shard| shard.name.clone()).collect()
     }
 
-    async fn open(&self, _: &str) -> Result<Box<dyn SourceSession>> {
-        Err(Error::config(
-            "this build of etl-host has no source of type `postgres`",
+    async fn open(&self, shard: &str) -> Result<Box<dyn SourceSession>> {
+        let found = self.shards.iter().find(|known| known.name == shard);
+        let Some(shard) = found else {
+            return Err(Error::config(format!("the source has no shard `{shard}`")));
+        };
+        let mut lease = self.pools.sqlserver(&shard.server).await?;
+        server::set_isolation(lease.client()?, shard.timeouts.statement).await?;
+        Ok(Box::new(SqlServerSession {
+            shard: shard.clone(),
+            beyond: self.beyond,
+            lease: Some(lease),
+            lent: None,
+            described: None,
+        }))
+    }
+}
+
+struct SqlServerSession {
+    shard: SqlServerShard,
+    beyond: BeyondMicroseconds,
+    /// `None` while a stream reads.
+    lease: Option<SqlServerLease>,
+    /// Where the stream's task gives the connection back.
+    lent: Option<oneshot::Receiver<SqlServerLease>>,
+    /// The last statement that was described, with what it returns.
+    described: Option<(String, Option<Vec<Described>>)>,
+}
+
+impl SqlServerSession {
+    /// Waits for the stream before to end; who drops a stream early loses the connection.
+    async fn lease(&mut self) -> Result<&mut SqlServerLease> {
+        if let Some(lent) = self.lent.take() {
+            self.lease = lent.await.ok();
+        }
+        self.lease
+            .as_mut()
+            .ok_or_else(|| Error::internal("a session was used after its connection was lost"))
+    }
+
+    /// What a statement returns, asked once. The window's bounds are declared with the widest types, which the result
+    /// does not depend on.
+    async fn describe(
+        &mut self,
+        sql: &str,
+        cursor: Option<&CursorConfig>,
+        request: Option<&ReadRequest>,
+    ) -> Result<Option<Vec<Described>>> {
+        if let Some((known, described)) = &self.described
+            && known == sql
+        {
+            return Ok(described.clone());
+        }
+        let mut parameters = match cursor {
+            Some(cursor) => window(sql, cursor, None, Bounds::default())?,
+            None => Vec::new(),
+        };
+        if let Some(request) = request {
+            parameters.extend(further(&request.parameters)?);
+        }
+        let declared = declarations(&parameters);
+        let limit = self.shard.timeouts.statement;
+        let client = self.lease().await?.client()?;
+        let described = server::within(limit, describe(client, sql, &declared)).await?;
+        self.described = Some((sql.to_owned(), described.clone()));
+        Ok(described)
+    }
+
+    /// The type of the cursor's column; `None` if the server does not describe the statement.
+    async fn cursor_type(&mut self, sql: &str, cursor: &CursorConfig) -> Result<Option<SqlType>> {
+        let Some(columns) = self.describe(sql, Some(cursor), None).await? else {
+            return Ok(None);
+        };
+        let sql_type = column_type(&columns, &cursor.column)?;
+        build_cursors(cursor, sql_type)?;
+        if let Some(id) = &cursor.id
+            && !column_type(&columns, id)?.is_whole()
+        {
+            return Err(
+                Error::config(format!("the column `{id}` does not hold whole numbers"))
+                    .hint("correct `cursor.id`"),
+            );
+        }
+        Ok(Some(sql_type))
+    }
+
+    fn known_type(&self, cursor: &CursorConfig) -> Option<SqlType> {
+        let (_, columns) = self.described.as_ref()?;
+        column_type(columns.as_ref()?, &cursor.column).ok()
+    }
+}
+
+fn column_type(columns: &[Described], name: &str) -> Result<SqlType> {
+    let found = columns.iter().find(|column| column.name == name);
+    found.map(|column| column.sql_type).ok_or_else(|| {
+        Error::config(format!(
+            "the query returns no column `{name}`, which is the cursor"
         ))
+        .hint("add the column to the query, or correct `cursor` in the configuration")
+    })
+}
+
+#[async_trait]
+impl SourceSession for SqlServerSession {
+    async fn fingerprint(&mut self) -> Result<String> {
+        let limit = self.shard.timeouts.statement;
+        let address = crate::pool::sqlserver_address(&self.shard.server);
+        let client = self.lease().await?.client()?;
+        server::within(limit, server::fingerprint(client, &address)).await
+    }
+
+    async fn upper_bound(&mut self, query: &CursorQuery) -> Result<Option<Cursor>> {
+        let cursor = &query.cursor;
+        let sql_type = self.cursor_type(&query.sql, cursor).await?;
+        let limit = self.shard.timeouts.statement;
+        let client = self.lease().await?.client()?;
+        match cursor.kind {
+            CursorKind::Rowversion => {
+                let first_open =
+                    server::within(limit, server::min_active_rowversion(client)).await?;
+                Ok(Some(rowversion(first_open.saturating_sub(1))))
+            }
+            CursorKind::Integer => {
+                let bounds = Bounds {
+                    from: query.from.as_ref(),
+                    until: None,
+                };
+                let parameters = window(&query.sql, cursor, sql_type, bounds)?;
+                let sql = server::max_of(&query.sql, &cursor.column);
+                let max =
+                    server::within(limit, server::whole_number(client, &sql, &parameters)).await?;
+                Ok(max.map(Cursor::Integer))
+            }
+            CursorKind::Timestamp => {
+                let known = match &query.from {
+                    Some(Cursor::Text(from) | Cursor::Keyset { time: from, .. }) => type_of(from),
+                    _ => SqlType::DateTime2(7),
+                };
+                let sql_type = sql_type.unwrap_or(known);
+                let form = sql_type
+                    .time_form()
+                    .ok_or_else(|| wrong_column(cursor, sql_type))?;
+                if let Some(Cursor::Text(from) | Cursor::Keyset { time: from, .. }) = &query.from {
+                    position(cursor, sql_type, from)?;
+                }
+                let clocks = server::within(limit, server::clocks(client)).await?;
+                let now = match (cursor.clock, sql_type) {
+                    (Clock::Utc, _) | (_, SqlType::DateTimeOffset(_)) => clocks.utc,
+                    (Clock::ServerLocal, _) => clocks.local,
+                };
+                Ok(Some(time_cursor(
+                    cursor,
+                    form,
+                    form.settled(now, cursor.settle_delay),
+                    i64::MAX,
+                )))
+            }
+        }
+    }
+
+    fn parse_cursor(&self, cursor: &CursorConfig, text: &str) -> Result<Cursor> {
+        match cursor.kind {
+            CursorKind::Integer => text
+                .parse()
+                .map(Cursor::Integer)
+                .map_err(|_| Error::config(format!("`{text}` is no integer, but the cursor is"))),
+            CursorKind::Rowversion => parse_rowversion(text).map(rowversion).ok_or_else(|| {
+                Error::config(format!("`{text}` is no rowversion")).hint("write 0x00000000000007D1")
+            }),
+            CursorKind::Timestamp => {
+                let form = self
+                    .known_type(cursor)
+                    .and_then(SqlType::time_form)
+                    .unwrap_or(TimeForm::local(7));
+                let (time, id) = match cursor.id {
+                    Some(_) => split_keyset(text).ok_or_else(|| not_a_time(text))?,
+                    None => (text, i64::MAX),
+                };
+                let ticks = form.parse_any(time).ok_or_else(|| not_a_time(text))?;
+                Ok(time_cursor(cursor, form, ticks, id))
+            }
+        }
+    }
+
+    async fn read(&mut self, request: ReadRequest) -> Result<Box<dyn RowStream>> {
+        let cursor = request.cursor.clone();
+        let described = self
+            .describe(&request.sql, cursor.as_ref(), Some(&request))
+            .await?;
+        let mut parameters = match &cursor {
+            Some(cursor) => {
+                let sql_type = self.known_type(cursor);
+                let bounds = Bounds {
+                    from: request.from.as_ref(),
+                    until: request.until.as_ref(),
+                };
+                window(&request.sql, cursor, sql_type, bounds)?
+            }
+            None => Vec::new(),
+        };
+        parameters.extend(further(&request.parameters)?);
+        self.lease().await?;
+        let lease = self.lease.take();
+        let lease = lease.ok_or_else(|| Error::internal("a session has lost its connection"))?;
+        let (give_back, lent) = oneshot::channel();
+        self.lent = Some(lent);
+        let reading = Reading {
+            shard: self.shard.name.clone(),
+            request,
+            parameters,
+            described,
+            beyond: self.beyond,
+            timeouts: self.shard.timeouts.clone(),
+        };
+        Ok(Box::new(read::start(lease, reading, give_back).await?))
+    }
+}
+
+fn time_cursor(cursor: &CursorConfig, form: TimeForm, ticks: i64, id: i64) -> Cursor {
+    let time = form.write(ticks);
+    match cursor.id {
+        None => Cursor::Text(time),
+        Some(_) => Cursor::Keyset { time, id },
     }
 }

@@ -141,9 +141,9 @@ impl SqlType {
         }
     }
 
-    /// The Arrow field of a column of this type.
-    pub fn field(self, name: &str, nullable: bool) -> Field {
-        let field = Field::new(name, self.arrow(), nullable);
+    /// The Arrow field of a column of this type. Always with NULL: one shard may declare NOT NULL where another does not.
+    pub fn field(self, name: &str) -> Field {
+        let field = Field::new(name, self.arrow(), true);
         if self == Self::Uuid {
             let extension = [("ARROW:extension:name".to_owned(), UUID_TEXT.to_owned())];
             return field.with_metadata(HashMap::from(extension));

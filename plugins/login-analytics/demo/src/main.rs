@@ -6,6 +6,7 @@ mod logins;
 mod random;
 mod report;
 mod shard;
+mod sink;
 mod world;
 
 use std::fs;

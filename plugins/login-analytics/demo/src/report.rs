@@ -1,11 +1,11 @@
-//! Shows what the pipeline has put into the sink: logins by country and by device. It reads the sink as any
-//! other program would and knows nothing of the host.
+//! Shows what the pipeline has put into the sink: logins by country and by device.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
-use rusqlite::{Connection, OpenFlags};
+use anyhow::{Result, bail};
+
+use crate::sink::Sink;
 
 const LINES: usize = 12;
 const WIDEST_BAR: i64 = 30;
@@ -13,9 +13,12 @@ const WIDEST_BAR: i64 = 30;
 /// Shows logins by country and by device.
 #[derive(Debug, clap::Args)]
 pub struct Report {
-    /// The sink
+    /// The sink, a SQLite file
     #[arg(long, default_value = "data/warehouse.db")]
     db: PathBuf,
+    /// The sink is `PostgreSQL`, where `POSTGRES_HOST` and its kin say
+    #[arg(long, conflicts_with = "db")]
+    postgres: bool,
     /// Fail unless the table holds this many rows
     #[arg(long)]
     expect: Option<i64>,
@@ -27,10 +30,12 @@ pub struct Report {
 impl Report {
     /// The report as text.
     pub fn text(&self) -> Result<String> {
-        let sink = open(&self.db)?;
-        let rows: i64 = sink
-            .query_row("SELECT count(*) FROM login_analytics", [], |row| row.get(0))
-            .with_context(|| format!("{} has no table login_analytics", self.db.display()))?;
+        let sink = if self.postgres {
+            Sink::postgres()?
+        } else {
+            Sink::sqlite(&self.db)?
+        };
+        let rows = sink.rows()?;
         if let Some(expected) = self.expect
             && expected != rows
         {
@@ -40,30 +45,11 @@ impl Report {
         if !self.brief {
             for (title, column) in [("country", "location"), ("device", "device")] {
                 let _ = writeln!(text, "\nLogins by {title}\n");
-                text += &table(&counts(&sink, column)?, rows);
+                text += &table(&sink.counts(column)?, rows);
             }
         }
         Ok(text)
     }
-}
-
-fn open(file: &Path) -> Result<Connection> {
-    // A report must not make the file that it reports on.
-    Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)
-        .with_context(|| format!("cannot read the sink {}", file.display()))
-}
-
-/// Rows per value, most first; a missing value counts as "(unknown)".
-fn counts(sink: &Connection, column: &str) -> Result<Vec<(String, i64)>> {
-    let query = format!(
-        "SELECT coalesce(nullif(\"{column}\", ''), '(unknown)'), count(*) FROM login_analytics \
-         GROUP BY 1 ORDER BY 2 DESC, 1"
-    );
-    let mut statement = sink
-        .prepare(&query)
-        .with_context(|| format!("login_analytics has no column {column}"))?;
-    let counts = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(counts.collect::<Result<_, _>>()?)
 }
 
 /// One line each for the most frequent values, and one for all others together.
@@ -112,17 +98,5 @@ mod tests {
     #[test]
     fn an_empty_sink_makes_an_empty_table() {
         assert_eq!(table(&[], 0), "");
-    }
-
-    #[test]
-    fn missing_values_are_counted_together() {
-        let sink = Connection::open_in_memory().unwrap();
-        sink.execute_batch(
-            "CREATE TABLE login_analytics (location TEXT, device TEXT);
-             INSERT INTO login_analytics VALUES ('Japan', 'bot'), (NULL, 'bot'), ('', NULL);",
-        )
-        .unwrap();
-        let expected = [("(unknown)".to_owned(), 2), ("Japan".to_owned(), 1)];
-        assert_eq!(counts(&sink, "location").unwrap(), expected);
     }
 }

@@ -1,0 +1,493 @@
+//! Runs one statement in a task of its own and hands its batches over.
+//!
+//! The statement is followed by one that asks for its row count, in the same request: the driver takes a stream that
+//! was cut at the right place for a success, so the end is believed only when the count has come and is right.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use arrow_schema::{Schema, SchemaRef};
+use async_trait::async_trait;
+use futures_util::{StreamExt, TryStream};
+use tiberius::{Column, ColumnType, CommandStream, Row};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::bind::{Parameter, build_command, wrong_column};
+use super::decode::{Decoder, Fault, append_cursor, payload, whole};
+use super::describe::{Described, unknown_type};
+use super::types::SqlType;
+use crate::config::{BeyondMicroseconds, Cursor as CursorConfig, CursorKind, ReadTimeouts};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pool::SqlServerLease;
+use crate::source::batch::{BatchBuilder, CursorBuilder, Misfit, cursor_index};
+use crate::source::{ReadRequest, RowStream, SourceBatch};
+
+/// Batches that wait between the reading task and the runtime.
+const BATCHES_AHEAD: usize = 1;
+/// Longest wait for the server to acknowledge that it has stopped.
+const ATTENTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows that are looked at for the scale of a decimal, where the server does not describe the statement.
+const ROWS_LOOKED_AT: usize = 10_000;
+/// Follows the statement. SET NOCOUNT does not change what it answers.
+const COUNT_ROWS: &str = "\n;SELECT ROWCOUNT_BIG() AS etl_host_rows";
+
+/// A statement that is ready to run.
+pub struct Reading {
+    /// The shard, for the log.
+    pub shard: String,
+    pub request: ReadRequest,
+    pub parameters: Vec<Parameter>,
+    /// What the server says it returns.
+    pub described: Option<Vec<Described>>,
+    pub beyond: BeyondMicroseconds,
+    pub timeouts: ReadTimeouts,
+}
+
+struct SqlServerStream {
+    schema: SchemaRef,
+    empty: bool,
+    batches: mpsc::Receiver<Result<Option<SourceBatch>>>,
+    ended: bool,
+    /// Ends the task when the stream is dropped.
+    _stop: DropGuard,
+}
+
+/// Where the task sends what it reads.
+struct Outlet {
+    schema: Option<oneshot::Sender<(SchemaRef, bool)>>,
+    batches: mpsc::Sender<Result<Option<SourceBatch>>>,
+}
+
+/// Nobody wants the rows any more.
+const CLOSED: &str = "the reader of the rows is gone";
+
+/// Starts reading. The connection goes with the stream, and comes back if the statement ends well.
+pub async fn start(
+    mut lease: SqlServerLease,
+    reading: Reading,
+    give_back: oneshot::Sender<SqlServerLease>,
+) -> Result<impl RowStream> {
+    let (batches_in, mut batches) = mpsc::channel(BATCHES_AHEAD);
+    let (schema_in, schema) = oneshot::channel();
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        let mut outlet = Outlet {
+            schema: Some(schema_in),
+            batches: batches_in,
+        };
+        let result = tokio::select! {
+            biased;
+            () = stopped.cancelled() => Err(Error::new(ErrorKind::Cancelled, CLOSED)),
+            result = read(&mut lease, &reading, &mut outlet) => result,
+        };
+        match result {
+            Ok(()) => {
+                if let Err(lease) = give_back.send(lease) {
+                    lease.give_back();
+                }
+                // The end is a message of its own: a task that dies must not look like one that is done.
+                let _ = outlet.batches.send(Ok(None)).await;
+            }
+            Err(error) => {
+                let unfinished = [ErrorKind::Cancelled, ErrorKind::Timeout].contains(error.kind());
+                let told = outlet.batches.send(Err(error));
+                if unfinished {
+                    let _ = tokio::join!(told, stop_statement(lease));
+                } else {
+                    drop(lease);
+                    let _ = told.await;
+                }
+            }
+        }
+    });
+    let stop = stop.drop_guard();
+    match schema.await {
+        Ok((schema, empty)) => Ok(SqlServerStream {
+            schema,
+            empty,
+            batches,
+            ended: false,
+            _stop: stop,
+        }),
+        // The task ended before it knew the columns: its error is in the channel.
+        Err(_) => match batches.recv().await {
+            Some(Err(error)) => Err(error),
+            _ => Err(Error::internal("the reading task ended without a word")),
+        },
+    }
+}
+
+/// Tells the server to stop (ATTENTION, MS-TDS 2.2.1.7). The connection is closed in any case: what is left of the
+/// answer may begin in the middle of a row.
+async fn stop_statement(mut lease: SqlServerLease) {
+    if let Ok(client) = lease.client() {
+        let _ = timeout(ATTENTION_TIMEOUT, client.cancel_query()).await;
+    }
+}
+
+async fn read(lease: &mut SqlServerLease, reading: &Reading, outlet: &mut Outlet) -> Result<()> {
+    let patience = reading.timeouts.statement;
+    let sql = format!("{}{COUNT_ROWS}", reading.request.sql);
+    let command = build_command(&sql, &reading.parameters);
+    let client = lease.client()?;
+    let stream = timeout(patience, command.exec(client));
+    let mut stream = stream
+        .await
+        .map_err(|_| late(patience))?
+        .map_err(describe)?;
+    let mut result = RowsOrCount::Nothing;
+    let mut waits = patience;
+    while let Some(item) = next(&mut stream, waits).await? {
+        if let Some(metadata) = item.as_metadata() {
+            let columns = metadata.columns();
+            result = match result {
+                RowsOrCount::Nothing if columns.first().is_some_and(is_count) => {
+                    return Err(Error::config("the query returns no columns")
+                        .hint("use a SELECT statement"));
+                }
+                RowsOrCount::Nothing => RowsOrCount::Rows(Box::new(Rows::new(reading, columns)?)),
+                RowsOrCount::Rows(rows) if columns.first().is_some_and(is_count) => {
+                    RowsOrCount::Count(rows.end(outlet).await?, None)
+                }
+                _ => {
+                    return Err(Error::config("the query returns several results")
+                        .hint("use one SELECT statement"));
+                }
+            };
+        } else if let Some(row) = item.into_row() {
+            match &mut result {
+                RowsOrCount::Nothing => {
+                    return Err(Error::data("the server sent a row before its columns"));
+                }
+                RowsOrCount::Rows(rows) => {
+                    rows.push(row, outlet).await?;
+                    waits = reading.timeouts.idle_read;
+                }
+                RowsOrCount::Count(_, count) => {
+                    *count = row.get_column_data(0).ok().and_then(whole);
+                }
+            }
+        }
+    }
+    match result {
+        RowsOrCount::Count(read, Some(count)) if u64::try_from(count) == Ok(read) => Ok(()),
+        RowsOrCount::Count(read, Some(count)) => Err(Error::new(
+            ErrorKind::Unproven,
+            format!("the server counted {count} rows, but {read} arrived"),
+        )),
+        _ => Err(Error::new(
+            ErrorKind::Unproven,
+            "the answer ended before the server had counted its rows",
+        )),
+    }
+}
+
+/// What of the answer is being read.
+enum RowsOrCount {
+    Nothing,
+    Rows(Box<Rows>),
+    /// How many rows there were, and how many the server says.
+    Count(u64, Option<i64>),
+}
+
+fn is_count(column: &Column) -> bool {
+    column.name() == "etl_host_rows"
+}
+
+/// A part of an answer; the driver does not give its type a public name.
+type Item<'a> = <CommandStream<'a> as TryStream>::Ok;
+
+/// The next part of the answer. A timer is set only if it has not come yet.
+async fn next<'a>(stream: &mut CommandStream<'a>, limit: Duration) -> Result<Option<Item<'a>>> {
+    let ready = poll_fn(|cx| Poll::Ready(stream.poll_next_unpin(cx))).await;
+    let item = match ready {
+        Poll::Ready(item) => item,
+        Poll::Pending => timeout(limit, stream.next())
+            .await
+            .map_err(|_| late(limit))?,
+    };
+    item.transpose().map_err(describe)
+}
+
+fn late(limit: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, format!("the server sent nothing for {limit:?}")).hint(
+        "raise `timeouts.statement` or `timeouts.idle_read`, or give the query an index that serves its WHERE and ORDER BY",
+    )
+}
+
+fn describe(error: tiberius::error::Error) -> Error {
+    Error::from(error).while_trying("run the query")
+}
+
+/// The rows of the statement on their way into batches.
+struct Rows {
+    shard: String,
+    request: ReadRequest,
+    beyond: BeyondMicroseconds,
+    names: Vec<String>,
+    /// What the driver says, if the server did not describe the statement; used up when the first rows have told the rest.
+    undescribed: Option<Vec<ColumnType>>,
+    waiting: Vec<Row>,
+    batches: Option<Batches>,
+    read: u64,
+}
+
+/// Rows whose types are known.
+struct Batches {
+    builder: BatchBuilder,
+    decoder: Decoder,
+    /// Where the cursor is in a row, and the number of a keyset.
+    cursor: Option<(usize, Option<usize>)>,
+}
+
+impl Rows {
+    fn new(reading: &Reading, columns: &[Column]) -> Result<Self> {
+        let names: Vec<String> = columns
+            .iter()
+            .map(|column| column.name().to_owned())
+            .collect();
+        let mut rows = Self {
+            shard: reading.shard.clone(),
+            request: reading.request.clone(),
+            beyond: reading.beyond,
+            names,
+            undescribed: None,
+            waiting: Vec::new(),
+            batches: None,
+            read: 0,
+        };
+        match &reading.described {
+            Some(described) => {
+                let names = described.iter().map(|column| &column.name);
+                if !names.eq(rows.names.iter()) {
+                    return Err(Error::data(
+                        "the query returned other columns than the server had described",
+                    ));
+                }
+                let types = described.iter().map(|column| column.sql_type).collect();
+                rows.batches = Some(rows.build_batches(types)?);
+            }
+            None => {
+                rows.undescribed = Some(columns.iter().map(Column::column_type).collect());
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn push(&mut self, row: Row, outlet: &mut Outlet) -> Result<()> {
+        self.read += 1;
+        let Some(batches) = &mut self.batches else {
+            self.waiting.push(row);
+            return self.learn_types(false, outlet).await;
+        };
+        outlet.announce(batches.builder.schema(), false);
+        batches.push(&row)?;
+        batches.hand_over(false, outlet).await
+    }
+
+    /// Hands over what is left, and says how many rows there were.
+    async fn end(mut self, outlet: &mut Outlet) -> Result<u64> {
+        if self.batches.is_none() {
+            self.learn_types(true, outlet).await?;
+        }
+        let Some(mut batches) = self.batches.take() else {
+            return Err(Error::internal(
+                "the columns' types are not known at the end",
+            ));
+        };
+        outlet.announce(batches.builder.schema(), self.read == 0);
+        batches.hand_over(true, outlet).await?;
+        for (column, values) in &batches.decoder.cut {
+            let column = self.names.get(*column).map_or("", String::as_str);
+            tracing::warn!(
+                shard = self.shard,
+                column,
+                values,
+                "digits beyond a microsecond were cut; `source.beyond_microseconds` can refuse them"
+            );
+        }
+        Ok(self.read)
+    }
+
+    /// Without a description, a decimal's scale is that of its first value.
+    async fn learn_types(&mut self, ended: bool, outlet: &mut Outlet) -> Result<()> {
+        let Some(columns) = &self.undescribed else {
+            return Ok(());
+        };
+        let enough = ended || self.waiting.len() >= ROWS_LOOKED_AT;
+        let mut types = Vec::with_capacity(columns.len());
+        for (index, column) in columns.iter().enumerate() {
+            let name = self.names.get(index).map_or("", String::as_str);
+            if name.is_empty() {
+                return Err(Error::config(format!(
+                    "column {} of the query has no name",
+                    index + 1
+                ))
+                .hint("name it with AS in `source.query`"));
+            }
+            let scale = self
+                .waiting
+                .iter()
+                .find_map(|row| match row.get_column_data(index) {
+                    Ok(tiberius::ColumnData::Numeric(Some(value))) => Some(value.scale()),
+                    _ => None,
+                });
+            // A column without a single value may have any scale.
+            let scale = scale.or(ended.then_some(0));
+            match SqlType::of(*column, scale) {
+                Some(sql_type) => types.push(sql_type),
+                None if matches!(column, ColumnType::Decimaln | ColumnType::Numericn) => {
+                    if enough {
+                        return Err(Error::data(format!("the scale of the decimal column `{name}` is not known: its first {ROWS_LOOKED_AT} values are NULL"))
+                            .hint("CAST it AS decimal(p,s) and turn NULL into a number, or use a server that knows sp_describe_first_result_set"));
+                    }
+                    return Ok(());
+                }
+                None => return Err(unknown_type(name, "")),
+            }
+        }
+        self.batches = Some(self.build_batches(types)?);
+        self.undescribed = None;
+        let waiting = std::mem::take(&mut self.waiting);
+        self.read -= waiting.len() as u64;
+        for row in waiting {
+            Box::pin(self.push(row, outlet)).await?;
+        }
+        Ok(())
+    }
+
+    fn build_batches(&self, types: Vec<SqlType>) -> Result<Batches> {
+        let fields: Vec<_> = self
+            .names
+            .iter()
+            .zip(&types)
+            .map(|(name, sql_type)| sql_type.field(name))
+            .collect();
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let cursor = self.request.cursor.as_ref();
+        let places = cursor
+            .map(|cursor| {
+                let id = cursor
+                    .id
+                    .as_ref()
+                    .map(|id| cursor_index(&schema, id))
+                    .transpose()?;
+                Ok::<_, Error>((cursor_index(&schema, &cursor.column)?, id))
+            })
+            .transpose()?;
+        let cursors = match (cursor, places) {
+            (Some(cursor), Some((column, _))) => {
+                let sql_type = types.get(column).copied().unwrap_or(SqlType::Text);
+                Some(build_cursors(cursor, sql_type)?)
+            }
+            _ => None,
+        };
+        Ok(Batches {
+            builder: BatchBuilder::new(schema, cursors, &self.request)?,
+            decoder: Decoder::new(types, self.beyond),
+            cursor: places,
+        })
+    }
+}
+
+impl Batches {
+    fn push(&mut self, row: &Row) -> Result<()> {
+        if let (Some((column, id)), Some(cursors)) = (self.cursor, &mut self.builder.cursors) {
+            append_cursor(cursors, row, column, id)?;
+        }
+        let mut size = 0;
+        let mut misfit = None;
+        let cells = row.cells().map(|(_, value)| value);
+        for (index, (column, value)) in self.builder.columns.iter_mut().zip(cells).enumerate() {
+            let (bytes, appended) = self.decoder.append(index, column, value);
+            size += bytes;
+            match appended {
+                Err(Fault::Run(reason)) => {
+                    let name = row
+                        .columns()
+                        .get(index)
+                        .map(Column::name)
+                        .unwrap_or_default();
+                    return Err(Error::data(format!("column `{name}` holds {reason}"))
+                        .hint("set `source.beyond_microseconds: truncate`, or keep the digits as text with CONVERT(varchar(33), …, 126)"));
+                }
+                Err(Fault::Row(reason)) if misfit.is_none() => misfit = Some((index, reason)),
+                _ => {}
+            }
+        }
+        let misfit = misfit.map(|(column, reason)| Misfit {
+            column,
+            reason,
+            payload: payload(row),
+        });
+        self.builder.end_row(size, misfit);
+        Ok(())
+    }
+
+    async fn hand_over(&mut self, all: bool, outlet: &Outlet) -> Result<()> {
+        if self.builder.is_full() || (all && !self.builder.is_empty()) {
+            let batch = self.builder.finish()?;
+            let sent = outlet.batches.send(Ok(Some(batch))).await;
+            sent.map_err(|_| Error::new(ErrorKind::Cancelled, CLOSED))?;
+        }
+        Ok(())
+    }
+}
+
+/// The builder for a cursor over a column of this type.
+pub fn build_cursors(cursor: &CursorConfig, column: SqlType) -> Result<CursorBuilder> {
+    let cursors = match cursor.kind {
+        CursorKind::Integer if column.is_whole() => CursorBuilder::Integer(Vec::new()),
+        CursorKind::Rowversion if matches!(column, SqlType::Rowversion | SqlType::Binary) => {
+            CursorBuilder::Rowversion(Vec::new())
+        }
+        CursorKind::Timestamp => match column.time_form() {
+            Some(form) => CursorBuilder::Time(Vec::new(), form),
+            None => return Err(wrong_column(cursor, column)),
+        },
+        _ => return Err(wrong_column(cursor, column)),
+    };
+    Ok(match cursor.id {
+        None => cursors,
+        Some(_) => CursorBuilder::Keyset(Box::new(cursors), Vec::new()),
+    })
+}
+
+impl Outlet {
+    fn announce(&mut self, schema: &SchemaRef, empty: bool) {
+        if let Some(sender) = self.schema.take() {
+            // Who does not wait for it any more does not want the rows either.
+            let _ = sender.send((schema.clone(), empty));
+        }
+    }
+}
+
+#[async_trait]
+impl RowStream for SqlServerStream {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.empty
+    }
+
+    async fn next(&mut self) -> Result<Option<SourceBatch>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let message = self.batches.recv().await.unwrap_or_else(|| {
+            Err(Error::new(
+                ErrorKind::Unproven,
+                "the reading task ended before the last row",
+            ))
+        });
+        self.ended = !matches!(message, Ok(Some(_)));
+        message
+    }
+}

@@ -1,0 +1,182 @@
+//! What the host asks the server itself: who it is, what time it is, and how far its data is settled.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tiberius::{ColumnData, Row};
+use tokio::time::timeout;
+
+use super::bind::{Parameter, build_command};
+use super::decode::{ticks, whole};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pool::SqlServerClient;
+use crate::source::sql;
+
+/// The server's clock, in ticks since 0001-01-01.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    pub utc: i64,
+    pub local: i64,
+}
+
+/// Gives the server so long and no longer.
+pub async fn within<T>(limit: Duration, asked: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(limit, asked).await.map_err(|_| {
+        Error::new(
+            ErrorKind::Timeout,
+            format!("the server did not answer within {limit:?}"),
+        )
+        .hint("raise `timeouts.statement`, or look for what blocks the server")
+    })?
+}
+
+/// Reads under SNAPSHOT where the database allows it: then a statement sees all that was committed when it began, and
+/// waits for nobody. Elsewhere under READ COMMITTED; `doctor` says so.
+pub async fn set_isolation(client: &mut SqlServerClient, limit: Duration) -> Result<()> {
+    within(limit, async {
+        let level = if snapshot_allowed(client).await? {
+            "SNAPSHOT"
+        } else {
+            "READ COMMITTED"
+        };
+        let set = client.simple_query(format!("SET TRANSACTION ISOLATION LEVEL {level}"));
+        set.await?.into_results().await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Whether the database allows SNAPSHOT isolation. A server that does not tell is taken for one that does not.
+pub async fn snapshot_allowed(client: &mut SqlServerClient) -> Result<bool> {
+    let sql = "SELECT snapshot_isolation_state FROM sys.databases WHERE database_id = DB_ID()";
+    match one_row(client, sql).await {
+        Ok(row) => Ok(row.and_then(|row| row.get_column_data(0).ok().and_then(whole)) == Some(1)),
+        Err(error) if matches!(error.kind(), ErrorKind::SqlServer(_)) => {
+            tracing::debug!("the server does not say whether it allows SNAPSHOT: {error}");
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What identifies server and database. Within an availability group that is the group's database, which all replicas
+/// share: a failover is no other shard.
+pub async fn fingerprint(client: &mut SqlServerClient, address: &str) -> Result<String> {
+    let row = one_row(client, "SELECT @@SERVERNAME, DB_NAME()").await?;
+    let text = |index: usize| {
+        row.as_ref()
+            .and_then(|row| row.try_get::<&str, _>(index).ok().flatten())
+    };
+    let server = text(0).unwrap_or(address).to_owned();
+    let database = text(1).unwrap_or_default().to_owned();
+    let sql = "SELECT CONVERT(nvarchar(36), group_database_id) FROM sys.databases WHERE database_id = DB_ID()";
+    let group = match one_row(client, sql).await {
+        Ok(row) => row.and_then(|row| row.try_get::<&str, _>(0).ok().flatten().map(str::to_owned)),
+        // Servers without availability groups do not have the column, and some not the view.
+        Err(error) if matches!(error.kind(), ErrorKind::SqlServer(207 | 208)) => None,
+        Err(error) => return Err(error.while_trying("identify the server")),
+    };
+    Ok(match group {
+        Some(group) => format!("sqlserver:group:{}/{database}", group.to_lowercase()),
+        None => format!("sqlserver:{server}/{database}"),
+    })
+}
+
+/// Both clocks, read in one statement.
+pub async fn clocks(client: &mut SqlServerClient) -> Result<Clocks> {
+    let row = one_row(client, "SELECT SYSUTCDATETIME(), SYSDATETIME()").await?;
+    let time = |index: usize| {
+        row.as_ref()
+            .and_then(|row| ticks(row.get_column_data(index).ok()?))
+    };
+    match (time(0), time(1)) {
+        (Some(utc), Some(local)) => Ok(Clocks { utc, local }),
+        _ => Err(Error::data("the server does not tell the time")),
+    }
+}
+
+/// The lowest `rowversion` that a transaction still open may have: all below are settled.
+pub async fn min_active_rowversion(client: &mut SqlServerClient) -> Result<u64> {
+    let row = one_row(client, "SELECT MIN_ACTIVE_ROWVERSION()").await?;
+    let value = row
+        .as_ref()
+        .and_then(|row| match row.get_column_data(0).ok()? {
+            ColumnData::Binary(Some(bytes)) => {
+                Some(u64::from_be_bytes(bytes.as_ref().try_into().ok()?))
+            }
+            _ => None,
+        });
+    value.ok_or_else(|| Error::data("the server does not tell its lowest open rowversion"))
+}
+
+/// The whole number that a statement with parameters returns; `None` for NULL and for no row.
+pub async fn whole_number(
+    client: &mut SqlServerClient,
+    sql: &str,
+    parameters: &[Parameter],
+) -> Result<Option<i64>> {
+    let answer = async {
+        build_command(sql, parameters)
+            .exec(client)
+            .await?
+            .into_command_result()
+            .await
+    };
+    let answer = answer.await.map_err(|error| {
+        Error::from(error).while_trying("find the highest value of the cursor column")
+    })?;
+    let row = answer.to_query_result(0).and_then(|rows| rows.first());
+    Ok(row.and_then(|row| row.get_column_data(0).ok().and_then(whole)))
+}
+
+/// A statement for the highest value of a column of another one. That becomes a derived table, which may have an order
+/// only with OFFSET, no OPTION, and its WITH in front of it all.
+pub fn max_of(statement: &str, column: &str) -> String {
+    let statement = statement.trim().trim_end_matches(';');
+    let words = sql::outer_words(statement);
+    let place = |word: &str| {
+        let found = words
+            .iter()
+            .find(|(_, found)| found.eq_ignore_ascii_case(word));
+        found.map(|(at, _)| *at)
+    };
+    let select = place("select").unwrap_or(0);
+    let end = place("option").unwrap_or(statement.len());
+    let (with, inner) = (statement.get(..select), statement.get(select..end));
+    let offset = if sql::is_ordered(statement) {
+        "\nOFFSET 0 ROWS"
+    } else {
+        ""
+    };
+    format!(
+        "{}SELECT MAX(q.[{}]) FROM ({}{offset}\n) AS q",
+        with.unwrap_or_default(),
+        column.replace(']', "]]"),
+        inner.unwrap_or(statement).trim_end()
+    )
+}
+
+async fn one_row(client: &mut SqlServerClient, sql: &str) -> Result<Option<Row>> {
+    let rows = client.simple_query(sql).await?.into_first_result().await?;
+    Ok(rows.into_iter().next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_becomes_a_derived_table() {
+        assert_eq!(
+            max_of("SELECT id FROM t WHERE id > @from ORDER BY id;", "id"),
+            "SELECT MAX(q.[id]) FROM (SELECT id FROM t WHERE id > @from ORDER BY id\nOFFSET 0 ROWS\n) AS q"
+        );
+        assert_eq!(
+            max_of(
+                "WITH a AS (SELECT 1 AS i) SELECT i AS [a]]b] FROM a OPTION (RECOMPILE)",
+                "a]b"
+            ),
+            "WITH a AS (SELECT 1 AS i) SELECT MAX(q.[a]]b]) FROM (SELECT i AS [a]]b] FROM a\n) AS q"
+        );
+    }
+}
