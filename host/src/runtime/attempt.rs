@@ -81,20 +81,15 @@ pub async fn run(
 ) -> Result<Ended> {
     let writer = begin(run, partition, number).await?;
     let checkpoint = writer.checkpoint().clone();
-    let mut session = match (&partition.shard, &run.source) {
-        (Some(shard), Some(source)) => Some(source.open(shard).await?),
-        _ => None,
-    };
-    let fingerprint = fingerprint(run, session.as_deref_mut()).await?;
-    check_fingerprint(run, partition, &checkpoint, &fingerprint)?;
     let start = Start::new(run, &checkpoint);
-    let window = fix_window(run, &checkpoint, start, session.as_deref_mut()).await?;
+    let opening = open_source(run, partition, &checkpoint, start);
+    let (session, fingerprint, window) = unless_cancelled(run, opening).await?;
     // Ends with this future, also when it is dropped: a stage that still works for a lost attempt learns that it may
     // stop.
     let cancel = run.cancel.child_token();
     let _ends = cancel.clone().drop_guard();
     let cx = context(run, partition, number, &window, cancel);
-    let opened = open(
+    let opening = open(
         run,
         partition,
         &checkpoint,
@@ -104,9 +99,8 @@ pub async fn run(
         session,
         writer,
         &cx,
-    )
-    .await?;
-    let Some(opened) = opened else {
+    );
+    let Some(opened) = unless_cancelled(run, opening).await? else {
         return Ok(Ended::Settled);
     };
     let Opened {
@@ -130,6 +124,35 @@ pub async fn run(
     };
     close(chunker.into_target(), cancelled).await?;
     Ok(Ended::Finished(finished))
+}
+
+/// Nothing is read before the first row, so a run that is asked to stop need not wait for a server that takes its time.
+async fn unless_cancelled<T>(
+    run: &RunContext,
+    opening: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = run.cancel.cancelled() => Err(Error::new(ErrorKind::Cancelled, "stopped before the first row")),
+        opened = opening => opened,
+    }
+}
+
+/// The session on the shard, which must be the one of the checkpoint, and the window.
+async fn open_source(
+    run: &RunContext,
+    partition: &PartitionPlan,
+    checkpoint: &Checkpoint,
+    start: Start,
+) -> Result<(Option<Box<dyn SourceSession>>, String, Window)> {
+    let mut session = match (&partition.shard, &run.source) {
+        (Some(shard), Some(source)) => Some(source.open(shard).await?),
+        _ => None,
+    };
+    let fingerprint = fingerprint(run, session.as_deref_mut()).await?;
+    check_fingerprint(run, partition, checkpoint, &fingerprint)?;
+    let window = fix_window(run, checkpoint, start, session.as_deref_mut()).await?;
+    Ok((session, fingerprint, window))
 }
 
 fn context(

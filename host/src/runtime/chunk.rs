@@ -181,7 +181,7 @@ impl Chunker {
         }
         self.show();
         if bad {
-            self.books.check_bad_rows(&self.signature.partition)?;
+            self.check_bad_rows()?;
         }
         if self.buffered >= self.plan.config.tuning.flush_bytes {
             self.flush().await?;
@@ -204,7 +204,7 @@ impl Chunker {
     pub async fn finish(&mut self, cursor: Option<Cursor>) -> Result<()> {
         self.flush().await?;
         self.check_ledger()?;
-        self.books.check_bad_rows(&self.signature.partition)?;
+        self.check_bad_rows()?;
         let moved = cursor.is_some() && cursor != self.cursor;
         let must = self.signature.adopt_fingerprint
             || self.signature.single_commit
@@ -224,6 +224,11 @@ impl Chunker {
             self.commit(self.safe.clone()).await?;
         }
         Ok(())
+    }
+
+    fn check_bad_rows(&self) -> Result<()> {
+        let checked = self.books.check_bad_rows(&self.signature.partition);
+        checked.map_err(|error| quarantine::explain(error, self.dead_letters.last()))
     }
 
     fn check_ledger(&self) -> Result<()> {
@@ -294,7 +299,7 @@ impl Chunker {
             }
             self.show();
             if bad {
-                self.books.check_bad_rows(&self.signature.partition)?;
+                self.check_bad_rows()?;
             }
         }
         Ok(())

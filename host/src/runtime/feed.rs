@@ -242,7 +242,9 @@ impl Feeder {
                 .push((rejection.cursor.clone(), quarantine::from_source(rejection)));
         }
         self.note_held();
-        self.books.check_bad_rows(&self.partition)
+        let last = self.held.last().map(|(_, letter)| letter);
+        let checked = self.books.check_bad_rows(&self.partition);
+        checked.map_err(|error| quarantine::explain(error, last))
     }
 
     fn note_held(&self) {

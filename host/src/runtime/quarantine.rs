@@ -49,6 +49,19 @@ pub fn from_sink(flush: &Flush, table: &str, refusal: Refusal) -> Result<DeadLet
     })
 }
 
+/// Adds to the error about too many bad rows what is wrong with one of them.
+pub fn explain(error: Error, letter: Option<&DeadLetter>) -> Error {
+    match letter {
+        Some(DeadLetter {
+            column: Some(column),
+            reason,
+            ..
+        }) => error.caused_by(format!("the last one in column `{column}`: {reason}")),
+        Some(DeadLetter { reason, .. }) => error.caused_by(format!("the last one: {reason}")),
+        None => error,
+    }
+}
+
 fn row_as_json(batch: &RecordBatch, row: usize) -> Result<Vec<u8>> {
     if row >= batch.num_rows() {
         return Err(Error::internal(format!(

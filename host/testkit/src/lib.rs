@@ -6,6 +6,7 @@
 //! - [`certificates`]: an authority made at run time and the certificates it signs
 //! - [`artifact`]: the path of a plugin or program of this workspace, built when it is stale
 //! - [`project`]: a folder with plugins, configuration, `SQLite` files and the host to run in it
+//! - [`stand_in`]: a server that speaks TDS in the place of SQL Server, with faults on order
 //! - [`process`]: a program run with captured output, signals and a deadline
 //!
 //! Nothing here is skipped in silence: what is missing on the machine is an error that names the command
@@ -33,3 +34,4 @@ pub mod certificates;
 pub mod postgres;
 pub mod process;
 pub mod project;
+pub mod stand_in;

@@ -1,6 +1,10 @@
 //! `etl-testkit postgres -- COMMAND ARGUMENT…` runs a command with one `PostgreSQL` server for all tests that it
 //! runs, and ends with the command's exit code. It does nothing that the tests could not do without it: they
 //! would start one server each.
+//!
+//! `etl-testkit stand-in …` runs a stand-in for SQL Server until it is told to stop.
+
+mod stand_in_program;
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, ExitStatus};
@@ -9,13 +13,25 @@ use anyhow::{Context, Result};
 use etl_testkit::postgres::{PostgresOptions, PostgresServer, URL_VARIABLE};
 
 const USAGE: &str = "usage: etl-testkit postgres -- COMMAND [ARGUMENT…]";
+/// What was asked for cannot be done.
+const FAILED: u8 = 3;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    let (what, dashes) = (arguments.next(), arguments.next());
+    let what = arguments.next();
+    if what.as_ref().is_some_and(|what| what == "stand-in") {
+        return match stand_in_program::run(arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("etl-testkit: {error:#}");
+                ExitCode::from(FAILED)
+            }
+        };
+    }
+    let dashes = arguments.next();
     let asked = what.is_some_and(|what| what == "postgres") && dashes.is_some_and(|it| it == "--");
     let Some(program) = arguments.next().filter(|_| asked) else {
-        eprintln!("{USAGE}");
+        eprintln!("{USAGE}\n       {}", stand_in_program::USAGE);
         return ExitCode::from(2);
     };
     let mut command = Command::new(program);
@@ -24,7 +40,7 @@ fn main() -> ExitCode {
         Ok(status) => exit_code(status),
         Err(error) => {
             eprintln!("etl-testkit: {error:#}");
-            ExitCode::from(3)
+            ExitCode::from(FAILED)
         }
     }
 }

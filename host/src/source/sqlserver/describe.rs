@@ -13,6 +13,8 @@ pub struct Described {
     pub name: String,
     /// Its type.
     pub sql_type: SqlType,
+    /// It is text in UTF-8, which a server sends as UTF-16 to a driver that cannot read it.
+    pub utf8: bool,
     /// The table and column it comes from, where it is no expression.
     pub origin: Option<(String, String)>,
 }
@@ -95,6 +97,7 @@ fn described(row: &Row) -> Result<Described> {
     Ok(Described {
         name,
         sql_type,
+        utf8: text("collation_name").is_some_and(|name| name.ends_with("_UTF8")),
         origin,
     })
 }

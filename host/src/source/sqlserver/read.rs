@@ -269,6 +269,17 @@ impl Rows {
                         "the query returned other columns than the server had described",
                     ));
                 }
+                let raw = |(told, sent): &(&Described, &Column)| {
+                    use ColumnType::{BigChar, BigVarChar, Text};
+                    told.utf8 && matches!(sent.column_type(), BigChar | BigVarChar | Text)
+                };
+                if let Some((told, _)) = described.iter().zip(columns).find(raw) {
+                    return Err(Error::data(format!(
+                        "column `{}` comes as UTF-8, which the driver would take for another code page",
+                        told.name
+                    ))
+                    .hint("CAST it AS nvarchar in `source.query`"));
+                }
                 let types = described.iter().map(|column| column.sql_type).collect();
                 rows.batches = Some(rows.build_batches(types)?);
             }

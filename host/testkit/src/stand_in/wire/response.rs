@@ -1,0 +1,346 @@
+//! The tokens of a response (MS-TDS 2.2.7), in their order and with the right flags: a DONE says MORE when another
+//! token follows, so the last one is held back until that is known.
+
+use std::io;
+
+use rusqlite::types::ValueRef;
+
+use super::bytes::{put_short_text, put_text};
+use super::packet::Channel;
+use super::type_info::{Frame, Layout};
+use crate::stand_in::datum::Datum;
+use crate::stand_in::error::SqlError;
+use crate::stand_in::types::{SqlType, Typed};
+
+const DONE: u8 = 0xfd;
+const DONE_PROC: u8 = 0xfe;
+const DONE_IN_PROC: u8 = 0xff;
+
+const MORE: u16 = 0x01;
+const ERROR: u16 = 0x02;
+const COUNT: u16 = 0x10;
+const ATTENTION: u16 = 0x20;
+
+/// The command in a DONE token.
+pub mod command {
+    pub const SELECT: u16 = 0xc1;
+    pub const INSERT: u16 = 0xc3;
+    pub const DELETE: u16 = 0xc4;
+    pub const UPDATE: u16 = 0xc5;
+    pub const OTHER: u16 = 0xfd;
+}
+
+/// A column of a result.
+#[derive(Debug, Clone)]
+pub struct Heading {
+    pub name: String,
+    pub typed: Typed,
+    pub identity: bool,
+    pub updatable: bool,
+    /// The table, for the large types of old that must name it.
+    pub table: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    token: u8,
+    status: u16,
+    command: u16,
+    rows: u64,
+}
+
+pub struct Response<'a> {
+    pub channel: &'a mut Channel,
+    pending: Option<Done>,
+    /// Inside of a procedure every statement ends with DONEINPROC.
+    pub in_procedure: bool,
+    pub no_count: bool,
+    pub unknown_lengths: bool,
+    layouts: Vec<Layout>,
+    row: Vec<u8>,
+    pub server_name: String,
+}
+
+impl<'a> Response<'a> {
+    pub fn new(channel: &'a mut Channel, server_name: &str) -> Self {
+        Self {
+            channel,
+            pending: None,
+            in_procedure: false,
+            no_count: false,
+            unknown_lengths: false,
+            layouts: Vec::new(),
+            row: Vec::new(),
+            server_name: server_name.to_owned(),
+        }
+    }
+
+    /// Writes a token, with the DONE before it.
+    fn token(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.release(MORE)?;
+        self.channel.put(bytes)
+    }
+
+    fn release(&mut self, flag: u16) -> io::Result<()> {
+        let Some(done) = self.pending.take() else {
+            return Ok(());
+        };
+        let mut bytes = vec![done.token];
+        bytes.extend((done.status | flag).to_le_bytes());
+        bytes.extend(done.command.to_le_bytes());
+        bytes.extend(done.rows.to_le_bytes());
+        self.channel.put(&bytes)
+    }
+
+    fn hold(&mut self, done: Done) -> io::Result<()> {
+        self.release(MORE)?;
+        self.pending = Some(done);
+        Ok(())
+    }
+
+    /// A statement has ended, with its number of rows where it has one.
+    pub fn statement_done(
+        &mut self,
+        command: u16,
+        rows: Option<u64>,
+        failed: bool,
+    ) -> io::Result<()> {
+        if rows.is_none() && !failed && self.pending.is_some() {
+            return Ok(());
+        }
+        let token = if self.in_procedure {
+            DONE_IN_PROC
+        } else {
+            DONE
+        };
+        let rows = rows.filter(|_| !self.no_count || command == command::SELECT);
+        let status = if rows.is_some() { COUNT } else { 0 } | if failed { ERROR } else { 0 };
+        self.hold(Done {
+            token,
+            status,
+            command,
+            rows: rows.unwrap_or(0),
+        })
+    }
+
+    pub fn procedure_done(&mut self, status: i32, failed: bool) -> io::Result<()> {
+        let mut bytes = vec![0x79];
+        bytes.extend(status.to_le_bytes());
+        self.token(&bytes)?;
+        self.hold(Done {
+            token: DONE_PROC,
+            status: if failed { ERROR } else { 0 },
+            command: 0xe0,
+            rows: 0,
+        })
+    }
+
+    /// Ends the response.
+    pub fn end(&mut self) -> io::Result<()> {
+        if self.pending.is_none() {
+            let token = if self.in_procedure { DONE_PROC } else { DONE };
+            self.pending = Some(Done {
+                token,
+                status: 0,
+                command: command::OTHER,
+                rows: 0,
+            });
+        }
+        self.release(0)?;
+        self.channel.end()
+    }
+
+    /// Ends it as a broken server would: flagged as the last packet, without the token.
+    pub fn end_without_done(&mut self) -> io::Result<()> {
+        self.pending = None;
+        self.channel.end()
+    }
+
+    /// Ends it because of an attention (MS-TDS 2.2.1.7).
+    pub fn end_by_attention(&mut self) -> io::Result<()> {
+        self.pending = Some(Done {
+            token: DONE,
+            status: ATTENTION,
+            command: 0,
+            rows: 0,
+        });
+        self.release(0)?;
+        self.channel.end()
+    }
+
+    pub fn error(&mut self, error: &SqlError) -> io::Result<()> {
+        self.message(0xaa, error)
+    }
+
+    pub fn info(&mut self, number: i32, text: &str) -> io::Result<()> {
+        let info = SqlError {
+            number,
+            state: 1,
+            class: 0,
+            line: 1,
+            message: text.to_owned(),
+        };
+        self.message(0xab, &info)
+    }
+
+    fn message(&mut self, token: u8, error: &SqlError) -> io::Result<()> {
+        let mut body = Vec::new();
+        body.extend(error.number.to_le_bytes());
+        body.extend([error.state, error.class]);
+        put_text(&error.message, &mut body);
+        put_short_text(&self.server_name, &mut body);
+        put_short_text("", &mut body);
+        body.extend(error.line.to_le_bytes());
+        self.framed(token, &body)
+    }
+
+    /// A token with its length in two bytes.
+    fn framed(&mut self, token: u8, body: &[u8]) -> io::Result<()> {
+        let mut bytes = vec![token];
+        bytes.extend((body.len() as u16).to_le_bytes());
+        bytes.extend(body);
+        self.token(&bytes)
+    }
+
+    /// ENVCHANGE with texts.
+    pub fn environment(&mut self, kind: u8, new: &str, old: &str) -> io::Result<()> {
+        let mut body = vec![kind];
+        put_short_text(new, &mut body);
+        put_short_text(old, &mut body);
+        self.framed(0xe3, &body)
+    }
+
+    /// ENVCHANGE with bytes, as for collations and transactions.
+    pub fn environment_bytes(&mut self, kind: u8, new: &[u8], old: &[u8]) -> io::Result<()> {
+        let mut body = vec![kind, new.len() as u8];
+        body.extend(new);
+        body.push(old.len() as u8);
+        body.extend(old);
+        self.framed(0xe3, &body)
+    }
+
+    pub fn login_ack(&mut self) -> io::Result<()> {
+        // SQL_TSQL, TDS 7.4, and the version of PRELOGIN.
+        let mut body = vec![1, 0x74, 0, 0, 4];
+        put_short_text("Microsoft SQL Server", &mut body);
+        body.extend([16, 0, 0x10, 0x8b]);
+        self.framed(0xad, &body)
+    }
+
+    /// FEATUREEXTACK with what is acknowledged, if anything is.
+    pub fn features(&mut self, asked: &[u8]) -> io::Result<()> {
+        const UTF8_SUPPORT: u8 = 0x0a;
+        if !asked.contains(&UTF8_SUPPORT) {
+            return Ok(());
+        }
+        self.channel.utf8 = true;
+        self.token(&[0xae, UTF8_SUPPORT, 1, 0, 0, 0, 1, 0xff])
+    }
+
+    /// COLMETADATA; the rows that follow are of these columns.
+    pub fn headings(&mut self, headings: &[Heading]) -> io::Result<()> {
+        self.layouts = headings
+            .iter()
+            .map(|it| {
+                Layout::of(
+                    &it.typed.for_client(self.channel.utf8),
+                    self.unknown_lengths,
+                )
+            })
+            .collect();
+        let mut bytes = vec![0x81];
+        bytes.extend((headings.len() as u16).to_le_bytes());
+        for (heading, layout) in headings.iter().zip(&self.layouts) {
+            let user_type: u32 = if heading.typed.ty == SqlType::RowVersion {
+                80
+            } else {
+                0
+            };
+            bytes.extend(user_type.to_le_bytes());
+            let mut flags: u16 = u16::from(heading.typed.nullable);
+            flags |= if heading.updatable { 0x08 } else { 0 };
+            flags |= if heading.identity { 0x10 } else { 0 };
+            bytes.extend(flags.to_le_bytes());
+            layout.put_type(&mut bytes);
+            if layout.frame == Frame::Pointer {
+                let table = heading.table.as_deref().unwrap_or_default();
+                bytes.push(u8::from(!table.is_empty()));
+                if !table.is_empty() {
+                    put_text(table, &mut bytes);
+                }
+            }
+            put_short_text(&heading.name, &mut bytes);
+        }
+        self.token(&bytes)
+    }
+
+    /// ORDER: by which columns the rows are sorted, counted from 1.
+    pub fn order(&mut self, columns: &[u16]) -> io::Result<()> {
+        let body: Vec<u8> = columns.iter().flat_map(|it| it.to_le_bytes()).collect();
+        self.framed(0xa9, &body)
+    }
+
+    /// ROW, or NBCROW where that is shorter.
+    pub fn row<'v>(&mut self, mut value: impl FnMut(usize) -> ValueRef<'v>) -> io::Result<()> {
+        let mut row = std::mem::take(&mut self.row);
+        row.clear();
+        let nulls: usize = self
+            .layouts
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| value(*at) == ValueRef::Null)
+            .map(|(_, layout)| layout.null_bytes())
+            .sum();
+        let compressed = nulls > self.layouts.len().div_ceil(8);
+        row.push(if compressed { 0xd2 } else { 0xd1 });
+        if compressed {
+            row.resize(1 + self.layouts.len().div_ceil(8), 0);
+        }
+        for (at, layout) in self.layouts.iter().enumerate() {
+            match value(at) {
+                ValueRef::Null if compressed => {
+                    if let Some(byte) = row.get_mut(1 + at / 8) {
+                        *byte |= 1 << (at % 8);
+                    }
+                }
+                ValueRef::Null => layout.put_null(&mut row),
+                value => layout.put(value, &mut row),
+            }
+        }
+        let result = self.token(&row);
+        // One huge value must not be kept for all the rows to come.
+        if row.capacity() < 1 << 20 {
+            self.row = row;
+        }
+        result
+    }
+
+    /// RETURNVALUE of an output parameter.
+    pub fn return_value(
+        &mut self,
+        ordinal: u16,
+        name: &str,
+        typed: &Typed,
+        value: &Datum,
+    ) -> io::Result<()> {
+        let mut bytes = vec![0xac];
+        bytes.extend(ordinal.to_le_bytes());
+        put_short_text(&format!("@{name}"), &mut bytes);
+        bytes.push(1);
+        bytes.extend([0; 6]);
+        let layout = Layout::of(
+            &Typed {
+                nullable: true,
+                ..*typed
+            },
+            false,
+        );
+        layout.put_type(&mut bytes);
+        if value.is_null() {
+            layout.put_null(&mut bytes);
+        } else {
+            layout.put(value.as_ref(), &mut bytes);
+        }
+        self.token(&bytes)
+    }
+}

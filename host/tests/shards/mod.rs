@@ -1,0 +1,222 @@
+//! SQL Server shards for tests, and configuration that reads them.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use etl_testkit::postgres::TestDatabase;
+use etl_testkit::project::Project;
+use etl_testkit::stand_in::{StandInOptions, StandInServer};
+
+/// The database on every shard.
+pub const DATABASE: &str = "logins";
+/// A password that must be seen nowhere.
+pub const PASSWORD: &str = "S3cret-of-the-shards!";
+
+/// Servers that stand in for SQL Server, each with TLS and an authority of its own.
+pub struct Shards(pub Vec<StandInServer>);
+
+impl Shards {
+    /// So many servers with an empty database.
+    pub async fn start(count: usize) -> Self {
+        let start = |index: usize| {
+            StandInServer::start(StandInOptions {
+                server_name: format!("SHARD{}", index + 1),
+                databases: vec![DATABASE.to_owned()],
+                password: Some(PASSWORD.to_owned()),
+                ..StandInOptions::default()
+            })
+        };
+        Self((0..count).map(|index| start(index).unwrap()).collect())
+    }
+
+    /// Runs T-SQL on one of them.
+    pub async fn execute(&self, shard: usize, sql: &str) {
+        self.0[shard].execute(DATABASE, sql).unwrap();
+    }
+
+    /// The `source` section up to its query, certificates verified.
+    pub fn source(&self, project: &Project) -> String {
+        let order: Vec<usize> = (0..self.0.len()).collect();
+        self.source_in_order(project, &order)
+    }
+
+    /// The same with the servers at each other's place: the first name has the address of the first number.
+    pub fn source_in_order(&self, project: &Project, order: &[usize]) -> String {
+        let mut yaml = format!(
+            "source:\n  type: sqlserver\n  database: {DATABASE}\n  credentials: {{ username: sa, password: \"{PASSWORD}\" }}\n  \
+             timeouts: {{ statement: 20s, idle_read: 20s }}\n  shards:\n"
+        );
+        for (name, index) in ["eu", "us", "asia"].iter().zip(order) {
+            let server = &self.0[*index];
+            let ca = project.write(format!("ca-{index}.pem"), server.ca_pem().unwrap());
+            yaml.push_str(&format!(
+                "    - {{ name: {name}, host: \"{}\", port: {}, tls: {{ mode: require, ca_file: \"{}\" }} }}\n",
+                server.host,
+                server.port,
+                ca.display()
+            ));
+        }
+        yaml
+    }
+}
+
+/// The `sink` section for a table of a database; further lines may follow it.
+pub fn postgres_sink(project: &Project, database: &TestDatabase, table: &str) -> String {
+    project.write(".env", format!("SINK_PASSWORD='{}'\n", database.password));
+    format!(
+        "sink:\n  type: postgres\n  host: \"{}\"\n  port: {}\n  database: \"{}\"\n  credentials: {{ username: \"{}\", \
+         password: \"${{SINK_PASSWORD}}\" }}\n  table: {table}\n",
+        database.host, database.port, database.name, database.user
+    )
+}
+
+/// A login as it is seeded and as the sink must hold it.
+#[derive(Clone, Debug)]
+pub struct Login {
+    pub user: i64,
+    pub time: String,
+    pub address: &'static str,
+    pub agent: &'static str,
+}
+
+pub const LOGINS: &str = "CREATE TABLE user_logins (login_id bigint IDENTITY(1,1) NOT NULL PRIMARY KEY, user_id int NOT NULL, \
+     login_time datetime2(3) NOT NULL, ip_address varchar(45) NULL, user_agent nvarchar(400) NULL);\
+     CREATE INDEX by_time ON user_logins (login_time);";
+
+/// Logins of one day, several in the same millisecond, from the second after `start` on.
+pub fn logins(start: u32, count: u32) -> Vec<Login> {
+    let addresses = [
+        "193.99.144.80",
+        "8.8.8.8",
+        "2001:67c:2e8:22::c100:68b",
+        "10.0.0.1",
+    ];
+    let agents = [
+        "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+        "curl/8.5.0",
+        "Zoë’s Browser 😀",
+    ];
+    let at = |index: u32| {
+        let millis = index / 3;
+        format!(
+            "2024-01-31 {:02}:{:02}:{:02}.{:03}",
+            (start + millis / 1_000) / 3_600,
+            (start + millis / 1_000) / 60 % 60,
+            (start + millis / 1_000) % 60,
+            millis % 1_000
+        )
+    };
+    (0..count)
+        .map(|index| Login {
+            user: i64::from(index % 977),
+            time: at(index),
+            address: addresses[index as usize % addresses.len()],
+            agent: agents[index as usize % agents.len()],
+        })
+        .collect()
+}
+
+impl Shards {
+    /// Inserts logins into the table of one shard.
+    pub async fn insert(&self, shard: usize, logins: &[Login]) {
+        for chunk in logins.chunks(500) {
+            let rows: Vec<String> = chunk
+                .iter()
+                .map(|login| {
+                    format!(
+                        "({}, '{}', '{}', N'{}')",
+                        login.user,
+                        login.time.replace(' ', "T"),
+                        login.address,
+                        login.agent
+                    )
+                })
+                .collect();
+            let sql = format!(
+                "INSERT INTO user_logins (user_id, login_time, ip_address, user_agent) VALUES {}",
+                rows.join(", ")
+            );
+            self.execute(shard, &sql).await;
+        }
+    }
+
+    /// Configuration of the flagship over these shards into a `PostgreSQL` database.
+    pub fn flagship(&self, project: &Project, database: &TestDatabase, rest: &str) {
+        let order: Vec<usize> = (0..self.0.len()).collect();
+        self.flagship_in_order(project, database, &order, rest);
+    }
+
+    /// As before, with the servers in another order.
+    pub fn flagship_in_order(
+        &self,
+        project: &Project,
+        database: &TestDatabase,
+        order: &[usize],
+        rest: &str,
+    ) {
+        let source = self.source_in_order(project, order);
+        let sink = postgres_sink(project, database, "login_analytics");
+        project.config(
+            "login-analytics",
+            &format!("{source}{sink}  partition_column: source_shard\n{rest}"),
+        );
+    }
+}
+
+/// What the sink must hold of a shard's logins, in the form of [`sink_rows`].
+pub fn expected<'a>(shards: impl IntoIterator<Item = (&'a str, &'a [Login])>) -> Vec<String> {
+    let mut rows: Vec<String> = shards
+        .into_iter()
+        .flat_map(|(name, logins)| {
+            logins.iter().map(move |login| {
+                format!(
+                    "{name}|{}|{}|{}|{}",
+                    login.user, login.time, login.address, login.agent
+                )
+            })
+        })
+        .collect();
+    rows.sort_unstable();
+    rows
+}
+
+/// Every row of the sink, sorted.
+pub async fn sink_rows(database: &TestDatabase) -> Vec<String> {
+    let client = database.connect().await.unwrap();
+    let sql = "SELECT concat_ws('|', source_shard, user_id, to_char(login_time, 'YYYY-MM-DD HH24:MI:SS.MS'), ip_address, user_agent) \
+               FROM login_analytics";
+    let mut rows: Vec<String> = client
+        .query(sql, &[])
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    rows.sort_unstable();
+    rows
+}
+
+/// Fails with the first difference instead of thousands of rows.
+pub fn assert_same(sink: &[String], source: &[String]) {
+    let difference = sink.iter().zip(source).find(|(a, b)| a != b);
+    assert!(
+        sink.len() == source.len() && difference.is_none(),
+        "the sink holds {} rows, the source {}; the first difference is {difference:?}",
+        sink.len(),
+        source.len()
+    );
+}
+
+/// A project with the flagship's plugin.
+pub fn flagship() -> Project {
+    let project = Project::new(env!("CARGO_BIN_EXE_etl-host"));
+    project.plugin("login-analytics");
+    project
+}
+
+/// A project with the pipeline `copy`.
+pub fn copying() -> Project {
+    let project = Project::new(env!("CARGO_BIN_EXE_etl-host"));
+    project.plugin("fixture-kinds");
+    project
+}
+
+pub const RUN: &[&str] = &["run", "login-analytics"];
