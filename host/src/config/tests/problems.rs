@@ -336,7 +336,9 @@ fn what_postgres_cannot_keep_is_not_asked_of_it() {
             CONTRACT,
             "name: login-analytics\nsink: { nul_characters: keep }\n",
         ],
-        &expect![[r#"p.yaml:2:25: sink.nul_characters: expected one of strip, replace, quarantine, fail, found "keep""#]],
+        &expect![[
+            r#"p.yaml:2:25: sink.nul_characters: expected one of strip, replace, quarantine, fail, found "keep""#
+        ]],
     );
     let words = |text: &str| loaded(&[SMALL, text]).sink.nul_characters;
     assert_eq!(words("name: small"), NulCharacters::Keep);
