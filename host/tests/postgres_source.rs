@@ -371,6 +371,23 @@ async fn since_and_until_take_a_time_as_people_write_it() {
 }
 
 #[tokio::test]
+async fn a_plugin_s_own_queries_follow_each_other_in_one_transaction() {
+    let (from, to) = filled(
+        "CREATE TABLE people (id bigint, amount float8); INSERT INTO people SELECT i, i FROM generate_series(1, 100) AS i;",
+    )
+    .await;
+    let project = project();
+    let config = source(&[("a", &from)], "SELECT 1", "") + &sink(&to, "") + AT_ONCE;
+    project.config("queried", &config);
+    let report = project.result(&["run", "queried"], 0);
+    assert_eq!((loaded(&report), cursor_to(&report)), (50, "100"));
+    from.execute("INSERT INTO people VALUES (101, 1), (102, 1)")
+        .await;
+    assert_eq!(loaded(&project.result(&["run", "queried"], 0)), 1);
+    from.wait_for(READERS, 0).await;
+}
+
+#[tokio::test]
 async fn a_query_that_gives_the_boundary_again_is_refused() {
     let (from, to) = filled(&people(10)).await;
     let project = project();

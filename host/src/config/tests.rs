@@ -1,6 +1,6 @@
 //! Whole configurations through [`load`]: what loads, and that nothing panics.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::too_many_lines)]
 
 use expect_test::{Expect, expect};
 use proptest::prelude::*;

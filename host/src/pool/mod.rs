@@ -104,7 +104,7 @@ impl Pools {
 
     /// A connection to a SQL Server. Waits for a free one as long as the configuration allows.
     pub async fn sqlserver(&self, server: &SqlServer) -> Result<SqlServerLease> {
-        let identity = identity(&server.server, &sqlserver::options(server));
+        let identity = sqlserver_identity(server);
         let pool = self.sqlserver.pool(identity, || sqlserver::build(server))?;
         lease(
             &pool,
@@ -163,6 +163,14 @@ fn identity(server: &Server, options: &str) -> Identity {
         username: server.username.clone(),
         access: format!("{mode:?} {trust_server_certificate} {ca_file:?} {secret:?} {options}"),
     }
+}
+
+fn sqlserver_identity(server: &SqlServer) -> Identity {
+    let options = format!(
+        "{:?} {:?} {}",
+        server.instance, server.application_intent, server.packet_size
+    );
+    identity(&server.server, &options)
 }
 
 fn describe<E: Into<Error>>(error: PoolError<E>) -> Error {

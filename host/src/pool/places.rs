@@ -6,14 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Identity, Pools, identity, sqlserver};
+use super::{Identity, Pools, identity, sqlserver_identity};
 use crate::config::{Server, SqlServer};
 
 /// How many partitions may hold something at a time: connections of a pool, as a rule.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// All hosts of a process take from several of them in this order.
-    order: usize,
     most: u32,
     free: Arc<Semaphore>,
 }
@@ -27,13 +25,8 @@ pub struct Taken {
 impl Places {
     /// So many places, for whoever holds this value or a clone of it.
     pub fn new(most: u32) -> Self {
-        Self::numbered(0, most)
-    }
-
-    fn numbered(order: usize, most: u32) -> Self {
         let most = most.max(1);
         Self {
-            order,
             most,
             free: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(1))),
         }
@@ -42,8 +35,8 @@ impl Places {
     /// Takes one of each, and waits until they are free. The same places may be asked for twice.
     pub async fn take(wanted: impl IntoIterator<Item = Self>) -> Taken {
         let mut wanted: Vec<(Self, u32)> = wanted.into_iter().map(|places| (places, 1)).collect();
-        // Whoever waits holds only what comes before in this order, so there is no circle.
-        wanted.sort_by_key(|(places, _)| (places.order, Arc::as_ptr(&places.free).addr()));
+        // One order for everybody: whoever waits holds only what comes before, so there is no circle.
+        wanted.sort_by_key(|(places, _)| Arc::as_ptr(&places.free).addr());
         wanted.dedup_by(|again, first| {
             let same = Arc::ptr_eq(&again.0.free, &first.0.free);
             first.1 += u32::from(same);
@@ -67,11 +60,10 @@ pub(super) struct PlacesTable(Mutex<HashMap<Identity, Places>>);
 impl PlacesTable {
     fn of(&self, identity: Identity, connections: u32) -> Places {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let order = table.len() + 1;
         table
             .entry(identity)
             // One connection is left for reading checkpoints and for the swap.
-            .or_insert_with(|| Places::numbered(order, connections.saturating_sub(1)))
+            .or_insert_with(|| Places::new(connections.saturating_sub(1)))
             .clone()
     }
 }
@@ -85,9 +77,8 @@ impl Pools {
 
     /// The places of a SQL Server's pool.
     pub fn sqlserver_places(&self, server: &SqlServer) -> Places {
-        let identity = identity(&server.server, &sqlserver::options(server));
-        self.sqlserver_places
-            .of(identity, server.server.pool.max_connections)
+        let most = server.server.pool.max_connections;
+        self.sqlserver_places.of(sqlserver_identity(server), most)
     }
 }
 
@@ -110,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_takes_two_in_either_order_comes_through() {
-        let (a, b) = (Places::numbered(1, 1), Places::numbered(2, 1));
+        let (a, b) = (Places::new(1), Places::new(1));
         let mut tasks = tokio::task::JoinSet::new();
         for round in 0..200 {
             let mut pair = [a.clone(), b.clone()];

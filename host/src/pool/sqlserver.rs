@@ -37,14 +37,6 @@ pub fn build(server: &SqlServer) -> Result<Pool<SqlServerManager>> {
         .map_err(|error| Error::internal("the pool cannot be built").caused_by(error))
 }
 
-/// What else tells two connections apart.
-pub fn options(server: &SqlServer) -> String {
-    format!(
-        "{:?} {:?} {}",
-        server.instance, server.application_intent, server.packet_size
-    )
-}
-
 /// Where the server is, as messages call it.
 pub fn address(server: &SqlServer) -> String {
     let SqlServer {

@@ -18,9 +18,6 @@ use super::Claim;
 use crate::config::{NulCharacters, TableName};
 use crate::error::{Error, Result};
 
-/// Why a row with it is set aside.
-pub const REFUSED: &str = "text with U+0000";
-
 /// One attempt's text, and how much of it was changed. That is told when the attempt ends, however it does.
 pub struct NulFilter {
     wanted: NulCharacters,

@@ -328,3 +328,23 @@ settings: 5
     let tuning = loaded(&[SMALL, "tuning: { flush_bytes: 65536, batch_rows: 1 }"]).tuning;
     assert_eq!((tuning.flush_bytes, tuning.batch_rows), (65_536, 1));
 }
+
+#[test]
+fn what_postgres_cannot_keep_is_not_asked_of_it() {
+    check_problems(
+        &[
+            CONTRACT,
+            "name: login-analytics\nsink: { nul_characters: keep }\n",
+        ],
+        &expect![[
+            r#"p.yaml:2:25: sink.nul_characters: expected one of strip, replace, quarantine, fail, found "keep""#
+        ]],
+    );
+    let words = |text: &str| loaded(&[SMALL, text]).sink.nul_characters;
+    assert_eq!(words("name: small"), NulCharacters::Keep);
+    assert_eq!(words("sink: { nul_characters: fail }"), NulCharacters::Fail);
+    assert_eq!(
+        loaded(&[CONTRACT]).sink.nul_characters,
+        NulCharacters::Quarantine
+    );
+}

@@ -21,7 +21,6 @@ use uuid::Uuid;
 use super::json;
 use super::types::PgType;
 use crate::error::{Error, Result};
-use crate::sink::nul;
 
 /// What every binary COPY starts with: signature, flags, length of the (empty) header extension.
 pub const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -237,7 +236,7 @@ impl<'a> Encoder<'a> {
 
     fn text(&self, value: &str, out: &mut Vec<u8>) -> Fit {
         if memchr_nul(value) {
-            return Err(nul::REFUSED);
+            return Err("U+0000, which PostgreSQL text cannot hold");
         }
         match self.column {
             PgType::Uuid => {

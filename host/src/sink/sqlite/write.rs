@@ -13,7 +13,6 @@ use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::{quote, quote_list};
 use crate::sink::key::reduce;
-use crate::sink::nul;
 use crate::sink::{Chunk, Claim, RangeDelete, Refusal, Swap, Written, fenced};
 
 /// Rows per INSERT statement, and most bound values of one (`SQLITE_LIMIT_VARIABLE_NUMBER` is 32,766 by default).
@@ -81,7 +80,7 @@ pub fn stage(
             for (column, name) in &table.columns {
                 match types::value(batch.column(*column), row) {
                     Ok(value) if refuse_nul && types::has_nul(&value) => {
-                        fault = Some((name, nul::REFUSED));
+                        fault = Some((name, "text with U+0000"));
                         break;
                     }
                     Ok(value) => values.push(value),
