@@ -86,7 +86,7 @@ pub async fn run(
         _ => None,
     };
     let fingerprint = fingerprint(run, session.as_deref_mut()).await?;
-    check_fingerprint(run, partition, &checkpoint, &fingerprint)?;
+    check_fingerprint(&run.plan, partition, &checkpoint, &fingerprint)?;
     let start = Start::new(run, &checkpoint);
     let window = fix_window(run, &checkpoint, start, session.as_deref_mut()).await?;
     // Ends with this future, also when it is dropped: a stage that still works for a lost attempt learns that it may

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod encode;
+mod examine;
 mod swap;
 mod table;
 mod types;
@@ -18,10 +19,11 @@ use tokio::sync::Mutex;
 
 use self::table::PgTable;
 use self::write::PostgresWriter;
-use super::{CheckpointEdit, Claim, PartitionWriter, Sink, Swap};
+use super::{CheckpointEdit, Claim, Examination, PartitionWriter, Sink, Swap, TableSpec};
 use crate::checkpoint::Checkpoint;
-use crate::config::Server;
+use crate::config::{Server, WriteMode};
 use crate::error::Result;
+use crate::finding::Finding;
 use crate::pool::Pools;
 
 /// The tables of a run, once its first partition has made them ready.
@@ -105,5 +107,13 @@ impl Sink for PostgresSink {
         swap::discard(lease.client()?, tables.len(), swap).await?;
         lease.give_back();
         Ok(())
+    }
+
+    async fn examine(&self, mode: &WriteMode) -> Examination {
+        examine::examine(&self.pools, &self.server, mode).await
+    }
+
+    async fn examine_tables(&self, tables: &[TableSpec]) -> Vec<Finding> {
+        examine::examine_tables(&self.pools, &self.server, tables).await
     }
 }

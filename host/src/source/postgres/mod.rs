@@ -1,10 +1,12 @@
 //! Reads `PostgreSQL` databases.
 
+mod examine;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Source, SourceSession};
+use super::{Examination, ShardQuery, Source, SourceSession};
 use crate::config::PostgresShard;
 use crate::error::{Error, Result};
 use crate::pool::Pools;
@@ -12,7 +14,7 @@ use crate::pool::Pools;
 /// All shards of one configuration.
 pub struct PostgresSource {
     shards: Vec<PostgresShard>,
-    _pools: Arc<Pools>,
+    pools: Arc<Pools>,
 }
 
 impl PostgresSource {
@@ -20,7 +22,7 @@ impl PostgresSource {
     pub fn new(shards: &[PostgresShard], pools: Arc<Pools>) -> Self {
         Self {
             shards: shards.to_vec(),
-            _pools: pools,
+            pools,
         }
     }
 }
@@ -35,5 +37,12 @@ impl Source for PostgresSource {
         Err(Error::config(
             "this build of etl-host has no source of type `postgres`",
         ))
+    }
+
+    async fn examine(&self, shard: &str, query: Option<&ShardQuery>) -> Examination {
+        match self.shards.iter().find(|known| known.name == shard) {
+            Some(shard) => examine::examine(self, shard, query).await,
+            None => Examination::default(),
+        }
     }
 }
