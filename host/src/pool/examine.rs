@@ -16,6 +16,7 @@ use super::{Pools, PostgresLease, SqlServerLease, sqlserver};
 use crate::config::{Server, SqlServer, Tls, TlsMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Findings;
+use crate::identifier::quote;
 use crate::tls;
 
 /// A client's question whether the server speaks TLS (PostgreSQL's `SSLRequest`): length and code.
@@ -68,7 +69,11 @@ pub async fn postgres(
             findings.ok("login", format!("as `{user}`"));
             let refused = *error.kind() == ErrorKind::SqlState("42501".to_owned());
             let error = if refused {
-                error.hint(format!("GRANT CONNECT ON DATABASE {database} TO {user}"))
+                error.hint(format!(
+                    "GRANT CONNECT ON DATABASE {} TO {}",
+                    quote(database),
+                    quote(user)
+                ))
             } else {
                 error
             };

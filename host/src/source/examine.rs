@@ -6,8 +6,9 @@ use arrow_schema::SchemaRef;
 use jiff::Timestamp;
 
 use super::{CursorQuery, ReadRequest, ShardQuery, SourceSession};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::finding::Findings;
+use crate::policy::next_step;
 
 /// Clocks that differ by more are worth a word.
 const SKEW: Duration = Duration::from_secs(1);
@@ -42,6 +43,14 @@ pub async fn read_nothing(
         batch_bytes: 1,
     });
     Ok(stream.await?.schema())
+}
+
+/// The error of a statement that the server refuses; where nothing better is known, the statement is to be corrected.
+pub fn refused(error: Error) -> Error {
+    if next_step(&error).is_some() {
+        return error;
+    }
+    error.hint("correct `source.query`")
 }
 
 /// Compares the server's clock, in microseconds since 1970, with this machine's before and after it was asked. What the

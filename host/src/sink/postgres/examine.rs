@@ -6,7 +6,7 @@ use super::table::{DIALECT, compare};
 use crate::config::{PoolLimits, Server, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::{Finding, Findings};
-use crate::identifier::quote;
+use crate::identifier::{quote, quote_table};
 use crate::pool::{Pools, examine as connecting};
 use crate::sink::{Examination, TableSpec};
 
@@ -191,44 +191,85 @@ pub async fn examine_tables(pools: &Pools, server: &Server, tables: &[TableSpec]
     findings.into_vec()
 }
 
+/// What the catalogue says of a table and its schema.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an answer of its own"
+)]
+struct Place {
+    schema: String,
+    may_use: bool,
+    may_create: bool,
+    table: Option<u32>,
+    owns: bool,
+    may_stage: bool,
+    /// Privileges that the user lacks on the table.
+    lacks: Vec<&'static str>,
+}
+
 async fn examine_table(
     findings: &mut Findings,
     client: &Client,
     server: &Server,
     table: &TableSpec,
 ) {
-    let asked = findings.ask("privileges", check_privileges(client, server, table));
-    let Some(exists) = asked.await else {
+    let found = findings.ask("privileges", find_place(client, table));
+    let Some(place) = found.await else {
         return;
     };
-    let name = &table.name;
-    findings.ok(
-        "privileges",
-        if exists {
-            format!("{name}: {}", needed(&table.mode).join(", "))
-        } else {
-            format!("{name}: CREATE")
-        },
-    );
-    if table.schema.fields().is_empty() {
-        return;
+    match judge_privileges(&place, server, table) {
+        Ok(detail) => findings.ok("privileges", detail),
+        Err(error) => findings.failed("privileges", &error),
     }
-    let columns = table.schema.fields().len();
-    let asked = async {
-        if !exists {
-            DIALECT.create_table(table)?;
-            return Ok(format!(
-                "{name}: is not there; the first run creates it with {columns} columns"
-            ));
+    // Where the schema is closed, its tables cannot be looked at.
+    if place.may_use && !table.schema.fields().is_empty() {
+        let compared = compare_table(client, table, &place);
+        if let Some(detail) = findings.ask("table", compared).await {
+            findings.ok("table", detail);
         }
-        Ok(match compare(client, table).await? {
-            None => format!("{name}: takes the {columns} columns of the pipeline"),
-            Some(_) => format!("{name}: the next run adds the columns that it lacks"),
-        })
-    };
-    if let Some(detail) = findings.ask("table", asked).await {
-        findings.ok("table", detail);
     }
+}
+
+/// By the catalogue, which everybody may read: names that may not be used are errors elsewhere.
+async fn find_place(client: &Client, table: &TableSpec) -> Result<Place> {
+    let sql = "SELECT n.nspname::text, has_schema_privilege(n.oid, 'USAGE'), has_schema_privilege(n.oid, 'CREATE'), \
+               c.oid, coalesce(pg_has_role(c.relowner, 'USAGE'), false), \
+               has_database_privilege(current_database(), 'TEMPORARY') \
+               FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $2 \
+               WHERE n.nspname = coalesce($1, current_schema())";
+    let name = &table.name;
+    let row = client.query_opt(sql, &[&name.schema, &name.name]).await?;
+    let row = row.ok_or_else(|| match &name.schema {
+        Some(schema) => Error::new(ErrorKind::Refused, format!("there is no schema {schema}"))
+            .hint(format!(
+                "CREATE SCHEMA {}, or correct `sink.table`",
+                quote(schema)
+            )),
+        None => Error::new(
+            ErrorKind::Refused,
+            "no schema of the user's search_path is there and open to the user",
+        )
+        .hint("write `sink.table` with its schema, or set the user's search_path"),
+    })?;
+    let mut place = Place {
+        schema: row.try_get(0)?,
+        may_use: row.try_get(1)?,
+        may_create: row.try_get(2)?,
+        table: row.try_get(3)?,
+        owns: row.try_get(4)?,
+        may_stage: row.try_get(5)?,
+        lacks: Vec::new(),
+    };
+    if let Some(oid) = place.table {
+        for privilege in needed(&table.mode) {
+            let sql = "SELECT has_table_privilege($1::oid, $2)";
+            let row = client.query_one(sql, &[&oid, privilege]).await?;
+            if !row.try_get::<_, bool>(0)? {
+                place.lacks.push(*privilege);
+            }
+        }
+    }
+    Ok(place)
 }
 
 /// What a mode needs on the table, <https://www.postgresql.org/docs/current/ddl-priv.html>.
@@ -240,94 +281,68 @@ fn needed(mode: &WriteMode) -> &'static [&'static str] {
     }
 }
 
-/// Whether the table is there; an error if the user lacks a privilege for it.
-async fn check_privileges(client: &Client, server: &Server, table: &TableSpec) -> Result<bool> {
+/// All that the user lacks, and the statements that grant it.
+fn judge_privileges(place: &Place, server: &Server, table: &TableSpec) -> Result<String> {
     let user = quote(&server.username);
-    let denied = |what: String, fix: String| Err(Error::new(ErrorKind::Refused, what).hint(fix));
-    let sql = "SELECT n.nspname::text, has_schema_privilege(n.oid, 'USAGE'), has_schema_privilege(n.oid, 'CREATE'), \
-               c.oid, coalesce(pg_has_role(c.relowner, 'USAGE'), false), \
-               has_database_privilege(current_database(), 'TEMPORARY') \
-               FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $2 \
-               WHERE n.nspname = coalesce($1, current_schema())";
-    let asked = [
-        &table.name.schema as &(dyn tokio_postgres::types::ToSql + Sync),
-        &table.name.name,
-    ];
-    let Some(row) = client.query_opt(sql, &asked).await? else {
-        return match &table.name.schema {
-            Some(schema) => denied(
-                format!("there is no schema {schema}"),
-                format!("CREATE SCHEMA {}, or correct `sink.table`", quote(schema)),
-            ),
-            None => denied(
-                "no schema of the user's search_path is there and open to the user".to_owned(),
-                "write `sink.table` with its schema, or set the user's search_path".to_owned(),
-            ),
+    let (name, schema) = (&table.name, quote(&place.schema));
+    let mut lacking = Vec::new();
+    let mut grants = Vec::new();
+    if !place.may_use {
+        lacking.push(format!("USAGE on the schema {}", place.schema));
+        grants.push(format!("GRANT USAGE ON SCHEMA {schema} TO {user}"));
+    }
+    if place.table.is_none() && !place.may_create {
+        lacking.push(format!(
+            "CREATE on the schema {}, where {name} is to be",
+            place.schema
+        ));
+        grants.push(format!("GRANT CREATE ON SCHEMA {schema} TO {user}"));
+    }
+    if !place.lacks.is_empty() {
+        let privileges = place.lacks.join(", ");
+        lacking.push(format!("{privileges} on the table {name}"));
+        grants.push(format!(
+            "GRANT {privileges} ON {} TO {user}",
+            quote_table(name)
+        ));
+    }
+    if matches!(table.mode, WriteMode::Upsert { .. }) && !place.may_stage {
+        lacking.push("TEMPORARY on the database, where an upsert stages its rows".to_owned());
+        let database = quote(&server.database);
+        grants.push(format!("GRANT TEMPORARY ON DATABASE {database} TO {user}"));
+    }
+    if lacking.is_empty() {
+        let has = match place.table {
+            Some(_) => needed(&table.mode).join(", "),
+            None => "CREATE".to_owned(),
         };
-    };
-    let schema: String = row.try_get(0)?;
-    let (usage, create): (bool, bool) = (row.try_get(1)?, row.try_get(2)?);
-    let (oid, owner): (Option<u32>, bool) = (row.try_get(3)?, row.try_get(4)?);
-    let temporary: bool = row.try_get(5)?;
-    if !usage {
-        return denied(
-            format!("the user may not use the schema {schema}"),
-            format!("GRANT USAGE ON SCHEMA {} TO {user}", quote(&schema)),
-        );
+        return Ok(format!("{name}: {has}"));
     }
-    if matches!(table.mode, WriteMode::Upsert { .. }) && !temporary {
-        return denied(
-            "an upsert stages its rows in a temporary table, and the user may not make one"
-                .to_owned(),
-            format!(
-                "GRANT TEMPORARY ON DATABASE {} TO {user}",
-                quote(&server.database)
-            ),
-        );
+    let lacking = lacking.join("; ");
+    Err(Error::new(ErrorKind::Refused, format!("the user lacks {lacking}")).hint(grants.join("; ")))
+}
+
+async fn compare_table(client: &Client, table: &TableSpec, place: &Place) -> Result<String> {
+    let (name, columns) = (&table.name, table.schema.fields().len());
+    if place.table.is_none() {
+        DIALECT.create_table(table)?;
+        return Ok(format!(
+            "{name}: is not there; the first run creates it with {columns} columns"
+        ));
     }
-    let Some(oid) = oid else {
-        if create {
-            return Ok(false);
-        }
-        return denied(
-            format!(
-                "the table {} is not there, and the user may not create it in the schema {schema}",
-                table.name
-            ),
-            format!(
-                "GRANT CREATE ON SCHEMA {} TO {user}, or let its owner create the table",
-                quote(&schema)
-            ),
-        );
-    };
-    let mut missing = Vec::new();
-    for privilege in needed(&table.mode) {
-        let sql = "SELECT has_table_privilege($1::oid, $2)";
-        let row = client.query_one(sql, &[&oid, privilege]).await?;
-        if !row.try_get::<_, bool>(0)? {
-            missing.push(*privilege);
-        }
+    match compare(client, table).await? {
+        None => Ok(format!(
+            "{name}: takes the {columns} columns of the pipeline"
+        )),
+        Some(_) if place.owns => Ok(format!(
+            "{name}: the next run adds the columns that it lacks"
+        )),
+        Some(ddl) => Err(Error::new(
+            ErrorKind::Refused,
+            format!("the table {name} lacks columns, and only its owner may add them"),
+        )
+        .hint(format!("let its owner run {ddl}"))),
     }
-    if !missing.is_empty() {
-        let missing = missing.join(", ");
-        let name = crate::identifier::quote_table(&table.name);
-        return denied(
-            format!("the user lacks {missing} on the table {}", table.name),
-            format!("GRANT {missing} ON {name} TO {user}"),
-        );
-    }
-    let evolves = !owner && table.on_schema_change == crate::config::SchemaChange::Evolve;
-    if evolves && !table.schema.fields().is_empty() && compare(client, table).await?.is_some() {
-        return denied(
-            format!(
-                "columns are missing in the table {}, and only its owner may add them",
-                table.name
-            ),
-            "let its owner add the columns, or make the user a member of the owner's role"
-                .to_owned(),
-        );
-    }
-    Ok(true)
 }
 
 #[cfg(test)]

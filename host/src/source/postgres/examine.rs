@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Findings;
 use crate::identifier::quote;
 use crate::pool::examine as connecting;
-use crate::source::examine::{SLOW, judge_clock, read_nothing};
+use crate::source::examine::{SLOW, judge_clock, read_nothing, refused};
 use crate::source::{Examination, ShardQuery, Source, sql};
 
 /// A replica that is so many seconds behind is worth a word.
@@ -100,7 +100,12 @@ async fn check_replica(findings: &mut Findings, client: &Client) {
 
 async fn check_query(findings: &mut Findings, client: &Client, query: &ShardQuery) {
     let text = sql::without_parameters(&query.sql);
-    let prepared = async { client.prepare(&text).await.map_err(Error::from) };
+    let prepared = async {
+        client
+            .prepare(&text)
+            .await
+            .map_err(|error| refused(error.into()))
+    };
     let Some(statement) = findings.ask("query", prepared).await else {
         return;
     };

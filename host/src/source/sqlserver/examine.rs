@@ -12,7 +12,7 @@ use crate::config::{Cursor as CursorConfig, CursorKind, SqlServerShard};
 use crate::error::{Error, Result};
 use crate::finding::Findings;
 use crate::pool::{SqlServerClient, examine as connecting};
-use crate::source::examine::{SLOW, judge_clock, read_nothing};
+use crate::source::examine::{SLOW, judge_clock, read_nothing, refused};
 use crate::source::time::TICKS_TO_1970;
 use crate::source::{Examination, ShardQuery, Source};
 
@@ -90,7 +90,8 @@ async fn check_query(findings: &mut Findings, client: &mut SqlServerClient, quer
     };
     let described = async {
         let declared = declarations(&parameters?);
-        describe(client, &query.sql, &declared).await
+        let described = describe(client, &query.sql, &declared).await;
+        described.map_err(refused)
     };
     let Some(described) = findings.ask("query", described).await else {
         return;
@@ -208,7 +209,7 @@ async fn check_read(
 ) -> Option<SchemaRef> {
     let read = async {
         let mut session = source.open(shard).await?;
-        read_nothing(session.as_mut(), query).await
+        read_nothing(session.as_mut(), query).await.map_err(refused)
     };
     let schema = findings.ask_patiently("read", read, SLOW).await?;
     findings.ok("read", "the query runs");
