@@ -9,6 +9,8 @@
 mod kinds;
 mod logins;
 
+use std::fmt::Write as _;
+
 use etl_testkit::postgres::{PostgresOptions, PostgresServer, TestDatabase, Tls};
 use etl_testkit::project::Project;
 use expect_test::{Expect, expect};
@@ -83,14 +85,16 @@ fn complaints(project: &Project, code: i32) -> String {
         .iter()
         .filter(|check| check["verdict"] != "ok")
     {
-        text.push_str(&format!(
-            "{} {} {}: {}\n  fix: {}\n",
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{} {} {}: {}\n  fix: {}",
             word(&check["where"]),
             word(&check["check"]),
             word(&check["verdict"]),
             word(&check["detail"]),
             word(&check["fix"])
-        ));
+        );
     }
     project.redact(&text)
 }
@@ -573,13 +577,14 @@ fn of_copy(project: &Project, code: i32) -> String {
         .iter()
         .filter(|check| check["verdict"] != "ok")
     {
-        text.push_str(&format!(
-            "{} {}: {}\n  fix: {}\n",
+        let _ = writeln!(
+            text,
+            "{} {}: {}\n  fix: {}",
             word(&check["check"]),
             word(&check["verdict"]),
             word(&check["detail"]),
             word(&check["fix"])
-        ));
+        );
     }
     text
 }

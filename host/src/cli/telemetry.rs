@@ -14,8 +14,9 @@ pub fn install(globals: &Globals) {
         1 => "info",
         _ => "debug",
     };
-    // Libraries speak only when something is wrong, unless asked.
-    let directives = format!("warn,etl_host={level},plugin={level}");
+    // Libraries speak only when something is wrong, unless asked. This one repeats errors that the host reports itself.
+    let tiberius = if globals.verbose == 0 { "off" } else { "warn" };
+    let directives = format!("warn,tiberius={tiberius},etl_host={level},plugin={level}");
     let filter = std::env::var("ETL_LOG")
         .ok()
         .and_then(|wish| EnvFilter::try_new(wish).ok())

@@ -101,6 +101,13 @@ pub async fn sqlserver(
     } = &server.server;
     let mut lease = match pools.lease_sqlserver(server).await {
         Ok(lease) => lease,
+        Err(error) if tls.mode == TlsMode::Disable && *error.kind() == ErrorKind::Unavailable => {
+            findings.failed(
+                "tls",
+                &error.hint("if the server insists on encryption, set `tls.mode: require`"),
+            );
+            return None;
+        }
         Err(error) => {
             let step = failed_step(&error);
             if step != "tls" && tls.mode != TlsMode::Prefer {

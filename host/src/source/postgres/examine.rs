@@ -30,10 +30,12 @@ pub async fn examine(
             ..Examination::default()
         };
     };
+    let mut may_run = false;
     if let Ok(client) = lease.client() {
         check_replica(&mut findings, client).await;
         if let Some(query) = query {
-            check_query(&mut findings, client, query).await;
+            check_clock(&mut findings, client, query).await;
+            may_run = check_query(&mut findings, client, query).await;
         }
     }
     // The session below takes one of its own: a pool of few must not wait for itself.
@@ -50,7 +52,7 @@ pub async fn examine(
         };
     };
     let mut schema: Option<SchemaRef> = None;
-    if let Some(query) = query {
+    if let Some(query) = query.filter(|_| may_run) {
         let read = async {
             let read = read_nothing(session.as_mut(), query).await;
             read.map_err(may_not_read)
@@ -98,27 +100,10 @@ async fn check_replica(findings: &mut Findings, client: &Client) {
     }
 }
 
-async fn check_query(findings: &mut Findings, client: &Client, query: &ShardQuery) {
-    let text = sql::without_parameters(&query.sql);
-    let prepared = async {
-        client
-            .prepare(&text)
-            .await
-            .map_err(|error| refused(error.into()))
-    };
-    let Some(statement) = findings.ask("query", prepared).await else {
-        return;
-    };
-    findings.ok("query", format!("{} columns", statement.columns().len()));
-    let Some(cursor) = &query.cursor else {
-        return;
-    };
-    if let Err(error) = judge_cursor(&statement, cursor) {
-        findings.failed("cursor", &error);
-        return;
-    }
-    check_index(findings, client, &statement, cursor).await;
-    if cursor.kind == CursorKind::Timestamp {
+/// The clock that bounds the window of a timestamp.
+async fn check_clock(findings: &mut Findings, client: &Client, query: &ShardQuery) {
+    let cursor = query.cursor.as_ref();
+    if cursor.is_some_and(|cursor| cursor.kind == CursorKind::Timestamp) {
         let asked = Timestamp::now();
         let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
         let now = async { Ok(client.query_one(sql, &[]).await?.try_get(0)?) };
@@ -126,6 +111,28 @@ async fn check_query(findings: &mut Findings, client: &Client, query: &ShardQuer
             judge_clock(findings, server, asked, Timestamp::now());
         }
     }
+}
+
+/// Whether it makes sense to run the query.
+async fn check_query(findings: &mut Findings, client: &Client, query: &ShardQuery) -> bool {
+    let text = sql::without_parameters(&query.sql);
+    let prepared = async {
+        let prepared = client.prepare(&text).await;
+        prepared.map_err(|error| refused(error.into()))
+    };
+    let Some(statement) = findings.ask("query", prepared).await else {
+        return false;
+    };
+    findings.ok("query", format!("{} columns", statement.columns().len()));
+    let Some(cursor) = &query.cursor else {
+        return true;
+    };
+    if let Err(error) = judge_cursor(&statement, cursor) {
+        findings.failed("cursor", &error);
+        return false;
+    }
+    check_index(findings, client, &statement, cursor).await;
+    true
 }
 
 /// Whether the cursor's columns are there; their types are looked at by who reads them.

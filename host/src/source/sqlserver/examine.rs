@@ -44,20 +44,22 @@ pub async fn examine(
         cursor: query.cursor.clone(),
     });
     let mut fingerprint = None;
+    let mut may_run = false;
     if let Ok(client) = lease.client() {
         let address = crate::pool::sqlserver_address(&shard.server);
         let asked = findings.ask("identity", server::fingerprint(client, &address));
         fingerprint = asked.await;
         check_isolation(&mut findings, client, &shard.server.server.database).await;
         if let Some(query) = &query {
-            check_query(&mut findings, client, query).await;
+            check_clock(&mut findings, client, query).await;
+            may_run = check_query(&mut findings, client, query).await;
         }
     }
     // What it has set is unknown after an error: the next one gets another.
     drop(lease);
     let schema = match &query {
-        Some(query) => check_read(&mut findings, source, &shard.name, query).await,
-        None => None,
+        Some(query) if may_run => check_read(&mut findings, source, &shard.name, query).await,
+        _ => None,
     };
     Examination {
         findings: findings.into_vec(),
@@ -83,7 +85,24 @@ async fn check_isolation(findings: &mut Findings, client: &mut SqlServerClient, 
     }
 }
 
-async fn check_query(findings: &mut Findings, client: &mut SqlServerClient, query: &ShardQuery) {
+/// The clock that bounds the window of a timestamp.
+async fn check_clock(findings: &mut Findings, client: &mut SqlServerClient, query: &ShardQuery) {
+    let cursor = query.cursor.as_ref();
+    if cursor.is_some_and(|cursor| cursor.kind == CursorKind::Timestamp) {
+        let asked = Timestamp::now();
+        if let Some(clocks) = findings.ask("clock", server::clocks(client)).await {
+            let server = (clocks.utc - TICKS_TO_1970) / TICKS_PER_MICROSECOND;
+            judge_clock(findings, server, asked, Timestamp::now());
+        }
+    }
+}
+
+/// Whether it makes sense to run the query.
+async fn check_query(
+    findings: &mut Findings,
+    client: &mut SqlServerClient,
+    query: &ShardQuery,
+) -> bool {
     let parameters = match &query.cursor {
         Some(cursor) => window(&query.sql, cursor, None, Bounds::default()),
         None => Ok(Vec::new()),
@@ -94,34 +113,26 @@ async fn check_query(findings: &mut Findings, client: &mut SqlServerClient, quer
         described.map_err(refused)
     };
     let Some(described) = findings.ask("query", described).await else {
-        return;
+        return false;
     };
     let Some(columns) = described else {
-        findings.ok(
-            "query",
-            "the server does not describe it; its columns are known once it runs",
-        );
-        return;
+        let unknown = "the server does not describe it; its columns are known once it runs";
+        findings.ok("query", unknown);
+        return true;
     };
     findings.ok("query", format!("{} columns", columns.len()));
     let Some(cursor) = &query.cursor else {
-        return;
+        return true;
     };
     match judge_cursor(&columns, cursor) {
         Ok(detail) => findings.ok("cursor", detail),
         Err(error) => {
             findings.failed("cursor", &error);
-            return;
+            return false;
         }
     }
     check_index(findings, client, &columns, cursor).await;
-    if cursor.kind == CursorKind::Timestamp {
-        let asked = Timestamp::now();
-        if let Some(clocks) = findings.ask("clock", server::clocks(client)).await {
-            let server = (clocks.utc - TICKS_TO_1970) / TICKS_PER_MICROSECOND;
-            judge_clock(findings, server, asked, Timestamp::now());
-        }
-    }
+    true
 }
 
 /// Whether the cursor's columns are there and of a type that orders.
