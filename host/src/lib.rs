@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod extension;
+pub mod finding;
 pub mod identifier;
 pub mod literal;
 pub mod plan;

@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod completions;
+mod doctor;
 mod info;
 mod list;
 mod probe;
@@ -101,10 +102,19 @@ pub enum Color {
 impl Color {
     /// Whether stderr is written in colours.
     pub fn on_stderr(self) -> bool {
+        self.on(&std::io::stderr())
+    }
+
+    /// Whether stdout is written in colours.
+    pub fn on_stdout(self) -> bool {
+        self.on(&std::io::stdout())
+    }
+
+    fn on(self, stream: &impl IsTerminal) -> bool {
         match self {
             Self::Always => true,
             Self::Never => false,
-            Self::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+            Self::Auto => stream.is_terminal() && std::env::var_os("NO_COLOR").is_none(),
         }
     }
 }
@@ -120,6 +130,8 @@ pub enum Command {
     Run(run::Run),
     /// Check plugins and configuration without touching a database
     Validate(validate::Validate),
+    /// Connect everywhere a run would, and say what is wrong and how to mend it; writes nothing
+    Doctor(doctor::Doctor),
     /// Show or change how far partitions have been read
     #[command(subcommand)]
     Checkpoint(checkpoint::Checkpoint),
@@ -201,6 +213,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::Info(command) => info::info(&globals, &command),
         Command::Run(command) => run::run(&globals, command),
         Command::Validate(command) => validate::validate(&globals, &command),
+        Command::Doctor(command) => doctor::doctor(&globals, &command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&globals, command),
         Command::Completions(command) => {
             completions::completions(&command);

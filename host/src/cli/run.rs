@@ -215,7 +215,8 @@ async fn build_context(
     Ok(RunContext::new(plan, stages, source, sink, cancel.clone()))
 }
 
-async fn build_plan(
+/// Puts configuration, manifest and flags together; asks the plugin for its partitions.
+pub async fn build_plan(
     found: Found,
     loaded: Loaded,
     stages: &Arc<dyn Stages>,

@@ -3,12 +3,12 @@
 //! A pool limits connections, limits the wait for one, and checks a connection's health before it gives it out. It
 //! does not know transactions, so a connection goes back only when its user says that none is open.
 
+pub mod examine;
 mod places;
 mod postgres;
 mod sqlserver;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use deadpool::managed::{Manager, Object, Pool, PoolError, TimeoutType};
@@ -95,22 +95,30 @@ impl Pools {
 
     /// A connection to a `PostgreSQL` server. Waits for a free one as long as the configuration allows.
     pub async fn postgres(&self, server: &Server) -> Result<PostgresLease> {
-        let pool = self
-            .postgres
-            .pool(identity(server, ""), || postgres::build(server))?;
-        let address = format!("{}:{}/{}", server.host, server.port, server.database);
-        lease(&pool, format!("connect to PostgreSQL at {address}")).await
+        self.lease_postgres(server).await.map_err(|error| {
+            let address = format!("{}:{}/{}", server.host, server.port, server.database);
+            error.while_trying(format!("connect to PostgreSQL at {address}"))
+        })
     }
 
     /// A connection to a SQL Server. Waits for a free one as long as the configuration allows.
     pub async fn sqlserver(&self, server: &SqlServer) -> Result<SqlServerLease> {
+        self.lease_sqlserver(server).await.map_err(|error| {
+            let address = sqlserver::address(server);
+            error.while_trying(format!("connect to SQL Server at {address}"))
+        })
+    }
+
+    async fn lease_postgres(&self, server: &Server) -> Result<PostgresLease> {
+        let identity = identity(server, "");
+        let pool = self.postgres.pool(identity, || postgres::build(server))?;
+        lease(&pool).await
+    }
+
+    async fn lease_sqlserver(&self, server: &SqlServer) -> Result<SqlServerLease> {
         let identity = sqlserver_identity(server);
         let pool = self.sqlserver.pool(identity, || sqlserver::build(server))?;
-        lease(
-            &pool,
-            format!("connect to SQL Server at {}", sqlserver::address(server)),
-        )
-        .await
+        lease(&pool).await
     }
 }
 
@@ -136,16 +144,12 @@ impl<M: Manager> PoolTable<M> {
     }
 }
 
-async fn lease<M>(pool: &Pool<M>, what: impl fmt::Display) -> Result<Lease<M>>
+async fn lease<M>(pool: &Pool<M>) -> Result<Lease<M>>
 where
     M: Manager,
     M::Error: Into<Error>,
 {
-    let object = pool
-        .get()
-        .await
-        .map_err(|error| describe(error).while_trying(what))?;
-    Ok(Lease(Some(object)))
+    Ok(Lease(Some(pool.get().await.map_err(describe)?)))
 }
 
 fn identity(server: &Server, options: &str) -> Identity {

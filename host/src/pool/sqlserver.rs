@@ -48,6 +48,13 @@ pub fn address(server: &SqlServer) -> String {
     }
 }
 
+/// Opens the network connection alone, and finds the port of a named instance.
+pub async fn reach(server: &SqlServer) -> Result<TcpStream> {
+    let manager = SqlServerManager(server.clone());
+    let config = manager.build_config(EncryptionLevel::Required)?;
+    manager.open_stream(&config).await
+}
+
 impl Manager for SqlServerManager {
     type Type = SqlServerClient;
     type Error = Error;

@@ -150,7 +150,7 @@ async fn open_source(
         _ => None,
     };
     let fingerprint = fingerprint(run, session.as_deref_mut()).await?;
-    check_fingerprint(run, partition, checkpoint, &fingerprint)?;
+    check_fingerprint(&run.plan, partition, checkpoint, &fingerprint)?;
     let window = fix_window(run, checkpoint, start, session.as_deref_mut()).await?;
     Ok((session, fingerprint, window))
 }

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use self::books::Books;
 use self::partition::Outcome;
 use self::report::{Failure, PartitionReport, Rows, RunReport, Status, overall, peak_memory};
+pub use self::window::{check_fingerprint, with_query};
 use crate::checkpoint::Ledger;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Plan;

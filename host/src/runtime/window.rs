@@ -9,7 +9,7 @@ use crate::checkpoint::{Checkpoint, compare};
 use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::literal;
-use crate::plan::PartitionPlan;
+use crate::plan::{PartitionPlan, Plan};
 use crate::sink::RangeDelete;
 use crate::source::{CursorQuery, SourceSession};
 
@@ -54,11 +54,17 @@ pub async fn fingerprint(
         Some(session) => session.fingerprint().await?,
         None => format!("plugin:{}", run.plan.config.name),
     };
-    Ok(format!("{server} query:{}", run.plan.query_digest))
+    Ok(with_query(&server, &run.plan))
 }
 
+/// A fingerprint: the source's own words, and the query's digest.
+pub fn with_query(server: &str, plan: &Plan) -> String {
+    format!("{server} query:{}", plan.query_digest)
+}
+
+/// Fails if the checkpoint belongs to another server, database or query.
 pub fn check_fingerprint(
-    run: &RunContext,
+    plan: &Plan,
     partition: &PartitionPlan,
     checkpoint: &Checkpoint,
     fingerprint: &str,
@@ -70,7 +76,7 @@ pub fn check_fingerprint(
     else {
         return Ok(());
     };
-    if known == fingerprint || run.plan.replaces() || run.plan.options.full_refresh {
+    if known == fingerprint || plan.replaces() || plan.options.full_refresh {
         return Ok(());
     }
     let server = |text: &str| {
@@ -94,7 +100,7 @@ pub fn check_fingerprint(
         "if this is meant, take the position over with `etl-host checkpoint set {} --partition {} --accept-fingerprint`, \
          or start at the beginning with `etl-host checkpoint reset {} --partition {}`; if two shards swapped places in \
          the configuration, swap them back",
-        run.plan.config.name, partition.name, run.plan.config.name, partition.name
+        plan.config.name, partition.name, plan.config.name, partition.name
     )))
 }
 

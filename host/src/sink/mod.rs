@@ -22,6 +22,7 @@ use crate::checkpoint::{Checkpoint, Ledger};
 use crate::config::{SchemaChange, Sink as SinkConfig, SinkConnector, TableName, WriteMode};
 use crate::error::{Error, Result};
 use crate::extension::same_columns;
+use crate::finding::Finding;
 use crate::pool::{Places, Pools};
 
 /// A sink, for one run.
@@ -49,6 +50,22 @@ pub trait Sink: Send + Sync {
 
     /// For `replace`: removes what a run that did not succeed has loaded.
     async fn discard(&self, swap: &Swap) -> Result<()>;
+
+    /// Looks whether the sink can be written in this mode, check by check. Writes nothing.
+    async fn examine(&self, mode: &WriteMode) -> Examination;
+
+    /// Looks whether these tables can take the pipeline's rows. Writes nothing. A table without columns stands for one
+    /// whose columns are not known: only what needs none is looked at.
+    async fn examine_tables(&self, tables: &[TableSpec]) -> Vec<Finding>;
+}
+
+/// What was found out about a sink.
+#[derive(Clone, Debug, Default)]
+pub struct Examination {
+    /// Check by check.
+    pub findings: Vec<Finding>,
+    /// It answers, so that there is more to ask.
+    pub usable: bool,
 }
 
 /// One attempt's hold on one partition.

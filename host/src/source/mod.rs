@@ -4,6 +4,7 @@
 
 mod batch;
 mod cursor;
+mod examine;
 pub mod postgres;
 pub mod sql;
 pub mod sqlite;
@@ -20,6 +21,7 @@ use etl_plugin_api::{Cursor, Value};
 pub use self::cursor::{CursorColumn, parse_rowversion, rowversion, split_keyset};
 use crate::config::{Cursor as CursorConfig, Source as SourceConfig, SourceConnector};
 use crate::error::{Error, Result};
+use crate::finding::Finding;
 use crate::pool::{Places, Pools};
 
 /// A source: all shards of one configuration.
@@ -36,6 +38,9 @@ pub trait Source: Send + Sync {
 
     /// Opens a session on one shard, for one attempt.
     async fn open(&self, shard: &str) -> Result<Box<dyn SourceSession>>;
+
+    /// Looks whether a shard can be read, check by check. Changes nothing; `query` is `None` where a plugin asks its own.
+    async fn examine(&self, shard: &str, query: Option<&ShardQuery>) -> Examination;
 }
 
 /// One attempt's connection to one shard.
@@ -52,6 +57,26 @@ pub trait SourceSession: Send {
 
     /// Starts a statement. The stream holds the session's connection until it ends.
     async fn read(&mut self, request: ReadRequest) -> Result<Box<dyn RowStream>>;
+}
+
+/// What is asked of each shard.
+#[derive(Clone, Debug)]
+pub struct ShardQuery {
+    /// The statement.
+    pub sql: String,
+    /// Its cursor; without one every run reads everything.
+    pub cursor: Option<CursorConfig>,
+}
+
+/// What was found out about a shard.
+#[derive(Clone, Debug, Default)]
+pub struct Examination {
+    /// Check by check.
+    pub findings: Vec<Finding>,
+    /// What identifies server and database; `None` if it could not be asked.
+    pub fingerprint: Option<String>,
+    /// The columns of the query; `None` if they are not known.
+    pub schema: Option<SchemaRef>,
 }
 
 /// A statement with its cursor and where it starts.

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod encode;
+mod examine;
 mod json;
 mod swap;
 mod table;
@@ -20,10 +21,11 @@ use tokio::sync::Mutex;
 use self::table::PgTable;
 use self::write::PostgresWriter;
 use super::nul::NulFilter;
-use super::{CheckpointEdit, Claim, PartitionWriter, Sink, Swap};
+use super::{CheckpointEdit, Claim, Examination, PartitionWriter, Sink, Swap, TableSpec};
 use crate::checkpoint::Checkpoint;
-use crate::config::{NulCharacters, Server};
+use crate::config::{NulCharacters, Server, WriteMode};
 use crate::error::Result;
+use crate::finding::Finding;
 use crate::pool::{Places, Pools};
 
 /// The tables of a run, once its first partition has made them ready.
@@ -108,5 +110,13 @@ impl Sink for PostgresSink {
         swap::discard(lease.client()?, tables.len(), swap).await?;
         lease.give_back();
         Ok(())
+    }
+
+    async fn examine(&self, mode: &WriteMode) -> Examination {
+        examine::examine(&self.pools, &self.server, mode).await
+    }
+
+    async fn examine_tables(&self, tables: &[TableSpec]) -> Vec<Finding> {
+        examine::examine_tables(&self.pools, &self.server, tables).await
     }
 }

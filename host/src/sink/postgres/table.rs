@@ -10,7 +10,7 @@ use crate::identifier::{quote_list, quote_table};
 use crate::sink::TableSpec;
 use crate::sink::ddl::{Dialect, require_fit, unwritten};
 
-const DIALECT: Dialect = Dialect {
+pub(super) const DIALECT: Dialect = Dialect {
     server: "PostgreSQL",
     column_type: field_type,
 };
@@ -76,13 +76,7 @@ async fn prepare_locked(client: &Client, spec: &TableSpec) -> Result<PgTable> {
         })?;
     }
     let mut existing = load_columns(client, &name).await?;
-    let missing: Vec<_> = spec
-        .schema
-        .fields()
-        .iter()
-        .filter(|field| !existing.iter().any(|column| &column.name == field.name()))
-        .collect();
-    if let Some(ddl) = DIALECT.add_columns(spec, &missing)? {
+    if let Some(ddl) = missing_columns(spec, &existing)? {
         client.batch_execute(&ddl).await?;
         existing = load_columns(client, &name).await?;
     }
@@ -94,6 +88,28 @@ async fn prepare_locked(client: &Client, spec: &TableSpec) -> Result<PgTable> {
         spec: spec.clone(),
         columns,
     })
+}
+
+/// Compares a table that is there with what would be written, as [`prepare`] does, and changes nothing. Gives the
+/// statements that would extend it.
+pub async fn compare(client: &Client, spec: &TableSpec) -> Result<Option<String>> {
+    let name = quote_table(&spec.name);
+    let existing = load_columns(client, &name).await?;
+    let ddl = missing_columns(spec, &existing)?;
+    match_columns(spec, &existing)?;
+    if let WriteMode::Upsert { key, .. } = &spec.mode {
+        require_unique(client, spec, &name, key).await?;
+    }
+    Ok(ddl)
+}
+
+/// The statements that add the columns a table lacks, if they are to be added.
+fn missing_columns(spec: &TableSpec, existing: &[Existing]) -> Result<Option<String>> {
+    let fields = spec.schema.fields().iter();
+    let missing: Vec<_> = fields
+        .filter(|field| !existing.iter().any(|column| &column.name == field.name()))
+        .collect();
+    DIALECT.add_columns(spec, &missing)
 }
 
 async fn load_columns(client: &Client, name: &str) -> Result<Vec<Existing>> {

@@ -4,6 +4,7 @@
 //! short merge takes the file's write lock, under a mutex of the host so that partitions queue instead of failing.
 
 mod checkpoint;
+mod examine;
 mod table;
 mod types;
 mod write;
@@ -21,12 +22,13 @@ use self::table::SqliteTable;
 use self::write::Staged;
 use super::nul::NulFilter;
 use super::{
-    CheckpointEdit, Chunk, Claim, Flush, PartitionWriter, RangeDelete, Sink, Swap, TableSpec,
-    Written, unlike_partitions,
+    CheckpointEdit, Chunk, Claim, Examination, Flush, PartitionWriter, RangeDelete, Sink, Swap,
+    TableSpec, Written, unlike_partitions,
 };
 use crate::checkpoint::Checkpoint;
-use crate::config::NulCharacters;
+use crate::config::{NulCharacters, WriteMode};
 use crate::error::{Error, Result};
+use crate::finding::Finding;
 use crate::pool::Places;
 
 /// Longest wait for another process that writes.
@@ -173,6 +175,14 @@ impl Sink for SqliteSink {
         let swap = swap.clone();
         self.as_writer(move |connection| write::discard(connection, tables.len(), &swap))
             .await
+    }
+
+    async fn examine(&self, _: &WriteMode) -> Examination {
+        examine::examine(&self.path).await
+    }
+
+    async fn examine_tables(&self, tables: &[TableSpec]) -> Vec<Finding> {
+        examine::examine_tables(&self.path, tables).await
     }
 }
 

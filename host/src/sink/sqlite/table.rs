@@ -37,27 +37,13 @@ impl SqliteTable {
 
 /// Makes a table ready, inside a transaction that the caller holds.
 pub fn prepare(connection: &Connection, spec: &TableSpec) -> Result<SqliteTable> {
-    if let Some(schema) = spec
-        .name
-        .schema
-        .as_deref()
-        .filter(|schema| *schema != "main")
-    {
-        return Err(Error::config(format!("SQLite has no schema `{schema}`"))
-            .hint("write `sink.table` without a schema"));
-    }
+    require_no_schema(spec)?;
     let mut existing = load_columns(connection, spec)?;
     if existing.is_empty() {
         connection.execute_batch(&DIALECT.create_table(spec)?)?;
         existing = load_columns(connection, spec)?;
     }
-    let missing: Vec<_> = spec
-        .schema
-        .fields()
-        .iter()
-        .filter(|field| !existing.iter().any(|column| column.is(field.name())))
-        .collect();
-    if let Some(ddl) = DIALECT.add_columns(spec, &missing)? {
+    if let Some(ddl) = missing_columns(spec, &existing)? {
         connection.execute_batch(&ddl)?;
         existing = load_columns(connection, spec)?;
     }
@@ -77,6 +63,40 @@ pub fn prepare(connection: &Connection, spec: &TableSpec) -> Result<SqliteTable>
         spec: spec.clone(),
         columns,
     })
+}
+
+/// Compares a table with what would be written, as [`prepare`] does, and changes nothing. Gives the statements that
+/// would make or extend it.
+pub fn compare(connection: &Connection, spec: &TableSpec) -> Result<Option<String>> {
+    require_no_schema(spec)?;
+    let existing = load_columns(connection, spec)?;
+    if existing.is_empty() {
+        return DIALECT.create_table(spec).map(Some);
+    }
+    let ddl = missing_columns(spec, &existing)?;
+    check_columns(spec, &existing)?;
+    if let WriteMode::Upsert { key, .. } = &spec.mode {
+        require_unique(connection, spec, key)?;
+    }
+    Ok(ddl)
+}
+
+fn require_no_schema(spec: &TableSpec) -> Result<()> {
+    let schema = spec.name.schema.as_deref();
+    match schema.filter(|schema| *schema != "main") {
+        None => Ok(()),
+        Some(schema) => Err(Error::config(format!("SQLite has no schema `{schema}`"))
+            .hint("write `sink.table` without a schema")),
+    }
+}
+
+/// The statements that add the columns a table lacks, if they are to be added.
+fn missing_columns(spec: &TableSpec, existing: &[Existing]) -> Result<Option<String>> {
+    let fields = spec.schema.fields().iter();
+    let missing: Vec<_> = fields
+        .filter(|field| !existing.iter().any(|column| column.is(field.name())))
+        .collect();
+    DIALECT.add_columns(spec, &missing)
 }
 
 /// Reports everything that does not fit at once.

@@ -6,6 +6,7 @@
 mod bind;
 mod decode;
 mod describe;
+mod examine;
 mod read;
 mod text;
 mod types;
@@ -22,7 +23,10 @@ use tokio_postgres::error::SqlState;
 use self::decode::{Decoder, Raw, fixed, ticks_of_micros, whole};
 use self::describe::{Prepared, Window, prepare};
 use self::types::{CursorType, SqlType};
-use super::{CursorQuery, ReadRequest, RowStream, Source, SourceSession, not_a_time, split_keyset};
+use super::{
+    CursorQuery, Examination, ReadRequest, RowStream, ShardQuery, Source, SourceSession,
+    not_a_time, split_keyset,
+};
 use crate::config::{Clock, Cursor as CursorConfig, CursorKind, PostgresShard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::quote;
@@ -79,6 +83,13 @@ impl Source for PostgresSource {
             lent: None,
             cursor: None,
         }))
+    }
+
+    async fn examine(&self, shard: &str, query: Option<&ShardQuery>) -> Examination {
+        match self.shards.iter().find(|known| known.name == shard) {
+            Some(shard) => examine::examine(self, shard, query).await,
+            None => Examination::default(),
+        }
     }
 }
 

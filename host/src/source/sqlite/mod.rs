@@ -4,6 +4,7 @@
 //! library is synchronous: every call runs on a blocking thread.
 
 mod decode;
+mod examine;
 mod read;
 mod timestamp;
 
@@ -17,7 +18,10 @@ use rusqlite::{Connection, OpenFlags, Statement, ToSql};
 use tokio::sync::oneshot;
 
 use self::timestamp::Shape;
-use super::{CursorQuery, ReadRequest, RowStream, Source, SourceSession, not_a_time, split_keyset};
+use super::{
+    CursorQuery, Examination, ReadRequest, RowStream, ShardQuery, Source, SourceSession,
+    not_a_time, split_keyset,
+};
 use crate::config::{Clock, Cursor as CursorConfig, CursorKind, FileShard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::quote;
@@ -62,6 +66,13 @@ impl Source for SqliteSource {
             lent: None,
             shape: None,
         }))
+    }
+
+    async fn examine(&self, shard: &str, query: Option<&ShardQuery>) -> Examination {
+        match self.shards.iter().find(|known| known.name == shard) {
+            Some(shard) => examine::examine(self, shard, query).await,
+            None => Examination::default(),
+        }
     }
 }
 

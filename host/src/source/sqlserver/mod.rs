@@ -6,6 +6,7 @@
 mod bind;
 mod decode;
 mod describe;
+mod examine;
 mod read;
 mod server;
 mod types;
@@ -23,8 +24,8 @@ use self::read::{Reading, build_cursors};
 use self::types::SqlType;
 use super::time::TimeForm;
 use super::{
-    CursorQuery, ReadRequest, RowStream, Source, SourceSession, not_a_time, parse_rowversion,
-    rowversion, split_keyset,
+    CursorQuery, Examination, ReadRequest, RowStream, ShardQuery, Source, SourceSession,
+    not_a_time, parse_rowversion, rowversion, split_keyset,
 };
 use crate::config::{
     BeyondMicroseconds, Clock, Cursor as CursorConfig, CursorKind, SqlServerShard,
@@ -84,6 +85,13 @@ impl Source for SqlServerSource {
             lent: None,
             described: None,
         }))
+    }
+
+    async fn examine(&self, shard: &str, query: Option<&ShardQuery>) -> Examination {
+        match self.shards.iter().find(|known| known.name == shard) {
+            Some(shard) => examine::examine(self, shard, query).await,
+            None => Examination::default(),
+        }
     }
 }
 
