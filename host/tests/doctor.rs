@@ -6,14 +6,14 @@
     reason = "tests"
 )]
 
+mod findings;
 mod kinds;
 mod logins;
-
-use std::fmt::Write as _;
 
 use etl_testkit::postgres::{PostgresOptions, PostgresServer, TestDatabase, Tls};
 use etl_testkit::project::Project;
 use expect_test::{Expect, expect};
+use findings::{checks, complaints, word};
 use kinds::{SINK, query};
 use logins::{config, project};
 use serde_json::Value;
@@ -77,39 +77,9 @@ impl Reader {
     }
 }
 
-/// Everything that is not well, a line each, with its fix.
-fn complaints(project: &Project, code: i32) -> String {
-    let report = project.result(DOCTOR, code);
-    let mut text = String::new();
-    for check in checks(&report)
-        .iter()
-        .filter(|check| check["verdict"] != "ok")
-    {
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{} {} {}: {}\n  fix: {}",
-            word(&check["where"]),
-            word(&check["check"]),
-            word(&check["verdict"]),
-            word(&check["detail"]),
-            word(&check["fix"])
-        );
-    }
-    project.redact(&text)
-}
-
-fn checks(report: &Value) -> &Vec<Value> {
-    report["pipelines"][0]["checks"].as_array().unwrap()
-}
-
-fn word(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
 /// Fails unless this, and only this, is not well. `$user`, `$database` and `$port` stand for the test's own.
 fn complains(project: &Project, code: i32, reader: &Reader, expected: &Expect) {
-    let text = complaints(project, code)
+    let text = complaints(project, "login-analytics", code)
         .replace(&reader.name, "$user")
         .replace(&reader.database.name, "$database")
         .replace(&reader.database.port.to_string(), "$port");
@@ -279,7 +249,7 @@ async fn a_database_that_is_missing_or_closed() {
     let named = format!("database: {}", reader.database.name);
     let missing = yaml.replace(&named, "database: no_such_database");
     project.config("login-analytics", &missing);
-    let text = complaints(&project, 3);
+    let text = complaints(&project, "login-analytics", 3);
     assert!(
         text.contains("sink database failed") && text.contains("3D000"),
         "{text}"
@@ -352,7 +322,7 @@ async fn privileges_on_a_table_that_is_there() {
         .await;
     let evolve = "error_handling: { on_schema_change: evolve }";
     reader.configure(&project, upsert, evolve);
-    let text = complaints(&project, 3);
+    let text = complaints(&project, "login-analytics", 3);
     let only = "sink table failed: the table login_analytics lacks columns, and only its owner may add them";
     assert!(
         text.starts_with(only) && text.lines().count() == 2,
@@ -384,7 +354,7 @@ async fn a_table_that_does_not_fit() {
         "ALTER TABLE login_analytics ALTER COLUMN user_id TYPE text, DROP COLUMN ip_address",
     )
     .await;
-    let complaint = complaints(&project, 3);
+    let complaint = complaints(&project, "login-analytics", 3);
     assert!(complaint.contains("no column ip_address"), "{complaint}");
     execute(
         &database,
@@ -394,7 +364,7 @@ async fn a_table_that_does_not_fit() {
     expect![[r"
         sink table failed: the table login_analytics does not fit the pipeline: column `user_id` is text, which cannot take Arrow type Int64 without loss (the sink would create bigint)
           fix: change the table or the transformer, or name another `sink.table`
-    "]].assert_eq(&complaints(&project, 3));
+    "]].assert_eq(&complaints(&project, "login-analytics", 3));
     execute(
         &database,
         "ALTER TABLE login_analytics ALTER COLUMN user_id TYPE bigint USING user_id::bigint",
@@ -418,7 +388,7 @@ async fn a_table_that_does_not_fit() {
           fix: if this is meant, take the position over with `etl-host checkpoint set login-analytics --partition shard-2 --accept-fingerprint`, or start at the beginning with `etl-host checkpoint reset login-analytics --partition shard-2`; if two shards swapped places in the configuration, swap them back
         sink table failed: the table login_analytics has no unique index on the key (source_shard, login_id)
           fix: run CREATE UNIQUE INDEX CONCURRENTLY ON "login_analytics" ("source_shard", "login_id")
-    "#]].assert_eq(&complaints(&project, 3));
+    "#]].assert_eq(&complaints(&project, "login-analytics", 3));
 }
 
 #[tokio::test]
@@ -454,7 +424,7 @@ async fn tls_that_is_missing_or_not_trusted() {
     expect![[r"
         sink tls failed: the server does not encrypt
           fix: give it a certificate and set `ssl = on`, or set `tls.mode: disable` where nobody can listen
-    "]].assert_eq(&complaints(&project, 3));
+    "]].assert_eq(&complaints(&project, "login-analytics", 3));
 
     let server = PostgresServer::start(&PostgresOptions {
         tls: Tls::Required,
@@ -467,17 +437,17 @@ async fn tls_that_is_missing_or_not_trusted() {
     expect![[r"
         sink tls failed: TLS: invalid peer certificate: UnknownIssuer
           fix: name the server's authority with `tls.ca_file`, or set `tls.trust_server_certificate: true` where nobody can sit in between
-    "]].assert_eq(&complaints(&project, 3));
+    "]].assert_eq(&complaints(&project, "login-analytics", 3));
     let ca_file = server.ca_file().unwrap().display().to_string();
     let verify = format!("tls: {{ mode: require, ca_file: \"{ca_file}\" }}");
     config(&project, &database, &verify, "");
     expect![[r#"
         sink tls failed: TLS: invalid peer certificate: certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("db.example")
           fix: connect by a name that is in the certificate, or have it issued with the name in `host`
-    "#]].assert_eq(&complaints(&project, 3));
+    "#]].assert_eq(&complaints(&project, "login-analytics", 3));
     let trust = "tls: { mode: require, trust_server_certificate: true }";
     config(&project, &database, trust, "");
-    expect![[r""]].assert_eq(&complaints(&project, 0));
+    expect![[r""]].assert_eq(&complaints(&project, "login-analytics", 0));
 }
 
 #[tokio::test]
@@ -492,7 +462,7 @@ async fn shards_that_swapped_places() {
           fix: if this is meant, take the position over with `etl-host checkpoint set login-analytics --partition shard-1 --accept-fingerprint`, or start at the beginning with `etl-host checkpoint reset login-analytics --partition shard-1`; if two shards swapped places in the configuration, swap them back
         shard-2 checkpoint failed: the checkpoint of partition shard-2 belongs to sqlite:<project>/data/shard-2.db, but the configuration now names sqlite:<project>/data/shard-1.db
           fix: if this is meant, take the position over with `etl-host checkpoint set login-analytics --partition shard-2 --accept-fingerprint`, or start at the beginning with `etl-host checkpoint reset login-analytics --partition shard-2`; if two shards swapped places in the configuration, swap them back
-    "]].assert_eq(&complaints(&project, 3));
+    "]].assert_eq(&complaints(&project, "login-analytics", 3));
 }
 
 #[test]
@@ -508,86 +478,14 @@ fn files_that_are_missing_or_something_else() {
           fix: this is no SQLite database, or a damaged one: restore it from a backup
         sink database failed: SQLite: file is not a database: Error code 26: file is not a database
           fix: this is no SQLite database, or a damaged one: restore it from a backup
-    "]].assert_eq(&complaints(&project, 3));
+    "]].assert_eq(&complaints(&project, "login-analytics", 3));
     project.config("login-analytics", "sink: { path: data/shard-2.db/x.db }");
-    let text = complaints(&project, 3);
+    let text = complaints(&project, "login-analytics", 3);
     assert!(text.contains("data/shard-2.db is no folder"), "{text}");
 }
 
 const PEOPLE: &str =
     "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT, amount REAL, team INTEGER, at TEXT);";
-
-#[tokio::test]
-async fn a_postgres_shard_tells_of_index_and_clock() {
-    let (project, database) = (kinds::kinds(PEOPLE), database().await);
-    let people = "CREATE TABLE people (id bigint, name text, at timestamptz)";
-    execute(&database, people).await;
-    let sql = "SELECT id, name, at FROM people WHERE at > @from AND at <= @until ORDER BY at";
-    let source = format!(
-        "source:\n  type: postgres\n  query: {sql}\n  shards:\n  - name: eu\n    host: {}\n    port: {}\n    \
-         database: {}\n    credentials: {{ username: {}, password: {} }}\ncursor: {{ column: at, kind: timestamp }}\n",
-        database.host, database.port, database.name, database.user, database.password
-    );
-    project.config("copy", &source);
-    let findings = || {
-        let report = project.run(&["doctor", "copy"]).json().unwrap();
-        let of_shard = checks(&report)
-            .iter()
-            .filter(|check| check["where"] == "eu");
-        let lines = of_shard.map(|check| {
-            let fix = word(&check["fix"]);
-            format!(
-                "{} {} {fix}",
-                word(&check["check"]),
-                word(&check["verdict"])
-            )
-        });
-        lines.collect::<Vec<_>>()
-    };
-    let found = findings();
-    for expected in [
-        "reachable ok ",
-        "query ok ",
-        "index warning CREATE INDEX CONCURRENTLY ON people (\"at\")",
-        "clock ok ",
-    ] {
-        assert!(
-            found.iter().any(|line| line == expected),
-            "{expected}: {found:?}"
-        );
-    }
-    execute(&database, "CREATE INDEX ON people (at, id)").await;
-    assert!(findings().contains(&"index ok ".to_owned()));
-    project.config(
-        "copy",
-        &source.replace("SELECT id, name, at FROM", "SELECT id, nam, at FROM"),
-    );
-    let found = findings();
-    assert!(
-        found.contains(&"query failed correct `source.query`".to_owned()),
-        "{found:?}"
-    );
-}
-
-/// What is not well with the pipeline `copy`.
-fn of_copy(project: &Project, code: i32) -> String {
-    let report = project.result(&["doctor", "copy"], code);
-    let mut text = String::new();
-    for check in checks(&report)
-        .iter()
-        .filter(|check| check["verdict"] != "ok")
-    {
-        let _ = writeln!(
-            text,
-            "{} {}: {}\n  fix: {}",
-            word(&check["check"]),
-            word(&check["verdict"]),
-            word(&check["detail"]),
-            word(&check["fix"])
-        );
-    }
-    text
-}
 
 #[test]
 fn a_query_and_a_cursor_that_do_not_fit() {
@@ -597,39 +495,39 @@ fn a_query_and_a_cursor_that_do_not_fit() {
         "INSERT INTO people VALUES (1, 'a', 1, 1, '31.01.2024 10:00')",
     );
     project.config("copy", &query("SELECT id FROM peopl WHERE id > @from"));
-    expect![[r"
-        query failed: SQLite: no such table: peopl: Error code 1: SQL logic error
+    expect![[r#"
+        eu query failed: SQLite: no such table: peopl: Error code 1: SQL logic error
           fix: correct `source.query`
-        table warning: copy: its columns are not checked, because what the pipeline would write is not known
+        sink table warning: copy: its columns are not checked, because what the pipeline would write is not known
           fix: mend what failed, and ask again
-    "]].assert_eq(&of_copy(&project, 3));
+    "#]].assert_eq(&complaints(&project, "copy", 3));
     project.config("copy", &query("SELECT name FROM people WHERE id > @from"));
-    expect![[r"
-        query failed: the query returns no column `id`, which is the cursor
+    expect![[r#"
+        eu query failed: the query returns no column `id`, which is the cursor
           fix: add the column to the query, or correct `cursor` in the configuration
-        table warning: copy: its columns are not checked, because what the pipeline would write is not known
+        sink table warning: copy: its columns are not checked, because what the pipeline would write is not known
           fix: mend what failed, and ask again
-    "]].assert_eq(&of_copy(&project, 3));
+    "#]].assert_eq(&complaints(&project, "copy", 3));
     let by_time = "SELECT at, name FROM people WHERE at > @from AND at <= @until ORDER BY at";
     project.config("copy", &format!("{}{}", query(by_time), kinds::BY_TIME));
     expect![[r#"
-        index warning: no index serves the cursor: every run reads the whole table
+        eu index warning: no index serves the cursor: every run reads the whole table
           fix: CREATE INDEX "ix_people_at" ON "people" ("at")
-        read failed: the cursor column `at` does not hold times of the form YYYY-MM-DD HH:MM:SS, without an offset
+        eu read failed: the cursor column `at` does not hold times of the form YYYY-MM-DD HH:MM:SS, without an offset
           fix: use a column with ISO 8601 times, or `kind: integer`
-        table warning: copy: its columns are not checked, because what the pipeline would write is not known
+        sink table warning: copy: its columns are not checked, because what the pipeline would write is not known
           fix: mend what failed, and ask again
-    "#]].assert_eq(&of_copy(&project, 3));
+    "#]].assert_eq(&complaints(&project, "copy", 3));
     // A time now; what is left is a warning.
     project.execute(
         "data/people.db",
         "UPDATE people SET at = '2024-01-31 10:00:00'",
     );
     expect![[r#"
-        index warning: no index serves the cursor: every run reads the whole table
+        eu index warning: no index serves the cursor: every run reads the whole table
           fix: CREATE INDEX "ix_people_at" ON "people" ("at")
     "#]]
-    .assert_eq(&of_copy(&project, 0));
+    .assert_eq(&complaints(&project, "copy", 0));
 }
 
 #[test]
@@ -638,14 +536,14 @@ fn columns_that_are_known_only_from_rows_are_not_guessed() {
     project.execute(SINK, "CREATE TABLE copy (id INTEGER, many INTEGER)");
     let sql = "SELECT id, count(*) AS many FROM people WHERE id > @from GROUP BY id ORDER BY id";
     project.config("copy", &query(sql));
-    assert_eq!(of_copy(&project, 0), "");
+    assert_eq!(complaints(&project, "copy", 0), "");
     project.execute("data/people.db", "INSERT INTO people (id) VALUES (1)");
-    assert_eq!(of_copy(&project, 0), "");
+    assert_eq!(complaints(&project, "copy", 0), "");
     project.execute(SINK, "DROP TABLE copy; CREATE TABLE copy (id INTEGER)");
     expect![[r#"
-        table failed: the table copy has no column many
+        sink table failed: the table copy has no column many
           fix: run ALTER TABLE "copy" ADD COLUMN "many" INTEGER; or set `error_handling.on_schema_change` to `evolve` or `ignore`
-    "#]].assert_eq(&of_copy(&project, 3));
+    "#]].assert_eq(&complaints(&project, "copy", 3));
 }
 
 #[test]
@@ -659,11 +557,11 @@ fn shards_with_other_columns() {
         "copy",
         "source: { shards: [{ name: eu, path: data/people.db }, { name: us, path: data/us.db }] }",
     );
-    expect![[r"
-        columns failed: its columns are not those of the other shards
+    expect![[r#"
+        us columns failed: its columns are not those of the other shards
           fix: make the shards' tables alike, or name and cast the columns in the query
-    "]]
-    .assert_eq(&of_copy(&project, 3));
+    "#]]
+    .assert_eq(&complaints(&project, "copy", 3));
 }
 
 #[test]

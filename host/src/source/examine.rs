@@ -46,7 +46,7 @@ pub async fn read_nothing(
 }
 
 /// The error of a statement that the server refuses; where nothing better is known, the statement is to be corrected.
-pub fn refused(error: Error) -> Error {
+pub fn hint_at_query(error: Error) -> Error {
     if next_step(&error).is_some() {
         return error;
     }

@@ -27,25 +27,6 @@ pub fn parameters(sql: &str) -> Vec<String> {
     names
 }
 
-/// The statement with NULL in place of each parameter: it returns the same columns, and can be prepared as it is.
-pub fn without_parameters(sql: &str) -> String {
-    let start = sql.as_ptr().addr();
-    let mut text = String::with_capacity(sql.len());
-    let mut copied = 0;
-    for token in tokenize(sql) {
-        let is_parameter =
-            token.text.len() > 1 && token.text.starts_with('@') && !token.text.starts_with("@@");
-        if is_parameter {
-            let at = token.text.as_ptr().addr() - start;
-            text.push_str(sql.get(copied..at).unwrap_or_default());
-            text.push_str("NULL");
-            copied = at + token.text.len();
-        }
-    }
-    text.push_str(sql.get(copied..).unwrap_or_default());
-    text
-}
-
 /// Whether the statement's rows come in ascending order of these columns: the last `ORDER BY` outside of parentheses
 /// starts with them.
 pub fn is_ordered_by(sql: &str, columns: &[&str]) -> bool {
@@ -282,16 +263,6 @@ mod tests {
     }
 
     #[test]
-    fn parameters_become_null_only_where_they_count() {
-        assert_eq!(
-            without_parameters(
-                "SELECT '@no', @@x FROM t WHERE a > @from::date AND b @> '{}' -- @no"
-            ),
-            "SELECT '@no', @@x FROM t WHERE a > NULL::date AND b @> '{}' -- @no"
-        );
-    }
-
-    #[test]
     fn the_order_is_that_of_the_outermost_statement() {
         for (sql, expected) in [
             ("SELECT * FROM t ORDER BY login_time", true),
@@ -343,7 +314,6 @@ mod tests {
         #[test]
         fn any_text_is_survived(sql in "\\PC*") {
             parameters(&sql);
-            without_parameters(&sql);
             is_ordered_by(&sql, &["a"]);
             row_limit(&sql);
         }

@@ -14,6 +14,7 @@ use super::Check;
 use crate::checkpoint::Checkpoint;
 use crate::config::Loaded;
 use crate::error::{Error, Result};
+use crate::extension::same_columns;
 use crate::finding::{Finding, Findings, Verdict};
 use crate::plan::{Plan, RunOptions};
 use crate::pool::Pools;
@@ -194,7 +195,7 @@ async fn find_tables(
         };
         if known.is_empty() {
             known = tables;
-        } else if known != tables {
+        } else if !same_tables(&known, &tables) {
             let mut findings = Findings::default();
             let error = Error::data("its columns are not those of the other shards")
                 .hint("make the shards' tables alike, or name and cast the columns in the query");
@@ -203,6 +204,14 @@ async fn find_tables(
         }
     }
     known
+}
+
+fn same_tables(some: &[TableSpec], others: &[TableSpec]) -> bool {
+    some.len() == others.len()
+        && some
+            .iter()
+            .zip(others)
+            .all(|(a, b)| a.name == b.name && same_columns(&a.schema, &b.schema))
 }
 
 /// The tables that the transformer makes of these columns. It sees no row.

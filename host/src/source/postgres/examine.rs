@@ -5,13 +5,14 @@ use jiff::Timestamp;
 use tokio_postgres::{Client, Statement};
 
 use super::PostgresSource;
+use super::describe::prepare;
 use crate::config::{Cursor as CursorConfig, CursorKind, PostgresShard};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Error;
 use crate::finding::Findings;
 use crate::identifier::quote;
 use crate::pool::examine as connecting;
-use crate::source::examine::{SLOW, judge_clock, read_nothing, refused};
-use crate::source::{Examination, ShardQuery, Source, sql};
+use crate::source::examine::{SLOW, hint_at_query, judge_clock, read_nothing};
+use crate::source::{Examination, ShardQuery, Source};
 
 /// A replica that is so many seconds behind is worth a word.
 const LAG_SECONDS: i64 = 10;
@@ -38,8 +39,8 @@ pub async fn examine(
             may_run = check_query(&mut findings, client, query).await;
         }
     }
-    // The session below takes one of its own: a pool of few must not wait for itself.
-    lease.give_back();
+    // In what state an error has left it is unknown; the session below takes one of its own.
+    drop(lease);
     let session = findings.ask("identity", async {
         let mut session = source.open(&shard.name).await?;
         let fingerprint = session.fingerprint().await?;
@@ -53,10 +54,7 @@ pub async fn examine(
     };
     let mut schema: Option<SchemaRef> = None;
     if let Some(query) = query.filter(|_| may_run) {
-        let read = async {
-            let read = read_nothing(session.as_mut(), query).await;
-            read.map_err(may_not_read)
-        };
+        let read = read_nothing(session.as_mut(), query);
         schema = findings.ask_patiently("read", read, SLOW).await;
         if schema.is_some() {
             findings.ok("read", "the query runs");
@@ -67,14 +65,6 @@ pub async fn examine(
         fingerprint: Some(fingerprint),
         schema,
     }
-}
-
-/// A missing privilege means another one at a source than at a sink.
-fn may_not_read(error: Error) -> Error {
-    if *error.kind() == ErrorKind::SqlState("42501".to_owned()) {
-        return error.hint("GRANT SELECT on the tables of the query, and USAGE on their schemas, to the source's user");
-    }
-    error
 }
 
 /// How far a replica is behind its primary. One that has nothing left to replay is not behind, however old that is.
@@ -92,8 +82,8 @@ async fn check_replica(findings: &mut Findings, client: &Client) {
     match findings.ask("replica", asked).await {
         Some((true, Some(lag))) if lag > LAG_SECONDS => findings.warning(
             "replica",
-            format!("this is a replica, {lag} s behind its primary: rows that come late by that are not read"),
-            "read from the primary, raise `cursor.settle_delay` above the lag, or look for what holds the replay up",
+            format!("this is a replica, {lag} s behind its primary: rows wait longer by that"),
+            "look for what holds up its replay, or read from the primary",
         ),
         Some((true, _)) => findings.ok("replica", "this is a replica, and not behind its primary"),
         _ => {}
@@ -115,41 +105,26 @@ async fn check_clock(findings: &mut Findings, client: &Client, query: &ShardQuer
 
 /// Whether it makes sense to run the query.
 async fn check_query(findings: &mut Findings, client: &Client, query: &ShardQuery) -> bool {
-    let text = sql::without_parameters(&query.sql);
     let prepared = async {
-        let prepared = client.prepare(&text).await;
-        prepared.map_err(|error| refused(error.into()))
+        // Looking for the cursor's type takes savepoints.
+        client.batch_execute("BEGIN READ ONLY").await?;
+        let prepared = prepare(client, &query.sql, query.cursor.as_ref(), &[]).await;
+        client.batch_execute("ROLLBACK").await?;
+        prepared.map_err(hint_at_query)
     };
-    let Some(statement) = findings.ask("query", prepared).await else {
+    let Some(prepared) = findings.ask("query", prepared).await else {
         return false;
     };
-    findings.ok("query", format!("{} columns", statement.columns().len()));
-    let Some(cursor) = &query.cursor else {
-        return true;
-    };
-    if let Err(error) = judge_cursor(&statement, cursor) {
-        findings.failed("cursor", &error);
-        return false;
-    }
-    check_index(findings, client, &statement, cursor).await;
-    true
-}
-
-/// Whether the cursor's columns are there; their types are looked at by who reads them.
-fn judge_cursor(statement: &Statement, cursor: &CursorConfig) -> Result<()> {
-    for name in std::iter::once(&cursor.column).chain(&cursor.id) {
-        if !statement
-            .columns()
-            .iter()
-            .any(|column| column.name() == name)
-        {
-            return Err(Error::config(format!(
-                "the query returns no column `{name}`, which is the cursor"
-            ))
-            .hint("add the column to the query, or correct `cursor` in the configuration"));
+    findings.ok("query", format!("{} columns", prepared.columns.len()));
+    if let (Some(cursor), Some(window)) = (&query.cursor, prepared.window) {
+        let mut detail = format!("`{}` is {}", cursor.column, window.cursor.parameter());
+        if let (Some(id), Some(id_type)) = (&cursor.id, window.id) {
+            detail = format!("{detail}, `{id}` is {}", id_type.parameter());
         }
+        findings.ok("cursor", detail);
+        check_index(findings, client, &prepared.statement, cursor).await;
     }
-    Ok(())
+    true
 }
 
 async fn check_index(

@@ -10,7 +10,7 @@ use crate::config::{Cursor as CursorConfig, FileShard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Findings;
 use crate::identifier::quote;
-use crate::source::examine::{SLOW, refused};
+use crate::source::examine::{SLOW, hint_at_query};
 use crate::source::{CursorQuery, Examination, ReadRequest, ShardQuery, Source, SourceSession};
 
 /// What is known of a statement without running it.
@@ -144,7 +144,7 @@ fn check_readable(path: &Path) -> Result<()> {
 
 fn prepare(connection: &Connection, query: &ShardQuery) -> Result<Prepared> {
     let prepared = connection.prepare(&query.sql);
-    let statement = prepared.map_err(|error| refused(error.into()))?;
+    let statement = prepared.map_err(|error| hint_at_query(error.into()))?;
     let columns: Vec<_> = statement.columns().collect();
     if columns.is_empty() || !statement.readonly() {
         return Err(Error::config("the query is no SELECT").hint("use a SELECT statement"));

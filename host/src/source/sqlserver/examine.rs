@@ -12,7 +12,7 @@ use crate::config::{Cursor as CursorConfig, CursorKind, SqlServerShard};
 use crate::error::{Error, Result};
 use crate::finding::Findings;
 use crate::pool::{SqlServerClient, examine as connecting};
-use crate::source::examine::{SLOW, judge_clock, read_nothing, refused};
+use crate::source::examine::{SLOW, hint_at_query, judge_clock, read_nothing};
 use crate::source::time::TICKS_TO_1970;
 use crate::source::{Examination, ShardQuery, Source};
 
@@ -110,7 +110,7 @@ async fn check_query(
     let described = async {
         let declared = declarations(&parameters?);
         let described = describe(client, &query.sql, &declared).await;
-        described.map_err(refused)
+        described.map_err(hint_at_query)
     };
     let Some(described) = findings.ask("query", described).await else {
         return false;
@@ -220,7 +220,9 @@ async fn check_read(
 ) -> Option<SchemaRef> {
     let read = async {
         let mut session = source.open(shard).await?;
-        read_nothing(session.as_mut(), query).await.map_err(refused)
+        read_nothing(session.as_mut(), query)
+            .await
+            .map_err(hint_at_query)
     };
     let schema = findings.ask_patiently("read", read, SLOW).await?;
     findings.ok("read", "the query runs");
