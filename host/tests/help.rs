@@ -35,7 +35,7 @@ fn completions_name_every_command() {
             .unwrap()
             .require_code(0)
             .unwrap();
-        for command in ["list", "info", "run", "validate", "checkpoint"] {
+        for command in ["list", "info", "run", "validate", "doctor", "checkpoint"] {
             assert!(finished.stdout.contains(command), "{shell}: {command}");
         }
     }
