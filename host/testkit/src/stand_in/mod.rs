@@ -353,6 +353,14 @@ impl StandInServer {
     }
 }
 
+impl Drop for StandInServer {
+    fn drop(&mut self) {
+        // A connection's thread may end after the process's own, and would leave the files behind.
+        let _ = self.listener.stop();
+        self.shared.engine.remove_files();
+    }
+}
+
 /// TLS inside of PRELOGIN packets ends with version 1.2.
 fn tls_config(issued: &Issued) -> Result<Arc<ServerConfig>> {
     let certificates: Result<Vec<_>, _> =

@@ -228,13 +228,24 @@ impl<'a> Binder<'a> {
                 Ok(self.condition(format!("({} IS NULL)", inner.sql)))
             }
             Expr::In(value, list) => {
-                let value = self.scalar(value)?;
-                let mut any = Vec::new();
+                let mut all = vec![self.scalar(value)?];
                 for item in list {
-                    let item = self.scalar(item)?;
-                    any.push(self.compare("=", value.clone(), item)?);
+                    all.push(self.scalar(item)?);
                 }
-                Ok(self.condition(format!("({})", any.join(" OR "))))
+                let collation = all.first().map(|it| it.typed.collation);
+                let (all, typed) = self.unified(all)?;
+                let typed = Typed {
+                    collation: collation.unwrap_or(typed.collation),
+                    ..typed
+                };
+                let mut keys = all.iter().map(|it| key(&it.sql, typed.ty));
+                let value = keys.next().unwrap_or_default();
+                let keys: Vec<String> = keys.collect();
+                Ok(self.condition(format!(
+                    "({} IN ({}))",
+                    collated(&value, &typed),
+                    keys.join(", ")
+                )))
             }
             Expr::Between(value, low, high) => {
                 let (value, low, high) =

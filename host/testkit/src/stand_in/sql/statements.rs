@@ -685,6 +685,8 @@ mod tests {
     fn deep_nesting_is_an_error_and_no_crash() {
         let text = format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000));
         assert_eq!(batch(&text).unwrap_err().number, 191);
+        let text = format!("SELECT 1{}", " + 1".repeat(10_000));
+        assert_eq!(batch(&text).unwrap_err().number, 191);
         let text = format!("SELECT {}1", "- ".repeat(10_000));
         assert_eq!(batch(&text).unwrap_err().number, 191);
         let text = format!("SELECT 1 WHERE {} 1 = 1", "NOT ".repeat(10_000));
