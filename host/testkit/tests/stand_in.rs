@@ -15,7 +15,7 @@ use etl_testkit::stand_in::{
 };
 use futures_util::TryStreamExt;
 use tds::{Connection, config, connect, connected, error, only, rows, value};
-use tiberius::{AuthMethod, EncryptionLevel};
+use tiberius::{AuthMethod, EncryptionLevel, IntoRow};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -664,4 +664,27 @@ async fn the_program_runs_until_it_is_told_to_stop() {
     assert_eq!(value(&mut client, "SELECT COUNT(*) FROM seeded").await, "2");
     program.signal(Signal::TERM).unwrap();
     program.finish().unwrap().require_code(0).unwrap();
+}
+
+#[tokio::test]
+async fn rows_may_come_in_bulk() {
+    let server = server();
+    let table = "CREATE TABLE loaded (id bigint NOT NULL PRIMARY KEY, name nvarchar(20) NULL, amount float NOT NULL, v rowversion)";
+    server.execute("logins", table).unwrap();
+    let mut client = connected(&server, "logins").await;
+    let mut load = client
+        .bulk_insert_columns("loaded", &["id", "name", "amount"])
+        .await
+        .unwrap();
+    for id in 0..5_000_i64 {
+        let name = (id % 3 > 0).then(|| format!("añ{id}"));
+        load.send((id, name, 0.5_f64).into_row()).await.unwrap();
+    }
+    assert_eq!(load.finalize().await.unwrap().total(), 5_000);
+    let found = only(
+        &mut client,
+        "SELECT COUNT(*), COUNT(name), SUM(amount), MAX(name), COUNT(v) FROM loaded",
+    )
+    .await;
+    assert_eq!(found, [["5000", "3333", "2500.0", "añ998", "5000"]]);
 }

@@ -359,7 +359,7 @@ impl Parser {
     }
 
     /// Skips what is known to have no effect here, such as hints.
-    fn parenthesised(&mut self) -> SqlResult<()> {
+    pub fn parenthesised(&mut self) -> SqlResult<()> {
         self.expect("(")?;
         let mut depth = 1;
         while depth > 0 {

@@ -107,7 +107,7 @@ pub fn transaction(body: &[u8]) -> Option<TransactionRequest> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{login, prelogin};
+    use super::super::{bulk_load, login, prelogin};
     use super::*;
 
     /// `ALL_HEADERS`, a procedure and one parameter: `@n int = 5`.
@@ -134,6 +134,7 @@ mod tests {
             let _ = batch(&bytes);
             let _ = calls(&bytes);
             let _ = transaction(&bytes);
+            let _ = bulk_load::parse(&bytes);
             let _ = prelogin::parse(&bytes);
             let _ = login::parse(&bytes);
         }
