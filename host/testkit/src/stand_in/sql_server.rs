@@ -49,6 +49,11 @@ impl SqlServer {
         self.stand_in.as_ref()
     }
 
+    /// The same, to stop and start it.
+    pub fn stand_in_mut(&mut self) -> Option<&mut StandInServer> {
+        self.stand_in.as_mut()
+    }
+
     /// Makes an empty database with a random name and gives the name. `run` runs a statement in `master` with the
     /// test's own client; the stand-in needs none.
     pub async fn create_database<F, R>(&self, run: F) -> Result<String>
