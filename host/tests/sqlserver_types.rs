@@ -366,8 +366,8 @@ fn seed() -> String {
 const QUERY: &str =
     "  query: SELECT * FROM every_type WHERE id > @from AND id <= @until ORDER BY id\n";
 
-fn expected(text: &str) -> Option<String> {
-    Some(text.trim_matches('\'').to_owned())
+fn expected(text: &str) -> &str {
+    text.trim_matches('\'')
 }
 
 fn check(sink: &str, index: usize, found: &[Option<String>]) {
@@ -379,8 +379,8 @@ fn check(sink: &str, index: usize, found: &[Option<String>]) {
             value.2
         };
         assert_eq!(
-            found[row],
-            expected(wanted),
+            found[row].as_deref(),
+            Some(expected(wanted)),
             "{} {} in {sink}",
             case.declared,
             value.0

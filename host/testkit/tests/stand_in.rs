@@ -9,12 +9,13 @@ mod tds;
 
 use std::time::Duration;
 
+use etl_testkit::process::{Program, Signal};
 use etl_testkit::stand_in::{
     BulkValue, Fault, Release, ServerError, StandInOptions, StandInServer, StandInTls,
 };
 use futures_util::TryStreamExt;
 use tds::{Connection, config, connect, connected, error, only, rows, value};
-use tiberius::{AuthMethod, EncryptionLevel};
+use tiberius::{AuthMethod, EncryptionLevel, IntoRow};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -607,4 +608,83 @@ async fn the_questions_of_the_host_are_answered() {
     );
     let page = only(&mut client, "SELECT * FROM (SELECT login_id, login_time FROM dbo.user_logins) AS q ORDER BY q.login_time, q.login_id OFFSET 10 ROWS FETCH NEXT 5 ROWS ONLY").await;
     assert_eq!(page.len(), 5);
+}
+
+#[tokio::test]
+async fn long_values_may_come_with_their_length_unknown() {
+    let options = StandInOptions {
+        unknown_lengths: true,
+        largest_packet: 512,
+        ..StandInOptions::default()
+    };
+    let server = StandInServer::start(options).unwrap();
+    let mut client = connected(&server, "master").await;
+    let select = "SELECT REPLICATE(CAST(N'é😀' AS nvarchar(max)), 10000), CAST(0x AS varbinary(max)), CAST('' AS varchar(max))";
+    let row = only(&mut client, select).await.remove(0);
+    assert_eq!(row, ["é😀".repeat(10_000), "0x".to_owned(), String::new()]);
+    assert_eq!(server.logins()[0].packet_size, 512);
+}
+
+#[tokio::test]
+async fn the_program_runs_until_it_is_told_to_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let seed = folder.path().join("seed.sql");
+    std::fs::write(
+        &seed,
+        "CREATE TABLE seeded (n int)\nGO\nINSERT INTO seeded VALUES (1), (2)\n",
+    )
+    .unwrap();
+    let mut program = Program::new(env!("CARGO_BIN_EXE_etl-testkit"))
+        .args(["stand-in", "--name", "SHARD7", "--logins", "500", "--seed"])
+        .arg(&seed)
+        .arg("--tls-dir")
+        .arg(folder.path())
+        .env("ETL_STAND_IN_PASSWORD", "of the program")
+        .start()
+        .unwrap();
+    let line = program
+        .wait_for_stdout(|line| line.contains("ready"))
+        .unwrap();
+    let port: u16 = line.split([':', ',']).nth(2).unwrap().parse().unwrap();
+    let ca = std::fs::read(folder.path().join("ca.pem")).unwrap();
+    let mut config = tiberius::Config::new();
+    config.host("localhost");
+    config.port(port);
+    config.database("logins");
+    config.authentication(AuthMethod::sql_server("sa", "of the program"));
+    config.encryption(EncryptionLevel::Required);
+    config.trust_cert_ca_bundle(ca);
+    let mut client = connect(config).await.unwrap();
+    let answer = only(
+        &mut client,
+        "SELECT @@SERVERNAME, COUNT(*) FROM user_logins",
+    )
+    .await;
+    assert_eq!(answer, [["SHARD7", "500"]]);
+    assert_eq!(value(&mut client, "SELECT COUNT(*) FROM seeded").await, "2");
+    program.signal(Signal::TERM).unwrap();
+    program.finish().unwrap().require_code(0).unwrap();
+}
+
+#[tokio::test]
+async fn rows_may_come_in_bulk() {
+    let server = server();
+    let table = "CREATE TABLE loaded (id bigint NOT NULL PRIMARY KEY, name nvarchar(20) NULL, amount float NOT NULL, v rowversion)";
+    server.execute("logins", table).unwrap();
+    let mut client = connected(&server, "logins").await;
+    let mut load = client
+        .bulk_insert_columns("loaded", &["id", "name", "amount"])
+        .await
+        .unwrap();
+    for id in 0..5_000_i64 {
+        let name = (id % 3 > 0).then(|| format!("añ{id}"));
+        load.send((id, name, 0.5_f64).into_row()).await.unwrap();
+    }
+    assert_eq!(load.finalize().await.unwrap().total(), 5_000);
+    let found = only(
+        &mut client,
+        "SELECT COUNT(*), COUNT(name), SUM(amount), MAX(name), COUNT(v) FROM loaded",
+    )
+    .await;
+    assert_eq!(found, [["5000", "3333", "2500.0", "añ998", "5000"]]);
 }

@@ -1,38 +1,97 @@
-//! SQL Server shards for tests, and configuration that reads them.
+//! SQL Server shards for tests, and configuration that reads them: databases on the server that the environment names,
+//! or else servers that stand in for it.
 #![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::fmt::Write;
 
 use etl_testkit::postgres::TestDatabase;
 use etl_testkit::project::Project;
-use etl_testkit::stand_in::{StandInOptions, StandInServer};
+use etl_testkit::stand_in::{SqlServer, StandInOptions, StandInServer};
+use tiberius::{AuthMethod, Client, Config};
+use tokio::net::TcpStream;
+use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt};
 
-/// The database on every shard.
+/// The database on every stand-in.
 pub const DATABASE: &str = "logins";
 /// A password that must be seen nowhere.
 pub const PASSWORD: &str = "S3cret-of-the-shards!";
 
-/// Servers that stand in for SQL Server, each with TLS and an authority of its own.
-pub struct Shards(pub Vec<StandInServer>);
+/// One shard: a database on a server.
+pub struct Shard {
+    pub server: SqlServer,
+    pub database: String,
+}
+
+/// Shards, each with TLS.
+pub struct Shards(pub Vec<Shard>);
+
+/// A client of the test's own.
+pub type TestClient = Client<Compat<TcpStream>>;
 
 impl Shards {
-    /// So many servers with an empty database.
+    /// So many shards with an empty database, on the server that the environment names if it names one.
     pub async fn start(count: usize) -> Self {
+        let named = std::env::var_os(etl_testkit::stand_in::URL_VARIABLE);
+        if named.is_none_or(|url| url.is_empty()) {
+            return Self::stand_in(count);
+        }
+        let mut shards = Vec::new();
+        for _ in 0..count {
+            let server = SqlServer::start_or_env().unwrap();
+            let mut client = connect(&server, &server.database).await;
+            let database = server.create_database(async |sql| {
+                say(&mut client, &sql).await;
+                Ok(())
+            });
+            let database = database.await.unwrap();
+            shards.push(Shard { server, database });
+        }
+        Self(shards)
+    }
+
+    /// So many servers that stand in, whatever the environment says: for tests with faults.
+    pub fn stand_in(count: usize) -> Self {
         let start = |index: usize| {
-            StandInServer::start(StandInOptions {
+            let options = StandInOptions {
                 server_name: format!("SHARD{}", index + 1),
                 databases: vec![DATABASE.to_owned()],
                 password: Some(PASSWORD.to_owned()),
                 ..StandInOptions::default()
-            })
+            };
+            Shard {
+                server: SqlServer::stand_in_with(options).unwrap(),
+                database: DATABASE.to_owned(),
+            }
         };
-        Self((0..count).map(|index| start(index).unwrap()).collect())
+        Self((0..count).map(start).collect())
+    }
+
+    /// The server of one of them, which stands in.
+    pub fn server(&self, shard: usize) -> &StandInServer {
+        self.0[shard].server.stand_in().unwrap()
+    }
+
+    /// The same, to stop it.
+    pub fn server_mut(&mut self, shard: usize) -> &mut StandInServer {
+        self.0[shard].server.stand_in_mut().unwrap()
     }
 
     /// Runs T-SQL on one of them.
     pub async fn execute(&self, shard: usize, sql: &str) {
-        self.0[shard].execute(DATABASE, sql).unwrap();
+        let Shard { server, database } = &self.0[shard];
+        match server.stand_in() {
+            Some(stand_in) => stand_in.execute(database, sql).unwrap(),
+            None => say(&mut self.connect(shard).await, sql).await,
+        }
     }
 
-    /// The `source` section up to its query, certificates verified.
+    /// A client on one of them.
+    pub async fn connect(&self, shard: usize) -> TestClient {
+        let Shard { server, database } = &self.0[shard];
+        connect(server, database).await
+    }
+
+    /// The `source` section up to its query, certificates verified where the authority is known.
     pub fn source(&self, project: &Project) -> String {
         let order: Vec<usize> = (0..self.0.len()).collect();
         self.source_in_order(project, &order)
@@ -40,22 +99,47 @@ impl Shards {
 
     /// The same with the servers at each other's place: the first name has the address of the first number.
     pub fn source_in_order(&self, project: &Project, order: &[usize]) -> String {
-        let mut yaml = format!(
-            "source:\n  type: sqlserver\n  database: {DATABASE}\n  credentials: {{ username: sa, password: \"{PASSWORD}\" }}\n  \
-             timeouts: {{ statement: 20s, idle_read: 20s }}\n  shards:\n"
-        );
+        let mut yaml = "source:\n  type: sqlserver\n  timeouts: { statement: 20s, idle_read: 20s }\n  shards:\n".to_owned();
         for (name, index) in ["eu", "us", "asia"].iter().zip(order) {
-            let server = &self.0[*index];
-            let ca = project.write(format!("ca-{index}.pem"), server.ca_pem().unwrap());
-            yaml.push_str(&format!(
-                "    - {{ name: {name}, host: \"{}\", port: {}, tls: {{ mode: require, ca_file: \"{}\" }} }}\n",
-                server.host,
-                server.port,
-                ca.display()
-            ));
+            let Shard { server, database } = &self.0[*index];
+            let trust = match &server.ca_pem {
+                Some(pem) => {
+                    let path = project.write(format!("ca-{index}.pem"), pem);
+                    format!("ca_file: \"{}\"", path.display())
+                }
+                None => format!(
+                    "trust_server_certificate: {}",
+                    server.trust_server_certificate
+                ),
+            };
+            writeln!(
+                yaml,
+                "    - {{ name: {name}, host: \"{}\", port: {}, database: {database}, tls: {{ mode: require, {trust} }}, \
+                 credentials: {{ username: \"{}\", password: \"{}\" }} }}",
+                server.host, server.port, server.user, server.password
+            )
+            .unwrap();
         }
         yaml
     }
+}
+
+async fn connect(server: &SqlServer, database: &str) -> TestClient {
+    let mut config = Config::new();
+    config.host(&server.host);
+    config.port(server.port);
+    config.database(database);
+    config.authentication(AuthMethod::sql_server(&server.user, &server.password));
+    config.trust_cert();
+    let stream = TcpStream::connect(config.get_addr()).await.unwrap();
+    let login = Box::pin(Client::connect(config, stream.compat_write()));
+    login.await.unwrap()
+}
+
+/// Runs a batch.
+pub async fn say(client: &mut TestClient, sql: &str) {
+    let answer = client.simple_query(sql).await.unwrap();
+    answer.into_results().await.unwrap();
 }
 
 /// The `sink` section for a table of a database; further lines may follow it.

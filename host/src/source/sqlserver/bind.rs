@@ -312,17 +312,14 @@ mod tests {
         }
     }
 
-    fn bind(kind: CursorKind, column: SqlType, from: Option<Cursor>) -> Result<Parameter> {
-        let bounds = Bounds {
-            from: from.as_ref(),
-            until: None,
-        };
+    fn bind(kind: CursorKind, column: SqlType, from: Option<&Cursor>) -> Result<Parameter> {
+        let bounds = Bounds { from, until: None };
         let mut parameters = window("SELECT @from", &cursor(kind), Some(column), bounds)?;
         Ok(parameters.remove(0))
     }
 
-    fn text(text: &str) -> Option<Cursor> {
-        Some(Cursor::Text(text.into()))
+    fn text(text: &str) -> Cursor {
+        Cursor::Text(text.into())
     }
 
     #[test]
@@ -331,7 +328,7 @@ mod tests {
             // As the server shows it: rounded to milliseconds.
             let millis = (parts * 10 + 1) / 3;
             let from = text(&format!("2024-01-31T10:00:00.{millis:03}"));
-            let bound = bind(CursorKind::Timestamp, SqlType::DateTime, from).unwrap();
+            let bound = bind(CursorKind::Timestamp, SqlType::DateTime, Some(&from)).unwrap();
             assert_eq!(bound.declaration, "datetime");
             let ColumnData::DateTime(Some(value)) = bound.value else {
                 panic!("{bound:?}")
@@ -345,18 +342,23 @@ mod tests {
         let bound = bind(
             CursorKind::Timestamp,
             SqlType::DateTime2(3),
-            text("2024-01-31T10:00:00.123"),
+            Some(&text("2024-01-31T10:00:00.123")),
         )
         .unwrap();
         assert_eq!(bound.declaration, "datetime2(3)");
-        let bound = bind(CursorKind::Timestamp, SqlType::Date, text("2024-01-31")).unwrap();
+        let bound = bind(
+            CursorKind::Timestamp,
+            SqlType::Date,
+            Some(&text("2024-01-31")),
+        )
+        .unwrap();
         assert_eq!(bound.declaration, "date");
-        let bound = bind(CursorKind::Integer, SqlType::Int, Some(Cursor::Integer(7))).unwrap();
+        let bound = bind(CursorKind::Integer, SqlType::Int, Some(&Cursor::Integer(7))).unwrap();
         assert_eq!(bound.declaration, "int");
         let bound = bind(
             CursorKind::Rowversion,
             SqlType::Rowversion,
-            text("0x00000000000007D1"),
+            Some(&text("0x00000000000007D1")),
         )
         .unwrap();
         assert_eq!(bound.declaration, "binary(8)");
@@ -386,7 +388,7 @@ mod tests {
         let error = bind(
             CursorKind::Timestamp,
             SqlType::DateTime2(3),
-            text("2024-01-31"),
+            Some(&text("2024-01-31")),
         )
         .unwrap_err();
         assert!(
@@ -395,7 +397,14 @@ mod tests {
                 .unwrap()
                 .contains("`2024-01-31T00:00:00.000`")
         );
-        assert!(bind(CursorKind::Timestamp, SqlType::Int, text("2024-01-31")).is_err());
-        assert!(bind(CursorKind::Integer, SqlType::Int, text("7")).is_err());
+        assert!(
+            bind(
+                CursorKind::Timestamp,
+                SqlType::Int,
+                Some(&text("2024-01-31"))
+            )
+            .is_err()
+        );
+        assert!(bind(CursorKind::Integer, SqlType::Int, Some(&text("7"))).is_err());
     }
 }

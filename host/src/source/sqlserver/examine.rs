@@ -253,6 +253,7 @@ mod tests {
 
     fn columns() -> Vec<Described> {
         let column = |name: &str, sql_type| Described {
+            utf8: false,
             name: name.to_owned(),
             sql_type,
             origin: Some(("[dbo].[t]".to_owned(), name.to_owned())),

@@ -12,6 +12,7 @@ use super::fault::Fault;
 use super::listener::Shared;
 use super::observe::LoginFacts;
 use super::session::{Argument, Session, Stop, Struck};
+use super::wire::bulk_load::{self, BulkLoad};
 use super::wire::packet::{self, Channel, Message, Plan};
 use super::wire::request::{self, Procedure, TransactionRequest};
 use super::wire::response::{Response, command};
@@ -250,6 +251,7 @@ enum Work {
     Batch(String),
     Calls(Vec<request::Call>),
     Transaction(TransactionRequest),
+    Bulk(BulkLoad),
 }
 
 impl Work {
@@ -258,6 +260,7 @@ impl Work {
             packet::BATCH => request::batch(&message.body).map(Self::Batch),
             packet::RPC => request::calls(&message.body).map(Self::Calls),
             packet::TRANSACTION => request::transaction(&message.body).map(Self::Transaction),
+            packet::BULK => bulk_load::parse(&message.body).map(Self::Bulk),
             _ => None,
         }
     }
@@ -288,7 +291,7 @@ impl Work {
                     |name| format!("{name} {statement}"),
                 ))
             }
-            Self::Transaction(_) => None,
+            Self::Transaction(_) | Self::Bulk(_) => None,
         }
     }
 }
@@ -302,6 +305,7 @@ fn run(
     match work {
         None => Err(SqlError::new(4002, "The incoming tabular data stream (TDS) protocol stream is incorrect. The stream ended unexpectedly. (or the stand-in does not know it)").into()),
         Some(Work::Batch(text)) => session.batch(&text, &mut Variables::new(), response, struck).map(drop),
+        Some(Work::Bulk(load)) => session.bulk_load(&load, response),
         Some(Work::Transaction(what)) => {
             match what {
                 TransactionRequest::Begin => session.begin(response)?,

@@ -191,8 +191,18 @@ pub fn utf16(text: &str) -> Vec<u8> {
 
 pub fn push_utf16(text: &str, into: &mut Vec<u8>) {
     if text.is_ascii() {
-        into.reserve(text.len() * 2);
-        into.extend(text.bytes().flat_map(|byte| [byte, 0]));
+        // Nearly all text of a benchmark comes here.
+        let before = into.len();
+        into.resize(before + text.len() * 2, 0);
+        let pairs = into
+            .get_mut(before..)
+            .unwrap_or_default()
+            .chunks_exact_mut(2);
+        for (pair, byte) in pairs.zip(text.bytes()) {
+            if let [low, _] = pair {
+                *low = byte;
+            }
+        }
     } else {
         into.extend(text.encode_utf16().flat_map(u16::to_le_bytes));
     }

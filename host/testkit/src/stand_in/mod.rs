@@ -47,6 +47,7 @@ mod observe;
 mod output;
 mod session;
 mod sql;
+mod sql_server;
 mod types;
 mod variant;
 mod wire;
@@ -71,6 +72,7 @@ use wire::prelogin::{ENCRYPT_NOT_SUP, ENCRYPT_OFF, ENCRYPT_REQ};
 pub use bulk::BulkValue;
 pub use fault::{Armed, Fault, Faults, Release, ServerError};
 pub use observe::LoginFacts;
+pub use sql_server::{SqlServer, URL_VARIABLE};
 
 const ADDRESS: &str = "127.0.0.1";
 
@@ -348,6 +350,14 @@ impl StandInServer {
     pub fn start_again(&mut self) -> Result<()> {
         self.listener = Listener::new(Arc::clone(&self.shared), self.port)?;
         Ok(())
+    }
+}
+
+impl Drop for StandInServer {
+    fn drop(&mut self) {
+        // A connection's thread may end after the process's own, and would leave the files behind.
+        let _ = self.listener.stop();
+        self.shared.engine.remove_files();
     }
 }
 

@@ -23,7 +23,7 @@ use super::error::{SqlError, SqlResult};
 use super::fault::{Fault, ServerError};
 use super::output::Output;
 use super::sql::parser;
-use super::sql::tree::{Expr, Isolation, Line, Select, Statement};
+use super::sql::tree::{Expr, Isolation, Line, Name, Select, Statement};
 use super::types::SqlType as T;
 use super::wire::response::{Heading, command};
 
@@ -122,6 +122,8 @@ pub struct Session {
     xact_abort: bool,
     /// The table with `IDENTITY_INSERT`.
     identity_insert: Option<String>,
+    /// The table that the next bulk load is for.
+    bulk_table: Option<Name>,
     prepared: HashMap<i64, (String, String)>,
     next_handle: i64,
     depth: u32,
@@ -144,6 +146,7 @@ impl Session {
             implicit_transactions: false,
             xact_abort: false,
             identity_insert: None,
+            bulk_table: None,
             prepared: HashMap::new(),
             next_handle: 1,
             depth: 0,
@@ -287,6 +290,7 @@ impl Session {
             Statement::Insert { .. } | Statement::Update { .. } | Statement::Delete { .. } => {
                 self.write(&line.statement, variables, out)?;
             }
+            Statement::InsertBulk(table) => self.bulk_table = Some(table.clone()),
             Statement::Set(setting) => self.set(setting, out)?,
             Statement::Use(name) => self.use_database(name, out)?,
             Statement::Begin => self.begin(out)?,

@@ -201,8 +201,10 @@ impl<'a> Binder<'a> {
                 self.arithmetic("-", zero, inner)
             }
             Expr::Arithmetic(sign, a, b) => {
-                let (a, b) = (self.scalar(a)?, self.scalar(b)?);
-                self.arithmetic(sign, a, b)
+                let (x, y) = (self.scalar(a)?, self.scalar(b)?);
+                let (left, right) = (x.typed.ty, y.typed.ty);
+                let (x, y) = (self.narrowed(a, x, right)?, self.narrowed(b, y, left)?);
+                self.arithmetic(sign, x, y)
             }
             Expr::Compare(sign, a, b) => {
                 let (a, b) = (self.scalar(a)?, self.scalar(b)?);
@@ -226,13 +228,24 @@ impl<'a> Binder<'a> {
                 Ok(self.condition(format!("({} IS NULL)", inner.sql)))
             }
             Expr::In(value, list) => {
-                let value = self.scalar(value)?;
-                let mut any = Vec::new();
+                let mut all = vec![self.scalar(value)?];
                 for item in list {
-                    let item = self.scalar(item)?;
-                    any.push(self.compare("=", value.clone(), item)?);
+                    all.push(self.scalar(item)?);
                 }
-                Ok(self.condition(format!("({})", any.join(" OR "))))
+                let collation = all.first().map(|it| it.typed.collation);
+                let (all, typed) = self.unified(all)?;
+                let typed = Typed {
+                    collation: collation.unwrap_or(typed.collation),
+                    ..typed
+                };
+                let mut keys = all.iter().map(|it| key(&it.sql, typed.ty));
+                let value = keys.next().unwrap_or_default();
+                let keys: Vec<String> = keys.collect();
+                Ok(self.condition(format!(
+                    "({} IN ({}))",
+                    collated(&value, &typed),
+                    keys.join(", ")
+                )))
             }
             Expr::Between(value, low, high) => {
                 let (value, low, high) =
@@ -539,6 +552,19 @@ impl<'a> Binder<'a> {
             ty,
             true,
         ))
+    }
+
+    /// A whole number that is written out has only its own digits where it meets a decimal.
+    fn narrowed(&mut self, expr: &Expr, bound: Bound, other: T) -> SqlResult<Bound> {
+        match expr {
+            Expr::Literal(Datum::Int(it), T::Int)
+                if matches!(other, T::Decimal(..) | T::Numeric(..)) =>
+            {
+                let digits = it.unsigned_abs().to_string().len() as u8;
+                self.cast(bound, T::Numeric(digits, 0), 0, false, false)
+            }
+            _ => Ok(bound),
+        }
     }
 
     fn decimals(&mut self, sign: &str, a: Bound, b: Bound, nullable: bool) -> SqlResult<Bound> {

@@ -128,6 +128,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Removes the files; nothing works after it.
+    pub fn remove_files(&self) {
+        let _ = std::fs::remove_dir_all(self.dir.path());
+    }
+
     /// A number for one who takes row versions.
     pub fn next_writer(&self) -> u64 {
         self.next_writer.fetch_add(1, Ordering::SeqCst)

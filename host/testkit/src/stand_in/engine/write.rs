@@ -10,10 +10,12 @@ use super::binder::{Binder, Bound, Surroundings};
 use super::catalog::{Column, Table};
 use super::database::Database;
 use super::query;
+use crate::stand_in::convert::{How, convert};
 use crate::stand_in::datum::Datum;
 use crate::stand_in::error::{SqlError, SqlResult};
 use crate::stand_in::sql::tree::{Expr, Name, Rows};
 use crate::stand_in::types::SqlType as T;
+use crate::stand_in::wire::bulk_load::BulkLoad;
 
 /// One row's change, with all its values known.
 #[derive(Debug, Clone)]
@@ -227,6 +229,44 @@ impl Work<'_> {
         } else {
             targets
         };
+        self.complete(&table, &targets, given)
+    }
+
+    /// Rows that a client sends in bulk.
+    pub fn insert_bulk(&self, name: &Name, load: &BulkLoad) -> SqlResult<Vec<Write>> {
+        let table = self.table(name)?;
+        let targets = self.targets(&table, Some(&load.columns))?;
+        let columns: Vec<&Column> = targets
+            .iter()
+            .filter_map(|at| table.columns.get(*at))
+            .collect();
+        let mut given = Vec::with_capacity(load.rows.len());
+        for row in &load.rows {
+            let cells = row.iter().zip(&columns).map(|((ty, value), column)| {
+                convert(
+                    value,
+                    *ty,
+                    column.ty,
+                    How {
+                        style: 0,
+                        assign: true,
+                        collation: column.collation,
+                    },
+                )
+                .map(Some)
+            });
+            given.push(cells.collect::<SqlResult<_>>()?);
+        }
+        self.complete(&table, &targets, given)
+    }
+
+    /// Adds to each row what the server makes, and checks it.
+    fn complete(
+        &self,
+        table: &Arc<Table>,
+        targets: &[usize],
+        given: Vec<Vec<Option<Datum>>>,
+    ) -> SqlResult<Vec<Write>> {
         let mut writes = Vec::with_capacity(given.len());
         for row in given {
             let mut cells: Vec<Option<Datum>> = vec![None; table.columns.len()];
@@ -244,12 +284,12 @@ impl Work<'_> {
                         }
                         value
                     }
-                    None => self.made(&table, column)?,
+                    None => self.made(table, column)?,
                 };
-                complete.push(self.checked(&table, column, value, "INSERT")?);
+                complete.push(self.checked(table, column, value, "INSERT")?);
             }
             writes.push(Write::Insert {
-                table: Arc::clone(&table),
+                table: Arc::clone(table),
                 cells: complete,
             });
         }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use super::{Session, Stop};
 use crate::stand_in::collation;
 use crate::stand_in::engine::binder::{Variables, collation_named};
-use crate::stand_in::engine::write::{Work, apply};
+use crate::stand_in::engine::catalog::Table;
+use crate::stand_in::engine::database::Database;
+use crate::stand_in::engine::write::{Work, Write, apply};
 use crate::stand_in::engine::{ddl, query};
 use crate::stand_in::error::{SqlError, SqlResult};
 use crate::stand_in::output::Output;
 use crate::stand_in::sql::tree::{Name, Rows, Statement};
+use crate::stand_in::wire::bulk_load::BulkLoad;
 use crate::stand_in::wire::response::command;
 
 impl Session {
@@ -19,32 +22,83 @@ impl Session {
         variables: &Variables,
         out: &mut dyn Output,
     ) -> Result<(), Stop> {
-        let (name, command) = match statement {
-            Statement::Insert { table, .. } => (table, command::INSERT),
-            Statement::Update { table, .. } => (table, command::UPDATE),
-            Statement::Delete { table, .. } => (table, command::DELETE),
-            _ => return Ok(()),
-        };
-        let database = match name.database() {
-            Some(database) => self.engine.database(database)?,
-            None => Arc::clone(&self.database),
-        };
-        let catalog = database.catalog();
-        let table = catalog
-            .find(name)
-            .ok_or_else(|| SqlError::no_object(&name.to_string()))?;
         match statement {
             Statement::Insert {
-                rows: Rows::Select(select),
-                ..
+                table,
+                columns,
+                rows,
             } => {
-                let read = query::bind(select, &self.around(variables))?;
-                let tables: Vec<_> = read.tables.into_iter().map(|it| it.1).collect();
-                self.access(&database, &tables)?;
+                let read = match rows {
+                    Rows::Select(select) => query::bind(select, &self.around(variables))?.tables,
+                    _ => Vec::new(),
+                };
+                let read: Vec<_> = read.into_iter().map(|it| it.1).collect();
+                self.evaluated(table, &read, variables, out, command::INSERT, |work| {
+                    work.insert(table, columns.as_deref(), rows)
+                })
             }
-            Statement::Insert { .. } => {}
-            _ => self.access(&database, &[Arc::clone(table)])?,
+            Statement::Update {
+                table,
+                sets,
+                filter,
+            } => {
+                let read = self.table_of(table)?;
+                self.evaluated(table, &[read], variables, out, command::UPDATE, |work| {
+                    work.update(table, sets, filter.as_ref())
+                })
+            }
+            Statement::Delete { table, filter } => {
+                let read = self.table_of(table)?;
+                self.evaluated(table, &[read], variables, out, command::DELETE, |work| {
+                    work.delete(table, filter.as_ref())
+                })
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// The rows of a bulk load, after the INSERT BULK that announced them.
+    pub fn bulk_load(&mut self, load: &BulkLoad, out: &mut dyn Output) -> Result<(), Stop> {
+        let Some(table) = self.bulk_table.take() else {
+            return Err(
+                SqlError::new(4002, "A bulk load that no INSERT BULK has announced.").into(),
+            );
+        };
+        self.evaluated(
+            &table,
+            &[],
+            &Variables::new(),
+            out,
+            command::INSERT,
+            |work| work.insert_bulk(&table, load),
+        )
+    }
+
+    fn place(&self, name: &Name) -> SqlResult<Arc<Database>> {
+        match name.database() {
+            Some(database) => self.engine.database(database),
+            None => Ok(Arc::clone(&self.database)),
+        }
+    }
+
+    fn table_of(&self, name: &Name) -> SqlResult<Arc<Table>> {
+        let found = self.place(name)?.catalog().find(name).cloned();
+        found.ok_or_else(|| SqlError::no_object(&name.to_string()))
+    }
+
+    /// Evaluates a statement to its writes, and applies or keeps them.
+    fn evaluated(
+        &mut self,
+        name: &Name,
+        read: &[Arc<Table>],
+        variables: &Variables,
+        out: &mut dyn Output,
+        command: u16,
+        evaluate: impl FnOnce(&Work<'_>) -> SqlResult<Vec<Write>>,
+    ) -> Result<(), Stop> {
+        let table = self.table_of(name)?;
+        let database = self.place(name)?;
+        self.access(&database, read)?;
         let reader = self.reader(&database)?;
         // Outside of a transaction nobody writes between the reading and the writing of a statement.
         let mut alone = if self.transaction.is_none() {
@@ -61,27 +115,13 @@ impl Session {
             .identity_insert
             .as_ref()
             .is_some_and(|it| it.eq_ignore_ascii_case(&table.name));
-        let work = Work {
+        let evaluated = evaluate(&Work {
             around: &around,
             database: &database,
             reader: &reader,
             writer,
             identity_insert,
-        };
-        let evaluated = match statement {
-            Statement::Insert {
-                table,
-                columns,
-                rows,
-            } => work.insert(table, columns.as_deref(), rows),
-            Statement::Update {
-                table,
-                sets,
-                filter,
-            } => work.update(table, sets, filter.as_ref()),
-            Statement::Delete { table, filter } => work.delete(table, filter.as_ref()),
-            _ => Ok(Vec::new()),
-        };
+        });
         let applied = evaluated.and_then(|writes| match &mut alone {
             Some(connection) => apply(connection, &writes).map(|()| (writes.len(), Vec::new())),
             None => Ok((writes.len(), writes)),
@@ -102,10 +142,6 @@ impl Session {
     }
 
     pub(super) fn define(&mut self, statement: &Statement, variables: &Variables) -> SqlResult<()> {
-        let place = |name: &Name| match name.database() {
-            Some(database) => self.engine.database(database),
-            None => Ok(Arc::clone(&self.database)),
-        };
         if self
             .transaction
             .as_ref()
@@ -120,23 +156,27 @@ impl Session {
                 name,
                 columns,
                 keys,
-            } => ddl::create_table(&*place(name)?, name, columns, keys),
-            Statement::CreateIndex { table, key } => ddl::create_index(&*place(table)?, table, key),
-            Statement::DropIndex { table, index } => ddl::drop_index(&*place(table)?, table, index),
+            } => ddl::create_table(&*self.place(name)?, name, columns, keys),
+            Statement::CreateIndex { table, key } => {
+                ddl::create_index(&*self.place(table)?, table, key)
+            }
+            Statement::DropIndex { table, index } => {
+                ddl::drop_index(&*self.place(table)?, table, index)
+            }
             Statement::DropTable { names, if_exists } => names
                 .iter()
-                .try_for_each(|name| ddl::drop_table(&*place(name)?, name, *if_exists)),
+                .try_for_each(|name| ddl::drop_table(&*self.place(name)?, name, *if_exists)),
             Statement::AlterTable { table, change } => {
                 let around = self.around(variables);
                 ddl::alter_table(
-                    &*place(table)?,
+                    &*self.place(table)?,
                     table,
                     change,
                     &around,
                     self.engine.next_writer(),
                 )
             }
-            Statement::Truncate(name) => ddl::truncate(&*place(name)?, name),
+            Statement::Truncate(name) => ddl::truncate(&*self.place(name)?, name),
             Statement::CreateDatabase(name, collation) => {
                 let collation = match collation {
                     Some(name) => collation_named(name)?,

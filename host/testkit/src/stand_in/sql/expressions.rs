@@ -19,7 +19,9 @@ impl Parser {
 
     fn or(&mut self) -> SqlResult<Expr> {
         let mut left = self.and()?;
+        let mut links = 0;
         while self.word("or") {
+            self.link(&mut links)?;
             left = Expr::Or(boxed(left), boxed(self.and()?));
         }
         Ok(left)
@@ -27,7 +29,9 @@ impl Parser {
 
     fn and(&mut self) -> SqlResult<Expr> {
         let mut left = self.not()?;
+        let mut links = 0;
         while self.word("and") {
+            self.link(&mut links)?;
             left = Expr::And(boxed(left), boxed(self.not()?));
         }
         Ok(left)
@@ -101,7 +105,9 @@ impl Parser {
 
     fn sum(&mut self) -> SqlResult<Expr> {
         let mut left = self.product()?;
+        let mut links = 0;
         loop {
+            self.link(&mut links)?;
             let Some(sign) = ["+", "-", "&", "|", "^"]
                 .into_iter()
                 .find(|it| self.is_symbol(it))
@@ -115,7 +121,9 @@ impl Parser {
 
     fn product(&mut self) -> SqlResult<Expr> {
         let mut left = self.factor()?;
+        let mut links = 0;
         loop {
+            self.link(&mut links)?;
             let Some(sign) = ["*", "/", "%"].into_iter().find(|it| self.is_symbol(it)) else {
                 return Ok(left);
             };
@@ -137,7 +145,9 @@ impl Parser {
             return self.deeper(Self::factor);
         }
         let mut primary = self.primary()?;
+        let mut links = 0;
         while self.word("collate") {
+            self.link(&mut links)?;
             primary = Expr::Collate(boxed(primary), self.name()?);
         }
         Ok(primary)
@@ -349,7 +359,7 @@ impl Parser {
     }
 
     /// Skips what is known to have no effect here, such as hints.
-    fn parenthesised(&mut self) -> SqlResult<()> {
+    pub fn parenthesised(&mut self) -> SqlResult<()> {
         self.expect("(")?;
         let mut depth = 1;
         while depth > 0 {

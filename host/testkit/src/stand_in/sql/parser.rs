@@ -7,6 +7,8 @@ use crate::stand_in::types::SqlType;
 
 /// How deep expressions and blocks may be nested.
 const DEPTH: u32 = 60;
+/// How many operators may follow each other: each is one level of the tree.
+const LINKS: u32 = 200;
 
 /// Words that are no aliases.
 const RESERVED: &[&str] = &[
@@ -338,13 +340,27 @@ impl Parser {
         })
     }
 
+    fn too_deep(&self) -> SqlError {
+        SqlError::new(
+            191,
+            "Some part of your SQL statement is nested too deeply. Rewrite the query or break it up into smaller queries.",
+        )
+        .at(self.line())
+    }
+
+    /// One more operator of a chain.
+    pub fn link(&self, links: &mut u32) -> SqlResult<()> {
+        *links += 1;
+        if *links > LINKS {
+            Err(self.too_deep())
+        } else {
+            Ok(())
+        }
+    }
+
     pub fn deeper<R>(&mut self, rule: impl FnOnce(&mut Self) -> SqlResult<R>) -> SqlResult<R> {
         if self.depth >= DEPTH {
-            return Err(SqlError::new(
-                191,
-                "Some part of your SQL statement is nested too deeply. Rewrite the query or break it up into smaller queries.",
-            )
-            .at(self.line()));
+            return Err(self.too_deep());
         }
         self.depth += 1;
         let result = rule(self);

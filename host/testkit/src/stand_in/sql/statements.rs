@@ -210,6 +210,9 @@ impl Parser {
     }
 
     fn insert(&mut self) -> SqlResult<Statement> {
+        if self.is_word("bulk") && matches!(self.peek_at(1), Token::Word(_) | Token::Name(_)) {
+            return self.insert_bulk();
+        }
         self.word("into");
         let table = self.object()?;
         let columns = if self.symbol("(") {
@@ -242,6 +245,19 @@ impl Parser {
             columns,
             rows,
         })
+    }
+
+    /// Columns and options are known from the rows, which name them again.
+    fn insert_bulk(&mut self) -> SqlResult<Statement> {
+        self.next();
+        let table = self.object()?;
+        self.expect("(")?;
+        self.list(Self::column_definition)?;
+        self.expect(")")?;
+        if self.word("with") {
+            self.parenthesised()?;
+        }
+        Ok(Statement::InsertBulk(table))
     }
 
     fn update(&mut self) -> SqlResult<Statement> {
@@ -684,6 +700,8 @@ mod tests {
     #[test]
     fn deep_nesting_is_an_error_and_no_crash() {
         let text = format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000));
+        assert_eq!(batch(&text).unwrap_err().number, 191);
+        let text = format!("SELECT 1{}", " + 1".repeat(10_000));
         assert_eq!(batch(&text).unwrap_err().number, 191);
         let text = format!("SELECT {}1", "- ".repeat(10_000));
         assert_eq!(batch(&text).unwrap_err().number, 191);

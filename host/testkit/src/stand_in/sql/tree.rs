@@ -192,6 +192,8 @@ pub enum Statement {
         columns: Option<Vec<String>>,
         rows: Rows,
     },
+    /// `INSERT BULK`: the rows follow in a message of their own.
+    InsertBulk(Name),
     Update {
         table: Name,
         sets: Vec<(String, Option<Expr>)>,

@@ -102,3 +102,66 @@ pub fn transaction(body: &[u8]) -> Option<TransactionRequest> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{bulk_load, login, prelogin};
+    use super::*;
+
+    /// `ALL_HEADERS`, a procedure and one parameter: `@n int = 5`.
+    fn an_rpc() -> Vec<u8> {
+        let mut body = vec![
+            22, 0, 0, 0, 18, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0,
+        ];
+        body.extend([0xff, 0xff, 10, 0, 0, 0]);
+        body.extend([2, b'@', 0, b'n', 0, 0, 0x26, 4, 4, 5, 0, 0, 0]);
+        body
+    }
+
+    #[test]
+    fn a_call_is_read() {
+        let calls = calls(&an_rpc()).unwrap();
+        assert_eq!(calls[0].procedure, Procedure::Numbered(10));
+        assert_eq!(calls[0].parameters[0].name, "n");
+        assert_eq!(calls[0].parameters[0].value, Datum::Int(5));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_a_reason_to_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = batch(&bytes);
+            let _ = calls(&bytes);
+            let _ = transaction(&bytes);
+            let _ = bulk_load::parse(&bytes);
+            let _ = prelogin::parse(&bytes);
+            let _ = login::parse(&bytes);
+        }
+
+        #[test]
+        fn nor_is_any_change_of_a_call(at in 0..40_usize, byte in any::<u8>(), keep in 0..60_usize) {
+            let mut body = an_rpc();
+            if let Some(place) = body.get_mut(at) {
+                *place = byte;
+            }
+            body.truncate(keep);
+            let _ = calls(&body);
+        }
+
+        #[test]
+        fn nor_is_any_parameter(token in any::<u8>(), bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let mut body = an_rpc();
+            body.truncate(34);
+            body.push(token);
+            body.extend(bytes);
+            let _ = calls(&body);
+        }
+
+        #[test]
+        fn nor_is_any_text(text in "[ -~\\n]{0,80}") {
+            let _ = crate::stand_in::sql::parser::batch(&text);
+            let _ = crate::stand_in::sql::parser::batch(&format!("SELECT {text} FROM t WHERE {text}"));
+        }
+    }
+}

@@ -10,6 +10,7 @@ use super::packet::Channel;
 use super::type_info::{Frame, Layout};
 use crate::stand_in::datum::Datum;
 use crate::stand_in::error::SqlError;
+use crate::stand_in::output::Cells;
 use crate::stand_in::types::{SqlType, Typed};
 
 const DONE: u8 = 0xfd;
@@ -281,31 +282,22 @@ impl<'a> Response<'a> {
     }
 
     /// ROW, or NBCROW where that is shorter.
-    pub fn row<'v>(&mut self, mut value: impl FnMut(usize) -> ValueRef<'v>) -> io::Result<()> {
+    pub fn row(&mut self, cells: Cells<'_, '_>) -> io::Result<()> {
         let mut row = std::mem::take(&mut self.row);
         row.clear();
-        let nulls: usize = self
-            .layouts
-            .iter()
-            .enumerate()
-            .filter(|(at, _)| value(*at) == ValueRef::Null)
-            .map(|(_, layout)| layout.null_bytes())
-            .sum();
-        let compressed = nulls > self.layouts.len().div_ceil(8);
-        row.push(if compressed { 0xd2 } else { 0xd1 });
-        if compressed {
-            row.resize(1 + self.layouts.len().div_ceil(8), 0);
-        }
+        row.push(0xd1);
+        let mut saved = 0;
         for (at, layout) in self.layouts.iter().enumerate() {
-            match value(at) {
-                ValueRef::Null if compressed => {
-                    if let Some(byte) = row.get_mut(1 + at / 8) {
-                        *byte |= 1 << (at % 8);
-                    }
+            match cells(at) {
+                ValueRef::Null => {
+                    saved += layout.null_bytes();
+                    layout.put_null(&mut row);
                 }
-                ValueRef::Null => layout.put_null(&mut row),
                 value => layout.put(value, &mut row),
             }
+        }
+        if saved > self.layouts.len().div_ceil(8) {
+            self.compressed(cells, &mut row);
         }
         let result = self.token(&row);
         // One huge value must not be kept for all the rows to come.
@@ -313,6 +305,22 @@ impl<'a> Response<'a> {
             self.row = row;
         }
         result
+    }
+
+    fn compressed(&self, cells: Cells<'_, '_>, row: &mut Vec<u8>) {
+        row.clear();
+        row.push(0xd2);
+        row.resize(1 + self.layouts.len().div_ceil(8), 0);
+        for (at, layout) in self.layouts.iter().enumerate() {
+            match cells(at) {
+                ValueRef::Null => {
+                    if let Some(byte) = row.get_mut(1 + at / 8) {
+                        *byte |= 1 << (at % 8);
+                    }
+                }
+                value => layout.put(value, row),
+            }
+        }
     }
 
     /// RETURNVALUE of an output parameter.
@@ -342,5 +350,129 @@ impl<'a> Response<'a> {
             layout.put(value.as_ref(), &mut bytes);
         }
         self.token(&bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+
+    use proptest::prelude::*;
+
+    use super::super::bytes::Bytes;
+    use super::super::packet::Plan;
+    use super::super::transport::Transport;
+    use super::super::type_info::{read_parameter, read_type};
+    use super::*;
+    use crate::stand_in::collation;
+    use crate::stand_in::types::SqlType as T;
+
+    /// What a client receives: the packets, checked, without their headers.
+    fn sent(packet_size: usize, write: impl FnOnce(&mut Response<'_>)) -> Vec<u8> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            client.read_to_end(&mut all).unwrap();
+            all
+        });
+        let mut channel = Channel::new(Transport::Plain(server), std::sync::Arc::default());
+        channel.packet_size = packet_size;
+        channel.begin(Plan::default(), false);
+        let mut response = Response::new(&mut channel, "SERVER");
+        write(&mut response);
+        response.end().unwrap();
+        drop(channel);
+        let all = reader.join().unwrap();
+        let mut rest = Bytes(&all);
+        let mut body = Vec::new();
+        let mut number = 0_u8;
+        while !rest.is_empty() {
+            assert_eq!(rest.u8(), Some(4));
+            let last = rest.u8().unwrap();
+            let length = usize::from(rest.u16_big().unwrap());
+            rest.u16();
+            number = number.wrapping_add(1);
+            assert_eq!(rest.u8(), Some(number));
+            rest.u8();
+            assert!(length <= packet_size);
+            body.extend(rest.take(length - 8).unwrap());
+            assert_eq!(last == 1, rest.is_empty());
+        }
+        body
+    }
+
+    proptest! {
+        #[test]
+        fn rows_are_read_as_they_were_written(
+            packet_size in 512..2000_usize,
+            rows in proptest::collection::vec((any::<Option<i64>>(), proptest::option::of(".{0,40}"), any::<i32>()), 0..30),
+        ) {
+            let column = |ty, nullable| Heading {
+                name: "c".to_owned(),
+                typed: Typed { ty, nullable, collation: collation::default() },
+                identity: false,
+                updatable: true,
+                table: None,
+            };
+            let types = [T::BigInt, T::NVarChar(None), T::Int];
+            let body = sent(packet_size, |response| {
+                response.headings(&[column(types[0], true), column(types[1], true), column(types[2], false)]).unwrap();
+                for (a, b, c) in &rows {
+                    response
+                        .row(&|at| match at {
+                            0 => a.map_or(ValueRef::Null, ValueRef::Integer),
+                            1 => b.as_ref().map_or(ValueRef::Null, |it| ValueRef::Text(it.as_bytes())),
+                            _ => ValueRef::Integer(i64::from(*c)),
+                        })
+                        .unwrap();
+                }
+                response.statement_done(command::SELECT, Some(rows.len() as u64), false).unwrap();
+                response.statement_done(command::SELECT, Some(1), false).unwrap();
+            });
+            let mut bytes = Bytes(&body);
+            prop_assert_eq!(bytes.u8(), Some(0x81));
+            prop_assert_eq!(bytes.u16(), Some(3));
+            let mut infos = Vec::new();
+            for ty in types {
+                bytes.u32();
+                bytes.u16();
+                let before = bytes.0;
+                let token = bytes.u8().unwrap();
+                prop_assert_eq!(read_type(token, &mut bytes).unwrap().0, ty);
+                infos.push(before[..before.len() - bytes.0.len()].to_vec());
+                prop_assert_eq!(bytes.short_text().unwrap(), "c");
+            }
+            for (a, b, c) in rows.iter().cloned() {
+                let token = bytes.u8().unwrap();
+                let nulls = if token == 0xd2 { bytes.u8().unwrap() } else { 0 };
+                let expected = [
+                    a.map_or(Datum::Null, Datum::Int),
+                    b.map_or(Datum::Null, Datum::Text),
+                    Datum::Int(i64::from(c)),
+                ];
+                for (at, value) in expected.into_iter().enumerate() {
+                    if nulls >> at & 1 == 1 {
+                        prop_assert_eq!(value, Datum::Null);
+                        continue;
+                    }
+                    // A value is read by its type as a parameter is.
+                    let mut whole = infos[at].clone();
+                    whole.extend(bytes.0);
+                    let mut parameter = Bytes(&whole);
+                    prop_assert_eq!(read_parameter(&mut parameter).unwrap().1, value);
+                    bytes = Bytes(&bytes.0[bytes.0.len() - parameter.0.len()..]);
+                }
+            }
+            for (more, count) in [(1, rows.len() as u64), (0, 1)] {
+                prop_assert_eq!(bytes.u8(), Some(0xfd));
+                prop_assert_eq!(bytes.u16(), Some(0x10 | more));
+                prop_assert_eq!(bytes.u16(), Some(0xc1));
+                prop_assert_eq!(bytes.u64(), Some(count));
+            }
+            prop_assert!(bytes.is_empty());
+        }
     }
 }

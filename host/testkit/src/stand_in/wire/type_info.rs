@@ -237,6 +237,16 @@ fn set(bytes: &mut [u8], at: usize, value: &[u8]) {
 pub fn read_parameter(bytes: &mut Bytes<'_>) -> Option<(T, Datum)> {
     let token = bytes.u8()?;
     let (ty, frame, collation) = read_type(token, bytes)?;
+    read_value(bytes, ty, frame, collation)
+}
+
+/// A value of a parameter, or of a row that a client sends; and its type.
+pub fn read_value(
+    bytes: &mut Bytes<'_>,
+    ty: T,
+    frame: Frame,
+    collation: CollationRef,
+) -> Option<(T, Datum)> {
     let raw = match frame {
         Frame::Fixed => Some(bytes.take(ty.sizes().0 as usize)?.to_vec()),
         Frame::Byte => match bytes.u8()? {
