@@ -1,6 +1,6 @@
 //! The host's one error type, with a kind that everything else decides by.
 //!
-//! It says what was tried and why it failed; what to do about it is in [`policy`](crate::policy).
+//! It says what was tried and why it failed; what to do about it is in [`policy`].
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -78,7 +78,7 @@ fn rows_that_are_rejected_are_set_aside_with_their_reason() {
     let report = project.result(&["run", "row-style"], 1);
     expect![[r#"
         {
-          "message": "pipeline row-style, partition eu, attempt 1: 1 of 5 rows are bad, and `max_bad_rows` allows 0",
+          "message": "pipeline row-style, partition eu, attempt 1: 1 of 5 rows are bad, and `max_bad_rows` allows 0: the last one in column `name`: nobody greets the bad one",
           "next_step": "look at the reasons in the log, mend the rows or the pipeline, or raise `error_handling.max_bad_rows`"
         }"#]].assert_eq(&serde_json::to_string_pretty(&report["partitions"][0]["error"]).unwrap());
     assert_eq!(

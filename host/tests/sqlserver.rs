@@ -252,7 +252,7 @@ async fn whole_numbers_are_a_cursor_whether_or_not_the_query_is_ordered() {
     }
 }
 
-/// A transaction that commits after the reader has passed leaves no hole: MIN_ACTIVE_ROWVERSION holds the reader back.
+/// A transaction that commits after the reader has passed leaves no hole: `MIN_ACTIVE_ROWVERSION` holds the reader back.
 #[tokio::test]
 async fn a_rowversion_cursor_finds_updates_and_waits_for_open_transactions() {
     let shards = Shards::start(1).await;
