@@ -257,7 +257,6 @@ mod tests {
             name: name.to_owned(),
             sql_type,
             origin: Some(("[dbo].[t]".to_owned(), name.to_owned())),
-            utf8: false,
         };
         vec![
             column("at", SqlType::DateTime2(3)),
