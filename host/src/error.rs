@@ -250,7 +250,7 @@ impl From<tokio_postgres::Error> for Error {
 }
 
 /// Errors whose text quotes values of rows: conversions, duplicate keys, texts that are cut.
-const QUOTES_VALUES: [u32; 8] = [235, 241, 244, 245, 248, 2601, 2627, 2628];
+const QUOTES_VALUES: [u32; 11] = [220, 232, 235, 241, 244, 245, 248, 2601, 2627, 2628, 6522];
 
 impl From<tiberius::error::Error> for Error {
     fn from(error: tiberius::error::Error) -> Self {
@@ -282,6 +282,15 @@ impl From<tiberius::error::Error> for Error {
                      `tls.trust_server_certificate: true` where nobody can sit in between",
                 )
             }
+            // It says neither row nor column, and reads the same bytes the same way every time.
+            Tds::Protocol(text) if text.contains("UTF-16") => Self::data(
+                "a text of the query holds half of a surrogate pair, which is no character",
+            )
+            .hint("mend the row, or CAST the column AS varbinary(max) in `source.query`"),
+            Tds::Encoding(text) => Self::data(format!(
+                "a text of the query does not fit its code page: {text}"
+            ))
+            .hint("CAST the column AS nvarchar(max) in `source.query`"),
             // Half an answer: what comes next cannot be understood, a new connection may do better.
             Tds::Protocol(text) => {
                 Self::new(ErrorKind::Unavailable, format!("broken answer: {text}"))

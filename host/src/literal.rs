@@ -4,9 +4,23 @@ use arrow_schema::DataType;
 use etl_plugin_api::Cursor;
 use jiff::civil::DateTime;
 
-/// A cursor as both sinks compare it with a column of this type; `None` if it has no such form.
-pub fn in_sink(cursor: &Cursor, column: &DataType) -> Option<String> {
+/// An end of a range of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Rows behind it.
+    After,
+    /// Rows up to it.
+    UpTo,
+}
+
+/// A cursor as both sinks compare it with a column of this type; `None` if it has no such form. The end of what was
+/// loaded is cut as the loaded values were; a beginning that no value of the sink can have has no form.
+pub fn in_sink(cursor: &Cursor, end: End, column: &DataType) -> Option<String> {
     match (cursor, column) {
+        // All rows of the time, or none of them, are on this side of it.
+        (Cursor::Keyset { time, id }, _) if end == End::UpTo || *id == i64::MAX => {
+            in_sink(&Cursor::Text(time.clone()), end, column)
+        }
         (Cursor::Integer(value), _) => Some(value.to_string()),
         (Cursor::Text(text), DataType::Timestamp(_, zone)) => {
             let time: DateTime = text.strip_suffix('Z').unwrap_or(text).parse().ok()?;
@@ -14,7 +28,7 @@ pub fn in_sink(cursor: &Cursor, column: &DataType) -> Option<String> {
             let digits = match nanos {
                 0 => 0,
                 nanos if nanos % 1_000_000 == 0 => 3,
-                nanos if nanos % 1_000 == 0 => 6,
+                nanos if nanos % 1_000 == 0 || end == End::UpTo => 6,
                 _ => return None,
             };
             // Without its zone PostgreSQL would take it for the session's, and SQLite for another text.
@@ -62,7 +76,7 @@ mod tests {
     #[test]
     fn times_compare_as_the_sinks_write_them() {
         let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
-        let form = |text: &str| in_sink(&Cursor::Text(text.to_owned()), &micros);
+        let form = |text: &str| in_sink(&Cursor::Text(text.to_owned()), End::After, &micros);
         assert_eq!(
             form("2024-01-31T10:00:00Z").as_deref(),
             Some("2024-01-31 10:00:00")
@@ -72,14 +86,27 @@ mod tests {
             Some("2024-01-31 10:00:00.500")
         );
         assert_eq!(form("soon"), None);
+        let loaded = Cursor::Text("2024-01-31T10:00:00.1234567".to_owned());
+        assert_eq!(in_sink(&loaded, End::After, &micros), None);
+        assert_eq!(
+            in_sink(&loaded, End::UpTo, &micros).as_deref(),
+            Some("2024-01-31 10:00:00.123456")
+        );
+        let keyset = |id| Cursor::Keyset {
+            time: "2024-01-31T10:00:00".to_owned(),
+            id,
+        };
+        assert_eq!(in_sink(&keyset(7), End::After, &micros), None);
+        assert!(in_sink(&keyset(7), End::UpTo, &micros).is_some());
+        assert!(in_sink(&keyset(i64::MAX), End::After, &micros).is_some());
         let zoned = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         let cursor = Cursor::Text("2024-01-31 10:00:00".to_owned());
         assert_eq!(
-            in_sink(&cursor, &zoned).as_deref(),
+            in_sink(&cursor, End::After, &zoned).as_deref(),
             Some("2024-01-31 10:00:00Z")
         );
         assert_eq!(
-            in_sink(&Cursor::Integer(7), &DataType::Int64).as_deref(),
+            in_sink(&Cursor::Integer(7), End::UpTo, &DataType::Int64).as_deref(),
             Some("7")
         );
     }

@@ -102,12 +102,14 @@ fn sqlite(code: i32) -> Policy {
 /// <https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-events-and-errors>.
 fn sqlserver(number: u32) -> Policy {
     match number {
-        // Deadlock victim, snapshot update conflict, lock request timeout.
-        1205 | 3960 | 1222
+        // Deadlock victim, snapshot update conflict, lock request timeout, no more locks, a scan that was moved under.
+        1205 | 3960 | 1222 | 1204 | 601
+        // What a snapshot meets in a busy server: no row versions left, a table that is being changed.
+        | 3958 | 3961 | 3966 | 3967
         // The session or the server is going: killed, shutting down, paused, restarting, database in transition.
         | 596 | 6005 | 17142 | 17148 | 922 | 952 | 978 | 979 | 983 | 976 | 35250 | 41383
         // Out of memory, workers, log or disk for now.
-        | 701 | 802 | 845 | 8628 | 8645 | 8651 | 9002 | 1105 | 10928 | 10929 | 17189
+        | 701 | 802 | 18401 | 845 | 8628 | 8645 | 8651 | 9002 | 1105 | 10928 | 10929 | 17189
         // Azure: not available, throttled, moving.
         | 4221 | 40143 | 40197 | 40501 | 40540 | 40613 | 42108 | 42109 | 49918 | 49919 | 49920
         // The network under the connection.
@@ -121,8 +123,9 @@ fn sqlserver(number: u32) -> Policy {
         229 | 230 | 262 | 297 | 300 => {
             operator("grant the source's login SELECT on the tables of the query")
         }
-        3952 => operator(
-            "ALTER DATABASE … SET ALLOW_SNAPSHOT_ISOLATION ON, or leave the isolation level out of the query",
+        3952 | 41332 => operator(
+            "ALTER DATABASE … SET ALLOW_SNAPSHOT_ISOLATION ON in every database that the query reads, or set \
+             `source.read_isolation: read-committed`",
         ),
         208 => operator("correct the table's name in `source.query`, or grant the login SELECT on it"),
         207 => operator("correct the column's name in `source.query`"),
@@ -149,7 +152,7 @@ pub fn is_environment(number: u32) -> bool {
             | 297
             | 300
     ) || (policy(&Error::new(ErrorKind::SqlServer(number), "")) == Policy::Retry
-        && !matches!(number, 1205 | 1222 | 3960))
+        && !matches!(number, 601 | 1204 | 1205 | 1222 | 3960 | 3961))
 }
 
 #[cfg(test)]

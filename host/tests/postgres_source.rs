@@ -10,7 +10,7 @@
 mod databases;
 mod kinds;
 
-use databases::{ACTIVE_READERS, BLOCKED, Database, READERS, project, sink, source};
+use databases::{ACTIVE_READERS, BLOCKED, Database, READERS, configure, project, sink, source};
 use kinds::{RUN, loaded, message, says};
 
 const BY_ID: &str = "SELECT * FROM people WHERE id > @from AND id <= @until ORDER BY id";
@@ -74,8 +74,8 @@ async fn every_type_arrives_as_it_was() {
     let (from, to) = filled(ALL_TYPES).await;
     let project = project();
     let query = "SELECT * FROM everything";
-    project.config(
-        "copy",
+    configure(
+        &project,
         &(source(&[("a", &from)], query, "")
             + &sink(&to, "write_mode: replace")
             + "cursor: null\n"
@@ -129,8 +129,8 @@ async fn values_that_arrow_cannot_hold_set_their_rows_aside() {
     )
     .await;
     let project = project();
-    project.config(
-        "copy",
+    configure(
+        &project,
         &(source(&[("a", &from)], BY_ID, "")
             + &sink(&to, "")
             + "error_handling: { max_bad_rows: 6, max_retries: 0 }\n"),
@@ -171,8 +171,8 @@ async fn append_reads_each_row_once_whatever_the_times_are_kept_as() {
         ))
         .await;
         let project = project();
-        project.config(
-            "copy",
+        configure(
+            &project,
             &(source(&[("a", &from)], BY_TIME, "") + &sink(&to, "") + AT + AT_ONCE),
         );
         assert_eq!(loaded(&project.result(RUN, 0)), 3, "{column}");
@@ -203,15 +203,15 @@ async fn rows_within_the_settle_delay_wait_for_the_next_run() {
     .await;
     let project = project();
     let config = source(&[("a", &from)], BY_TIME, "") + &sink(&to, "") + AT_ONCE;
-    project.config(
-        "copy",
+    configure(
+        &project,
         &(config.clone() + "cursor: { column: at, kind: timestamp, settle_delay: 1h }\n"),
     );
     assert_eq!(loaded(&project.result(RUN, 0)), 1);
     // A transaction that began before the newest row and commits after it was read.
     from.execute("INSERT INTO people VALUES (2, now() - interval '20 minutes')")
         .await;
-    project.config("copy", &(config + AT));
+    configure(&project, &(config + AT));
     assert_eq!(loaded(&project.result(RUN, 0)), 2);
     assert_eq!(to.texts(IDS).await, ["1", "2", "3"]);
 }
@@ -230,10 +230,10 @@ async fn the_server_s_own_clock_bounds_times_without_a_zone() {
     .await;
     let project = project();
     let config = source(&[("a", &from)], BY_TIME, "") + &sink(&to, "") + AT_ONCE;
-    project.config("copy", &(config.clone() + AT));
+    configure(&project, &(config.clone() + AT));
     assert_eq!(loaded(&project.result(RUN, 0)), 0);
-    project.config(
-        "copy",
+    configure(
+        &project,
         &(config
             + "cursor: { column: at, kind: timestamp, clock: server-local, settle_delay: 0s }\n"),
     );
@@ -246,7 +246,7 @@ async fn upsert_and_replace_follow_the_source() {
     let project = project();
     let source = source(&[("a", &from)], BY_TIME, "");
     let config = source.clone() + &sink(&to, "write_mode: upsert, key: [id]") + AT;
-    project.config("copy", &config);
+    configure(&project, &config);
     assert_eq!(loaded(&project.result(RUN, 0)), 3_000);
     from.execute("UPDATE people SET name = 'changed', at = now() - interval '1 hour' WHERE id % 10 = 0; INSERT INTO people VALUES (3001, 'new', now() - interval '1 hour')")
         .await;
@@ -259,7 +259,7 @@ async fn upsert_and_replace_follow_the_source() {
     assert_eq!(to.texts(&copy).await, from.texts(&people).await);
 
     from.execute("DELETE FROM people WHERE id % 2 = 0").await;
-    project.config("copy", &(source + &sink(&to, "write_mode: replace") + AT));
+    configure(&project, &(source + &sink(&to, "write_mode: replace") + AT));
     assert_eq!(loaded(&project.result(RUN, 0)), 1_501);
     assert_eq!(to.texts(&copy).await, from.texts(&people).await);
 }
@@ -276,8 +276,8 @@ async fn a_keyset_commits_inside_a_time() {
     let config = source(&[("a", &from)], query, "")
         + &sink(&to, "")
         + "cursor: { column: at, kind: timestamp, id: id, settle_delay: 0s }\n";
-    project.config(
-        "copy",
+    configure(
+        &project,
         &(config + "tuning: { batch_rows: 100, flush_bytes: 64KiB, flushes_per_commit: 1 }\n"),
     );
     // A commit falls between rows of the same time, and the next run goes on from there.
@@ -315,8 +315,8 @@ async fn numbers_of_every_size_are_cursors() {
         ))
         .await;
         let project = project();
-        project.config(
-            "copy",
+        configure(
+            &project,
             &(source(&[("a", &from)], BY_ID, "") + &sink(&to, "") + AT_ONCE),
         );
         let first = project.result(RUN, 0);
@@ -346,8 +346,8 @@ async fn since_and_until_take_a_time_as_people_write_it() {
     )
     .await;
     let project = project();
-    project.config(
-        "copy",
+    configure(
+        &project,
         &(source(&[("a", &from)], BY_TIME, "") + &sink(&to, "") + AT + AT_ONCE),
     );
     let report = project.result(&["run", "copy", "--until", "2024-01-02"], 0);
@@ -392,8 +392,8 @@ async fn a_query_that_gives_the_boundary_again_is_refused() {
     let (from, to) = filled(&people(10)).await;
     let project = project();
     let query = "SELECT * FROM people WHERE at >= @from AND at <= @until ORDER BY at";
-    project.config(
-        "copy",
+    configure(
+        &project,
         &(source(&[("a", &from)], query, "") + &sink(&to, "") + AT + AT_ONCE),
     );
     assert_eq!(loaded(&project.result(RUN, 0)), 10);
@@ -410,15 +410,15 @@ async fn shards_that_swap_places_are_refused() {
     let with = |first, second| {
         source(&[("eu", first), ("us", second)], BY_TIME, "") + &sink(&to, "") + AT + AT_ONCE
     };
-    project.config("copy", &with(&eu, &us));
+    configure(&project, &with(&eu, &us));
     assert_eq!(loaded(&project.result(RUN, 0)), 30);
-    project.config("copy", &with(&us, &eu));
+    configure(&project, &with(&us, &eu));
     let report = project.result(RUN, 1);
     says(
         message(&report),
         "the checkpoint of partition eu belongs to postgres:",
     );
-    project.config("copy", &with(&eu, &us));
+    configure(&project, &with(&eu, &us));
     assert_eq!(loaded(&project.result(RUN, 0)), 0);
 }
 
@@ -427,8 +427,8 @@ async fn no_rows_are_no_failure() {
     let (from, to) = filled("CREATE TABLE people (id bigint, at timestamptz)").await;
     let project = project();
     for (query, cursor) in [(BY_ID, ""), (BY_TIME, AT)] {
-        project.config(
-            "copy",
+        configure(
+            &project,
             &(source(&[("a", &from)], query, "") + &sink(&to, "") + cursor + AT_ONCE),
         );
         let report = project.result(RUN, 0);
@@ -438,8 +438,8 @@ async fn no_rows_are_no_failure() {
         );
     }
     let replace = sink(&to, "write_mode: replace");
-    project.config(
-        "copy",
+    configure(
+        &project,
         &(source(&[("a", &from)], BY_TIME, "") + &replace + AT),
     );
     assert_eq!(loaded(&project.result(RUN, 0)), 0);
@@ -455,8 +455,8 @@ async fn a_connection_that_is_cut_while_it_reads_is_made_good_exactly() {
     .await;
     to.execute("CREATE TABLE copy (id bigint, name text)").await;
     let project = project();
-    project.config(
-        "copy",
+    configure(
+        &project,
         &(source(&[("a", &from)], BY_ID, "")
             + &sink(&to, "")
             + "error_handling: { max_retries: 1, retry_delay: 1ms }\n"
@@ -530,8 +530,8 @@ async fn a_query_that_takes_too_long_is_ended_on_the_server_too() {
             "SELECT * FROM ({query_all}) AS q WHERE at > @from",
             query_all = query.replace(" WHERE id > @from", "")
         );
-        project.config(
-            "copy",
+        configure(
+            &project,
             &(source(&[("a", &from)], &query, timeouts) + &sink(&to, "") + AT + AT_ONCE),
         );
         let report = project.result(RUN, 1);
@@ -551,8 +551,8 @@ async fn one_pool_for_source_and_sink_is_enough_for_many_partitions() {
             .await;
         let pool = format!("pool: {{ max_connections: {connections}, wait_timeout: 100ms }}");
         let shards: Vec<_> = names.iter().map(|name| (*name, &both)).collect();
-        project.config(
-            "copy",
+        configure(
+            &project,
             &(source(&shards, BY_ID, &pool) + &sink(&both, &pool) + AT_ONCE),
         );
         assert_eq!(loaded(&project.result(RUN, 0)), 12_000, "{connections}");
@@ -626,8 +626,8 @@ async fn what_cannot_be_read_says_what_to_do() {
                 "at > @from"
             },
         );
-        project.config(
-            "copy",
+        configure(
+            &project,
             &(source(&[("a", &from)], &query, "") + &sink(&to, "") + cursor + AT_ONCE),
         );
         let report = project.result(RUN, code);
@@ -642,8 +642,8 @@ async fn what_cannot_be_read_says_what_to_do() {
 async fn a_position_in_another_form_stops_the_run_and_says_which_is_right() {
     let (from, to) = filled(&people(10)).await;
     let project = project();
-    project.config(
-        "copy",
+    configure(
+        &project,
         &(source(&[("a", &from)], BY_TIME, "") + &sink(&to, "") + AT + AT_ONCE),
     );
     assert_eq!(loaded(&project.result(RUN, 0)), 10);
@@ -666,5 +666,36 @@ async fn a_position_in_another_form_stops_the_run_and_says_which_is_right() {
     says(
         &report["partitions"][0]["error"].to_string(),
         "2024-01-31T10:00:00.000000Z",
+    );
+}
+
+/// Whoever takes a lower number and commits later is found all the same, if that is within the delay.
+#[tokio::test]
+async fn numbers_of_open_transactions_are_waited_for() {
+    let (from, to) = (Database::new().await, Database::new().await);
+    from.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+        .await;
+    let project = project();
+    let query = "SELECT id FROM t WHERE id > @from AND id <= @until ORDER BY id";
+    configure(
+        &project,
+        &(source(&[("a", &from)], query, "") + &sink(&to, "") + "cursor: { settle_delay: 3s }\n"),
+    );
+    let slow = from.at.connect().await.unwrap();
+    slow.batch_execute("BEGIN; INSERT INTO t VALUES (2)")
+        .await
+        .unwrap();
+    from.execute("INSERT INTO t VALUES (3)").await;
+    let running = project
+        .program(&["--output", "json", "run", "copy"])
+        .start()
+        .unwrap();
+    let waits = format!("{READERS} AND state = 'idle' AND query = 'ROLLBACK'");
+    from.wait_for(&waits, 1).await;
+    slow.batch_execute("COMMIT").await.unwrap();
+    running.finish().unwrap().require_code(0).unwrap();
+    assert_eq!(
+        to.texts("SELECT id::text FROM copy ORDER BY id").await,
+        ["1", "2", "3"]
     );
 }

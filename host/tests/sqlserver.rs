@@ -120,11 +120,16 @@ fn copy_by(
     query: &str,
     sink: &str,
 ) {
+    let delay = if cursor.contains("integer") {
+        "0s"
+    } else {
+        "5s"
+    };
     let source = shards.source(project);
     let target = postgres_sink(project, database, "copy");
     project.config(
         "copy",
-        &format!("{source}  query: \"{query}\"\n{target}{sink}cursor: {{ {cursor} }}\n"),
+        &format!("{source}  query: \"{query}\"\n{target}{sink}cursor: {{ {cursor}, settle_delay: {delay} }}\n"),
     );
 }
 
@@ -533,5 +538,66 @@ async fn mistakes_in_the_query_are_named() {
         let report = finished.json().unwrap();
         assert!(message(&report).contains(words), "{query}: {report}");
         assert_eq!(report["partitions"][0]["attempts"], 1, "{query}");
+    }
+}
+
+/// Whoever takes a lower number and commits later is found all the same, if that is within the delay.
+#[tokio::test]
+async fn numbers_of_open_transactions_are_waited_for() {
+    let shards = Shards::stand_in(1);
+    let seed = "CREATE TABLE t (id int NOT NULL PRIMARY KEY); INSERT INTO t VALUES (1)";
+    shards.execute(0, seed).await;
+    let (project, database) = (copying(), database().await);
+    let source = shards.source(&project);
+    let query = "SELECT id FROM t WHERE id > @from AND id <= @until ORDER BY id";
+    let sink = postgres_sink(&project, &database, "copy");
+    project.config(
+        "copy",
+        &format!("{source}  query: \"{query}\"\n{sink}cursor: {{ settle_delay: 3s }}\n"),
+    );
+    let mut slow = shards.connect(0).await;
+    shards::say(&mut slow, "BEGIN TRANSACTION").await;
+    shards::say(&mut slow, "INSERT INTO t VALUES (2)").await;
+    shards.execute(0, "INSERT INTO t VALUES (3)").await;
+    let running = project
+        .program(&["--output", "json", "run", "copy"])
+        .start()
+        .unwrap();
+    let limit = std::time::Duration::from_mins(1);
+    shards
+        .server(0)
+        .wait_for_statement("MAX(q.", limit)
+        .unwrap();
+    shards::say(&mut slow, "COMMIT").await;
+    running.finish().unwrap().require_code(0).unwrap();
+    assert_eq!(ids(&database).await, [1, 2, 3]);
+}
+
+/// The bound lies between two values of the column, and what is deleted must be what is read again.
+#[tokio::test]
+async fn what_since_deletes_it_reads_again() {
+    let shards = Shards::start(1).await;
+    let seed = "CREATE TABLE t (id int NOT NULL PRIMARY KEY, at datetime NOT NULL, part varchar(9) NOT NULL); \
+                INSERT INTO t VALUES (1, '2024-01-31T10:00:00', 'eu'), (2, '2024-01-31T10:00:01', 'eu'), (3, '2024-01-31T10:00:02', 'eu')";
+    shards.execute(0, seed).await;
+    let (project, database) = (copying(), database().await);
+    let query = "SELECT id, at, part FROM t WHERE at > @from AND at <= @until ORDER BY at";
+    let sink = "  partition_column: part\n";
+    copy_by(
+        &shards,
+        &project,
+        &database,
+        "column: at, kind: timestamp",
+        query,
+        sink,
+    );
+    assert_eq!(loaded(&project.result(&["run", "copy"], 0)), 3);
+    for since in [
+        "2024-01-31T10:00:00.999",
+        "2024-01-31T10:00:00.002",
+        "2024-01-31T10:00:01",
+    ] {
+        project.result(&["run", "copy", "--since", since], 0);
+        assert_eq!(ids(&database).await, [1, 2, 3], "{since}");
     }
 }

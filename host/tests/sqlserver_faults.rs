@@ -296,3 +296,30 @@ async fn connections_go_back_to_the_pool_and_end_with_the_run() {
     assert_eq!(server.accepted_connections(), 1);
     assert_eq!(server.attentions(), 0);
 }
+
+/// The driver gives the error of a statement only when the whole answer has ended, behind the count.
+#[tokio::test]
+async fn an_error_before_the_first_row_is_no_empty_success() {
+    let rig = rig("").await;
+    rig.shards
+        .execute(
+            0,
+            "CREATE TABLE bad (id int NOT NULL PRIMARY KEY); INSERT INTO bad VALUES (1), (2)",
+        )
+        .await;
+    let project = shards::copying();
+    let sink = shards::postgres_sink(&project, &rig.database, "copy");
+    let query = "  query: SELECT id, 10 / (id - 1) AS x FROM bad WHERE id > @from AND id <= @until ORDER BY id\n";
+    project.config(
+        "copy",
+        &format!(
+            "{}{query}{sink}cursor: {{ settle_delay: 0s }}\n",
+            rig.shards.source(&project)
+        ),
+    );
+    let report = project.result(&["run", "copy"], 1);
+    let message = report["partitions"][0]["error"]["message"]
+        .as_str()
+        .unwrap();
+    assert!(message.contains("SQL Server error 8134"), "{message}");
+}

@@ -365,6 +365,8 @@ fn seed() -> String {
 
 const QUERY: &str =
     "  query: SELECT * FROM every_type WHERE id > @from AND id <= @until ORDER BY id\n";
+/// Nobody writes while these tests read.
+const NO_WAIT: &str = "cursor: { settle_delay: 0s }\n";
 
 fn expected(text: &str) -> &str {
     text.trim_matches('\'')
@@ -416,7 +418,7 @@ async fn every_type_arrives_as_it_was_and_the_documentation_says_so() {
     project.config(
         "copy",
         &format!(
-            "{source}{QUERY}{}",
+            "{source}{QUERY}{NO_WAIT}{}",
             postgres_sink(&project, &database, "copy")
         ),
     );
@@ -438,7 +440,9 @@ async fn every_type_arrives_as_it_was_and_the_documentation_says_so() {
 
     project.config(
         "copy",
-        &format!("{source}{QUERY}sink: {{ type: sqlite, path: data/types.db, table: copy }}\n"),
+        &format!(
+            "{source}{QUERY}{NO_WAIT}sink: {{ type: sqlite, path: data/types.db, table: copy }}\n"
+        ),
     );
     let report = project.result(&["run", "copy"], 0);
     assert_eq!(report["status"], "succeeded", "{report}");
@@ -556,7 +560,10 @@ async fn copying(
     let sink = postgres_sink(&project, &database, "copy");
     project.config(
         "copy",
-        &format!("{}{query}{source}{sink}{rest}", shards.source(&project)),
+        &format!(
+            "{}{query}{source}{NO_WAIT}{sink}{rest}",
+            shards.source(&project)
+        ),
     );
     (shards, project, database)
 }
@@ -628,7 +635,7 @@ async fn a_text_with_nul_is_treated_as_the_configuration_says() {
         let source = shards.source(&project);
         project.config(
             "copy",
-            &format!("{source}{query}{sink}  nul_characters: {policy}\n"),
+            &format!("{source}{query}{NO_WAIT}{sink}  nul_characters: {policy}\n"),
         );
         let report = project.result(&["run", "copy"], 0);
         assert_eq!(report["rows"]["loaded"], 2, "{report}");
@@ -664,7 +671,10 @@ async fn a_value_of_fifty_megabytes_arrives_whole() {
     let database = PostgresServer::shared().create_database().await.unwrap();
     let query = "  query: SELECT * FROM big WHERE id > @from AND id <= @until ORDER BY id\n";
     let sink = postgres_sink(&project, &database, "copy");
-    project.config("copy", &format!("{}{query}{sink}", shards.source(&project)));
+    project.config(
+        "copy",
+        &format!("{}{query}{NO_WAIT}{sink}", shards.source(&project)),
+    );
     let report = project.result(&["run", "copy"], 0);
     assert_eq!(report["rows"]["loaded"], 2, "{report}");
     let found = column(

@@ -436,8 +436,12 @@ fn what_was_committed_before_a_panic_stays_and_the_rest_follows() {
 #[test]
 fn a_stage_at_work_sees_that_the_run_is_to_stop() {
     for (fault, committed) in [
-        ("waits-until-cancelled", "0|0\n"),
-        ("extractor-waits-until-cancelled", "200|200\n"),
+        ("waits-until-cancelled", &["0|0\n"][..]),
+        // What the extractor had given before: how much of it is on its way by then is a matter of moments.
+        (
+            "extractor-waits-until-cancelled",
+            &["0|0\n", "100|100\n", "200|200\n"],
+        ),
     ] {
         let project = misbehaving();
         project.config(
@@ -454,11 +458,8 @@ fn a_stage_at_work_sees_that_the_run_is_to_stop() {
         running.signal(Signal::INT).unwrap();
         let finished = running.finish().unwrap().require_code(130).unwrap();
         assert_eq!(finished.json().unwrap()["status"], "cancelled", "{fault}");
-        assert_eq!(
-            loaded(&project, "data/misbehaving.db"),
-            committed,
-            "{fault}"
-        );
+        let found = loaded(&project, "data/misbehaving.db");
+        assert!(committed.contains(&found.as_str()), "{fault}: {found}");
 
         project.config("misbehaving", "");
         project.result(&["run", "misbehaving"], 0);

@@ -35,8 +35,9 @@ pub use error::{ConfigErrors, ConfigProblem, Position};
 pub use model::{
     ApplicationIntent, BadRowLimit, BeyondMicroseconds, CatchUp, Clock, Config, Cursor, CursorKind,
     ErrorHandling, FileShard, Isolation, KeyScope, NulCharacters, Overlap, PoolLimits,
-    PostgresShard, ReadTimeouts, Schedule, SchemaChange, Server, Sink, SinkConnector, Source,
-    SourceConnector, SqlServer, SqlServerShard, TableName, Tls, TlsMode, Tuning, WriteMode,
+    PostgresShard, ReadIsolation, ReadTimeouts, Schedule, SchemaChange, Server, Sink,
+    SinkConnector, Source, SourceConnector, SqlServer, SqlServerShard, TableName, Tls, TlsMode,
+    Tuning, WriteMode,
 };
 pub use positions::Positions;
 pub use secret::Secret;

@@ -117,8 +117,21 @@ pub struct SqlServerShard {
     /// How to reach it.
     #[serde(flatten)]
     pub server: SqlServer,
+    /// What it sees of transactions that are under way.
+    pub read_isolation: ReadIsolation,
     /// How long it may keep a reader waiting.
     pub timeouts: ReadTimeouts,
+}
+
+/// What a reader sees of transactions that are under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadIsolation {
+    /// SNAPSHOT where the database allows it, else as below: a statement sees what was committed when it began.
+    #[default]
+    Snapshot,
+    /// READ COMMITTED, for queries over databases or tables that do not know SNAPSHOT.
+    ReadCommitted,
 }
 
 /// How to reach one SQL Server database.

@@ -17,8 +17,8 @@ use super::model::{
 use super::section::{Reported, Section};
 use super::value::Value;
 
-/// How long a timestamp may stay invisible in a transaction that is still open.
-const TIMESTAMP_SETTLE_DELAY: Duration = Duration::from_secs(5);
+/// How long a row may stay invisible in a transaction that is still open.
+const SETTLE_DELAY: Duration = Duration::from_secs(5);
 
 /// Reads the whole document.
 pub(super) fn config(mut root: Section<'_>) -> Result<Config, Reported> {
@@ -105,8 +105,11 @@ fn cursor(mut section: Section<'_>, source: Option<&SourceConnector>) -> Result<
             Err(value.report(message, Some("leave it out".into())))
         }
     });
+    // SQLite has one writer at a time, so its numbers become visible in their order.
+    let one_writer = source.is_some_and(|source| source.kind() == "sqlite");
     let default_delay = match kind {
-        Ok(CursorKind::Timestamp) => TIMESTAMP_SETTLE_DELAY,
+        Ok(CursorKind::Timestamp) => SETTLE_DELAY,
+        Ok(CursorKind::Integer) if !one_writer => SETTLE_DELAY,
         _ => Duration::ZERO,
     };
     let settle_delay = section.or("settle_delay", default_delay, delay);

@@ -137,6 +137,7 @@ fn the_contract_loads_as_it_stands() {
                 },
                 "application_intent": "read-write",
                 "packet_size": 16000,
+                "read_isolation": "snapshot",
                 "timeouts": {
                   "statement": "10m",
                   "idle_read": "2m"
@@ -162,6 +163,7 @@ fn the_contract_loads_as_it_stands() {
                 },
                 "application_intent": "read-write",
                 "packet_size": 16000,
+                "read_isolation": "snapshot",
                 "timeouts": {
                   "statement": "10m",
                   "idle_read": "2m"

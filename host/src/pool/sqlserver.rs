@@ -51,7 +51,7 @@ pub fn address(server: &SqlServer) -> String {
 /// Opens the network connection alone, and finds the port of a named instance.
 pub async fn reach(server: &SqlServer) -> Result<TcpStream> {
     let manager = SqlServerManager(server.clone());
-    let config = manager.build_config(EncryptionLevel::Required)?;
+    let config = manager.build_config(EncryptionLevel::Required, server.instance.as_deref())?;
     manager.open_stream(&config).await
 }
 
@@ -85,13 +85,15 @@ impl Manager for SqlServerManager {
 
 impl SqlServerManager {
     async fn connect(&self, encryption: EncryptionLevel) -> Result<SqlServerClient> {
-        let mut config = self.build_config(encryption)?;
+        let mut config = self.build_config(encryption, self.0.instance.as_deref())?;
         for _ in 0..=REDIRECTIONS {
             let stream = self.open_stream(&config).await?;
             // The handshake is long, and its future as large.
             let login = Box::pin(Client::connect(config.clone(), stream.compat_write()));
             match login.await {
                 Err(tiberius::error::Error::Routing { host, port }) => {
+                    // The port is known now, so no browser is asked for an instance.
+                    config = self.build_config(encryption, None)?;
                     config.host(&host);
                     config.port(port);
                 }
@@ -113,15 +115,11 @@ impl SqlServerManager {
 
     async fn open_stream(&self, config: &Config) -> Result<TcpStream> {
         let limit = self.0.server.pool.connect_timeout;
+        // All addresses of the name at once: a listener has one in each subnet, and answers at one of them.
         let stream = async {
-            match self.0.instance {
-                Some(_) => TcpStream::connect_named(config).await.map_err(Error::from),
-                None => TcpStream::connect(config.get_addr())
-                    .await
-                    .map_err(|error| {
-                        Error::new(ErrorKind::Unavailable, "no connection").caused_by(error)
-                    }),
-            }
+            TcpStream::connect_named(config).await.map_err(|error| {
+                Error::new(ErrorKind::Unavailable, "no connection").caused_by(error)
+            })
         };
         let stream = timeout(limit, stream)
             .await
@@ -133,12 +131,12 @@ impl SqlServerManager {
         Ok(stream)
     }
 
-    fn build_config(&self, encryption: EncryptionLevel) -> Result<Config> {
+    fn build_config(&self, encryption: EncryptionLevel, instance: Option<&str>) -> Result<Config> {
         let SqlServer {
             server,
-            instance,
             application_intent,
             packet_size,
+            ..
         } = &self.0;
         let mut config = Config::new();
         config.host(&server.host);
@@ -146,6 +144,7 @@ impl SqlServerManager {
             Some(instance) => config.instance_name(instance),
             None => config.port(server.port),
         }
+        config.multi_subnet_failover(true);
         config.database(&server.database);
         config.application_name("etl-host");
         config.authentication(AuthMethod::sql_server(

@@ -8,7 +8,7 @@ use super::RunContext;
 use crate::checkpoint::{Checkpoint, compare};
 use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
-use crate::literal;
+use crate::literal::{self, End};
 use crate::plan::{PartitionPlan, Plan};
 use crate::sink::RangeDelete;
 use crate::source::{CursorQuery, SourceSession};
@@ -203,17 +203,18 @@ pub fn ranges_to_delete(
             } else {
                 let cursor = plan.config.cursor.as_ref().ok_or_else(|| Error::config("--since needs a `cursor`"))?;
                 let field = table.schema.field_with_name(&cursor.column).map_err(|_| missing(&cursor.column))?;
-                let bound = |cursor: &Option<Cursor>| {
+                let bound = |cursor: &Option<Cursor>, end| {
                     cursor
                         .as_ref()
                         .map(|cursor| {
-                            literal::in_sink(cursor, field.data_type()).ok_or_else(|| {
-                                Error::config("the cursor column has a type that cannot be compared in the sink")
+                            literal::in_sink(cursor, end, field.data_type()).ok_or_else(|| {
+                                Error::config("this bound cannot be compared with the rows in the sink")
+                                    .hint("give --since as a time without digits beyond a microsecond, without a keyset's number")
                             })
                         })
                         .transpose()
                 };
-                Some((cursor.column.clone(), bound(&window.from)?, bound(&window.until)?))
+                Some((cursor.column.clone(), bound(&window.from, End::After)?, bound(&window.until, End::UpTo)?))
             };
             Ok(RangeDelete {
                 table: index,

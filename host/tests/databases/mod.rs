@@ -72,6 +72,16 @@ pub fn project() -> Project {
     project
 }
 
+/// Configures the pipeline. Where nothing is said of the cursor, no test writes while it reads.
+pub fn configure(project: &Project, yaml: &str) {
+    let at_once = if yaml.contains("cursor:") {
+        ""
+    } else {
+        "cursor: { settle_delay: 0s }\n"
+    };
+    project.config("copy", &format!("{yaml}{at_once}"));
+}
+
 /// A `source` of these shards, with a query and more keys.
 pub fn source(shards: &[(&str, &Database)], query: &str, more: &str) -> String {
     let mut text = "source:\n  type: postgres\n  shards:\n".to_owned();

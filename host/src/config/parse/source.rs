@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::super::document::{Data, Map, Node};
 use super::super::merge;
 use super::super::model::{
-    BeyondMicroseconds, FileShard, PostgresShard, Source, SourceConnector, SqlServerShard,
+    BeyondMicroseconds, FileShard, PostgresShard, ReadIsolation, Source, SourceConnector,
+    SqlServerShard,
 };
 use super::super::section::{Reported, Section};
 use super::super::value::{Value, all};
@@ -72,14 +73,22 @@ fn postgres_shards(section: &mut Section<'_>) -> Result<Vec<PostgresShard>, Repo
 }
 
 fn sql_server_shards(section: &mut Section<'_>) -> Result<Vec<SqlServerShard>, Reported> {
-    let keys = [&server::KEYS[..], &server::SQLSERVER_KEYS, &["timeouts"]].concat();
+    let own = ["timeouts", "read_isolation"];
+    let keys = [&server::KEYS[..], &server::SQLSERVER_KEYS, &own].concat();
     let defaults = section.inheritable(&keys);
     shards(section, &defaults, |shard, name| {
         let server = server::sql_server(shard);
         let timeouts = shard.child("timeouts").and_then(server::read_timeouts);
+        let read_isolation = shard.or("read_isolation", ReadIsolation::default(), |value| {
+            value.one_of(&[
+                ("snapshot", ReadIsolation::Snapshot),
+                ("read-committed", ReadIsolation::ReadCommitted),
+            ])
+        });
         Ok(SqlServerShard {
             name: name?,
             server: server?,
+            read_isolation: read_isolation?,
             timeouts: timeouts?,
         })
     })

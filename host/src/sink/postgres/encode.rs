@@ -221,13 +221,11 @@ impl<'a> Encoder<'a> {
 
     fn numeric(&self, value: i128, scale: i8, out: &mut Vec<u8>) -> Fit {
         if let PgType::Numeric(Some((precision, places))) = self.column {
-            let whole = value
-                .unsigned_abs()
-                .to_string()
-                .len()
-                .saturating_sub(usize::try_from(scale).unwrap_or(0));
+            let digits = i32::try_from(value.unsigned_abs().to_string().len()).unwrap_or(i32::MAX);
+            // Both may be less than nothing: 0.00012 has no digit before the point, nor the first three behind it.
+            let whole = digits - i32::from(scale);
             let allowed = i32::from(precision) - i32::from(places);
-            if value != 0 && i32::try_from(whole).map_or(true, |whole| whole > allowed) {
+            if value != 0 && whole > allowed {
                 return Err("a number with too many digits for the column");
             }
         }

@@ -284,7 +284,22 @@ impl SourceSession for PostgresSession {
 
     async fn upper_bound(&mut self, query: &CursorQuery) -> Result<Option<Cursor>> {
         let shard = self.shard.clone();
-        answered(&shard, self.bound(query)).await
+        let bound = answered(&shard, self.bound(query)).await?;
+        let numbers = query.cursor.kind == CursorKind::Integer;
+        let wait = query.cursor.settle_delay;
+        if numbers && bound.is_some() && bound != query.from && !wait.is_zero() {
+            // Lower numbers may be in transactions that are still open; the rows are read in a snapshot that is taken
+            // behind this wait.
+            self.lease()
+                .await?
+                .client()?
+                .batch_execute("ROLLBACK")
+                .await?;
+            tokio::time::sleep(wait).await;
+            let client = self.lease.as_ref().ok_or_else(closed)?.client()?;
+            self.clocks = answered(&shard, begin(client, &shard)).await?;
+        }
+        Ok(bound)
     }
 
     fn parse_cursor(&self, cursor: &CursorConfig, text: &str) -> Result<Cursor> {

@@ -277,7 +277,9 @@ fn time(column: SqlType, ticks: i64) -> Result<ColumnData<'static>> {
         SqlType::Date => ColumnData::Date(Some(date)),
         SqlType::DateTime => {
             let days = i32::try_from(days - DAYS_TO_1900).map_err(|_| out_of_range())?;
-            let parts = (in_day * DATETIME_PARTS + TICKS_PER_SECOND / 2) / TICKS_PER_SECOND;
+            // Down to the value that is shown as at most these milliseconds: rounded up, a bound would pass rows by.
+            let millis = in_day / (TICKS_PER_SECOND / 1_000);
+            let parts = (3 * millis + 1) / 10;
             let parts = u32::try_from(parts).map_err(|_| out_of_range())?;
             ColumnData::DateTime(Some(DateTime::new(days, parts)))
         }
@@ -334,6 +336,26 @@ mod tests {
                 panic!("{bound:?}")
             };
             assert_eq!(i64::from(value.seconds_fragments()), 36_000 * 300 + parts);
+        }
+    }
+
+    #[test]
+    fn a_bound_between_two_values_of_a_datetime_is_the_lower_one() {
+        for (millis, parts) in [
+            ("000", 0),
+            ("002", 0),
+            ("003", 1),
+            ("006", 1),
+            ("007", 2),
+            ("009", 2),
+            ("999", 299),
+        ] {
+            let from = text(&format!("2024-01-31T23:59:59.{millis}"));
+            let bound = bind(CursorKind::Timestamp, SqlType::DateTime, Some(&from)).unwrap();
+            let ColumnData::DateTime(Some(value)) = bound.value else {
+                panic!("{bound:?}")
+            };
+            assert_eq!(value.seconds_fragments(), 86_399 * 300 + parts, "{millis}");
         }
     }
 

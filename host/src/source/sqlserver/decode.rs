@@ -91,6 +91,10 @@ impl Decoder {
             let To::Utf8(builder) = column else {
                 return Err(wrong(value));
             };
+            // It may have been money, which the driver does not tell from a float here.
+            if let ColumnData::F64(Some(value)) = value {
+                money(*value)?;
+            }
             builder.append_value(text_of(value).ok_or_else(|| wrong(value))?);
             return Ok(());
         }
@@ -326,7 +330,8 @@ fn wrong_time() -> Fault {
     "a time out of range".into()
 }
 
-fn size(value: &ColumnData<'_>) -> usize {
+/// About the bytes of a value.
+pub fn size(value: &ColumnData<'_>) -> usize {
     match value {
         ColumnData::String(Some(value)) => value.len(),
         ColumnData::Binary(Some(value)) => value.len(),

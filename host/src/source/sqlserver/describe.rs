@@ -83,6 +83,16 @@ fn described(row: &Row) -> Result<Described> {
     };
     let type_name = text("system_type_name").unwrap_or_default();
     let sql_type = SqlType::parse(&type_name).ok_or_else(|| unknown_type(&name, &type_name))?;
+    let collation = text("collation_name").unwrap_or_default();
+    let unknown_page = ["CP437", "CP850"]
+        .iter()
+        .any(|page| collation.contains(page));
+    if unknown_page && !type_name.starts_with('n') {
+        return Err(Error::config(format!(
+            "column `{name}` has the collation {collation}, whose code page the driver does not know"
+        ))
+        .hint("CAST it AS nvarchar in `source.query`"));
+    }
     let origin = match (
         text("source_schema"),
         text("source_table"),
@@ -97,7 +107,7 @@ fn described(row: &Row) -> Result<Described> {
     Ok(Described {
         name,
         sql_type,
-        utf8: text("collation_name").is_some_and(|name| name.ends_with("_UTF8")),
+        utf8: collation.ends_with("_UTF8"),
         origin,
     })
 }

@@ -28,7 +28,8 @@ use super::{
     not_a_time, parse_rowversion, rowversion, split_keyset,
 };
 use crate::config::{
-    BeyondMicroseconds, Clock, Cursor as CursorConfig, CursorKind, SqlServerShard,
+    ApplicationIntent, BeyondMicroseconds, Clock, Cursor as CursorConfig, CursorKind,
+    SqlServerShard,
 };
 use crate::error::{Error, Result};
 use crate::pool::{Places, Pools, SqlServerLease};
@@ -77,7 +78,12 @@ impl Source for SqlServerSource {
     async fn open(&self, shard: &str) -> Result<Box<dyn SourceSession>> {
         let shard = self.shard(shard)?;
         let mut lease = self.pools.sqlserver(&shard.server).await?;
-        server::set_isolation(lease.client()?, shard.timeouts.statement).await?;
+        server::set_isolation(
+            lease.client()?,
+            shard.read_isolation,
+            shard.timeouts.statement,
+        )
+        .await?;
         Ok(Box::new(SqlServerSession {
             shard: shard.clone(),
             beyond: self.beyond,
@@ -192,8 +198,13 @@ impl SourceSession for SqlServerSession {
         let cursor = &query.cursor;
         let sql_type = self.cursor_type(&query.sql, cursor).await?;
         let limit = self.shard.timeouts.statement;
+        let may_lag = self.shard.server.application_intent == ApplicationIntent::ReadOnly;
         let client = self.lease().await?.client()?;
         match cursor.kind {
+            CursorKind::Rowversion if may_lag && server::within(limit, server::is_replica(client)).await? => {
+                Err(Error::config("a secondary does not know the transactions that are open on the primary, so a `rowversion` cursor may lose rows there")
+                    .hint("set `application_intent: read-write`, or use another cursor"))
+            }
             CursorKind::Rowversion => {
                 let first_open =
                     server::within(limit, server::min_active_rowversion(client)).await?;
@@ -208,7 +219,12 @@ impl SourceSession for SqlServerSession {
                 let sql = server::max_of(&query.sql, &cursor.column);
                 let max =
                     server::within(limit, server::whole_number(client, &sql, &parameters)).await?;
-                Ok(max.map(Cursor::Integer))
+                let max = max.map(Cursor::Integer);
+                if max.is_some() && max != query.from {
+                    // Lower numbers may be in transactions that are still open; the rows are read behind this wait.
+                    tokio::time::sleep(cursor.settle_delay).await;
+                }
+                Ok(max)
             }
             CursorKind::Timestamp => {
                 let known = match &query.from {
@@ -222,17 +238,19 @@ impl SourceSession for SqlServerSession {
                 if let Some(Cursor::Text(from) | Cursor::Keyset { time: from, .. }) = &query.from {
                     position(cursor, sql_type, from)?;
                 }
-                let clocks = server::within(limit, server::clocks(client)).await?;
+                let mut clocks = server::within(limit, server::clocks(client)).await?;
+                if may_lag {
+                    let lag = server::within(limit, server::lag(client)).await?;
+                    clocks.utc -= lag;
+                    clocks.local -= lag;
+                }
                 let now = match (cursor.clock, sql_type) {
                     (Clock::Utc, _) | (_, SqlType::DateTimeOffset(_)) => clocks.utc,
                     (Clock::ServerLocal, _) => clocks.local,
                 };
-                Ok(Some(time_cursor(
-                    cursor,
-                    form,
-                    form.settled(now, cursor.settle_delay),
-                    i64::MAX,
-                )))
+                let settled = sql_type.settled(now, cursor.settle_delay);
+                let settled = settled.ok_or_else(|| wrong_column(cursor, sql_type))?;
+                Ok(Some(time_cursor(cursor, form, settled, i64::MAX)))
             }
         }
     }

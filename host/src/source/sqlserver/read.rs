@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::bind::{Parameter, build_command, wrong_column};
-use super::decode::{Decoder, Fault, append_cursor, payload, whole};
+use super::decode::{Decoder, Fault, append_cursor, payload, size, whole};
 use super::describe::{Described, unknown_type};
 use super::types::SqlType;
 use crate::config::{BeyondMicroseconds, Cursor as CursorConfig, CursorKind, ReadTimeouts};
@@ -94,6 +94,8 @@ pub async fn start(
                 let _ = outlet.batches.send(Ok(None)).await;
             }
             Err(error) => {
+                // Who waits for the columns looks into the channel when they do not come.
+                outlet.schema = None;
                 let unfinished = [ErrorKind::Cancelled, ErrorKind::Timeout].contains(error.kind());
                 let told = outlet.batches.send(Err(error));
                 if unfinished {
@@ -147,12 +149,16 @@ async fn read(lease: &mut SqlServerLease, reading: &Reading, outlet: &mut Outlet
             let columns = metadata.columns();
             result = match result {
                 RowsOrCount::Nothing if columns.first().is_some_and(is_count) => {
-                    return Err(Error::config("the query returns no columns")
-                        .hint("use a SELECT statement"));
+                    RowsOrCount::NoColumns
                 }
                 RowsOrCount::Nothing => RowsOrCount::Rows(Box::new(Rows::new(reading, columns)?)),
                 RowsOrCount::Rows(rows) if columns.first().is_some_and(is_count) => {
-                    RowsOrCount::Count(rows.end(outlet).await?, None)
+                    let (schema, read) = rows.end(outlet).await?;
+                    RowsOrCount::Count {
+                        schema,
+                        read,
+                        counted: None,
+                    }
                 }
                 _ => {
                     return Err(Error::config("the query returns several results")
@@ -168,18 +174,34 @@ async fn read(lease: &mut SqlServerLease, reading: &Reading, outlet: &mut Outlet
                     rows.push(row, outlet).await?;
                     waits = reading.timeouts.idle_read;
                 }
-                RowsOrCount::Count(_, count) => {
-                    *count = row.get_column_data(0).ok().and_then(whole);
+                RowsOrCount::Count { counted, .. } => {
+                    *counted = row.get_column_data(0).ok().and_then(whole);
                 }
+                RowsOrCount::NoColumns => {}
             }
         }
     }
+    // An error of the statement comes only here, behind everything else: the driver keeps it until the answer ends.
     match result {
-        RowsOrCount::Count(read, Some(count)) if u64::try_from(count) == Ok(read) => Ok(()),
-        RowsOrCount::Count(read, Some(count)) => Err(Error::new(
+        RowsOrCount::Count {
+            schema,
+            read,
+            counted: Some(count),
+        } if u64::try_from(count) == Ok(read) => {
+            outlet.announce(&schema, read == 0);
+            Ok(())
+        }
+        RowsOrCount::Count {
+            read,
+            counted: Some(count),
+            ..
+        } => Err(Error::new(
             ErrorKind::Unproven,
             format!("the server counted {count} rows, but {read} arrived"),
         )),
+        RowsOrCount::NoColumns => {
+            Err(Error::config("the query returns no columns").hint("use a SELECT statement"))
+        }
         _ => Err(Error::new(
             ErrorKind::Unproven,
             "the answer ended before the server had counted its rows",
@@ -191,8 +213,14 @@ async fn read(lease: &mut SqlServerLease, reading: &Reading, outlet: &mut Outlet
 enum RowsOrCount {
     Nothing,
     Rows(Box<Rows>),
+    /// The count came without rows before it.
+    NoColumns,
     /// How many rows there were, and how many the server says.
-    Count(u64, Option<i64>),
+    Count {
+        schema: SchemaRef,
+        read: u64,
+        counted: Option<i64>,
+    },
 }
 
 fn is_count(column: &Column) -> bool {
@@ -233,6 +261,7 @@ struct Rows {
     /// What the driver says, if the server did not describe the statement; used up when the first rows have told the rest.
     undescribed: Option<Vec<ColumnType>>,
     waiting: Vec<Row>,
+    waiting_bytes: usize,
     batches: Option<Batches>,
     read: u64,
 }
@@ -258,6 +287,7 @@ impl Rows {
             names,
             undescribed: None,
             waiting: Vec::new(),
+            waiting_bytes: 0,
             batches: None,
             read: 0,
         };
@@ -293,6 +323,7 @@ impl Rows {
     async fn push(&mut self, row: Row, outlet: &mut Outlet) -> Result<()> {
         self.read += 1;
         let Some(batches) = &mut self.batches else {
+            self.waiting_bytes += row.cells().map(|(_, value)| size(value)).sum::<usize>();
             self.waiting.push(row);
             return self.learn_types(false, outlet).await;
         };
@@ -301,8 +332,9 @@ impl Rows {
         batches.hand_over(false, outlet).await
     }
 
-    /// Hands over what is left, and says how many rows there were.
-    async fn end(mut self, outlet: &mut Outlet) -> Result<u64> {
+    /// Hands over what is left, and says how many rows of which columns there were. That there were none is not said
+    /// yet: an error may have ended them, which comes behind the count.
+    async fn end(mut self, outlet: &mut Outlet) -> Result<(SchemaRef, u64)> {
         if self.batches.is_none() {
             self.learn_types(true, outlet).await?;
         }
@@ -311,7 +343,6 @@ impl Rows {
                 "the columns' types are not known at the end",
             ));
         };
-        outlet.announce(batches.builder.schema(), self.read == 0);
         batches.hand_over(true, outlet).await?;
         for (column, values) in &batches.decoder.cut {
             let column = self.names.get(*column).map_or("", String::as_str);
@@ -322,7 +353,7 @@ impl Rows {
                 "digits beyond a microsecond were cut; `source.beyond_microseconds` can refuse them"
             );
         }
-        Ok(self.read)
+        Ok((batches.builder.schema().clone(), self.read))
     }
 
     /// Without a description, a decimal's scale is that of its first value.
@@ -330,7 +361,9 @@ impl Rows {
         let Some(columns) = &self.undescribed else {
             return Ok(());
         };
-        let enough = ended || self.waiting.len() >= ROWS_LOOKED_AT;
+        let enough = ended
+            || self.waiting.len() >= ROWS_LOOKED_AT
+            || self.waiting_bytes >= self.request.batch_bytes;
         let mut types = Vec::with_capacity(columns.len());
         for (index, column) in columns.iter().enumerate() {
             let name = self.names.get(index).map_or("", String::as_str);
@@ -354,7 +387,7 @@ impl Rows {
                 Some(sql_type) => types.push(sql_type),
                 None if matches!(column, ColumnType::Decimaln | ColumnType::Numericn) => {
                     if enough {
-                        return Err(Error::data(format!("the scale of the decimal column `{name}` is not known: its first {ROWS_LOOKED_AT} values are NULL"))
+                        return Err(Error::data(format!("the scale of the decimal column `{name}` is not known: its first {} values are NULL", self.waiting.len()))
                             .hint("CAST it AS decimal(p,s) and turn NULL into a number, or use a server that knows sp_describe_first_result_set"));
                     }
                     return Ok(());

@@ -8,9 +8,11 @@ use tokio::time::timeout;
 
 use super::bind::{Parameter, build_command};
 use super::decode::{ticks, whole};
+use crate::config::ReadIsolation;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::SqlServerClient;
 use crate::source::sql;
+use crate::source::time::TICKS_PER_SECOND;
 
 /// The server's clock, in ticks since 0001-01-01.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +34,14 @@ pub async fn within<T>(limit: Duration, asked: impl Future<Output = Result<T>>) 
 
 /// Reads under SNAPSHOT where the database allows it: then a statement sees all that was committed when it began, and
 /// waits for nobody. Elsewhere under READ COMMITTED; `doctor` says so.
-pub async fn set_isolation(client: &mut SqlServerClient, limit: Duration) -> Result<()> {
+pub async fn set_isolation(
+    client: &mut SqlServerClient,
+    wanted: ReadIsolation,
+    limit: Duration,
+) -> Result<()> {
     within(limit, async {
-        let level = if snapshot_allowed(client).await? {
+        let snapshot = wanted == ReadIsolation::Snapshot && snapshot_allowed(client).await?;
+        let level = if snapshot {
             "SNAPSHOT"
         } else {
             "READ COMMITTED"
@@ -95,6 +102,44 @@ pub async fn clocks(client: &mut SqlServerClient) -> Result<Clocks> {
     }
 }
 
+/// Whether this is a copy that is only read: a secondary of an availability group, or a database that nobody writes.
+pub async fn is_replica(client: &mut SqlServerClient) -> Result<bool> {
+    let sql = "SELECT CONVERT(nvarchar(20), DATABASEPROPERTYEX(DB_NAME(), 'Updateability'))";
+    let row = one_row(client, sql).await?;
+    let text = row
+        .as_ref()
+        .and_then(|row| row.try_get::<&str, _>(0).ok().flatten());
+    Ok(text == Some("READ_ONLY"))
+}
+
+/// How far the data of a secondary is behind its clock, in ticks: since the last commit that it has replayed. A later
+/// bound would promise rows that are still on their way. Nothing on a primary.
+pub async fn lag(client: &mut SqlServerClient) -> Result<i64> {
+    if !is_replica(client).await? {
+        return Ok(0);
+    }
+    let sql = "SELECT DATEDIFF_BIG(millisecond, MAX(last_commit_time), SYSDATETIME()) \
+               FROM sys.dm_hadr_database_replica_states WHERE database_id = DB_ID() AND is_local = 1";
+    let refused = || {
+        Error::new(
+            ErrorKind::Refused,
+            "the secondary does not say up to when it has replayed its primary",
+        )
+        .hint("grant the login VIEW SERVER STATE, or set `application_intent: read-write`")
+    };
+    let row = one_row(client, sql)
+        .await
+        .map_err(|error| refused().caused_by(error))?;
+    let millis = row.and_then(|row| row.get_column_data(0).ok().and_then(whole));
+    // A second less than nothing may be two clocks; more is a time of another zone, which cannot be compared.
+    match millis {
+        Some(millis) if millis >= -1_000 => {
+            Ok(millis.max(0).saturating_mul(TICKS_PER_SECOND / 1_000))
+        }
+        _ => Err(refused()),
+    }
+}
+
 /// The lowest `rowversion` that a transaction still open may have: all below are settled.
 pub async fn min_active_rowversion(client: &mut SqlServerClient) -> Result<u64> {
     let row = one_row(client, "SELECT MIN_ACTIVE_ROWVERSION()").await?;
@@ -130,7 +175,7 @@ pub async fn whole_number(
 }
 
 /// A statement for the highest value of a column of another one. That becomes a derived table, which may have an order
-/// only with OFFSET, no OPTION, and its WITH in front of it all.
+/// only with OFFSET; its WITH comes before it all, and its OPTION behind.
 pub fn max_of(statement: &str, column: &str) -> String {
     let statement = statement.trim().trim_end_matches(';');
     let words = sql::outer_words(statement);
@@ -143,17 +188,20 @@ pub fn max_of(statement: &str, column: &str) -> String {
     let select = place("select").unwrap_or(0);
     let end = place("option").unwrap_or(statement.len());
     let (with, inner) = (statement.get(..select), statement.get(select..end));
+    let option = statement.get(end..).unwrap_or_default();
     let offset = if sql::is_ordered(statement) {
         "\nOFFSET 0 ROWS"
     } else {
         ""
     };
     format!(
-        "{}SELECT MAX(q.[{}]) FROM ({}{offset}\n) AS q",
+        "{}SELECT MAX(q.[{}]) FROM ({}{offset}\n) AS q {option}",
         with.unwrap_or_default(),
         column.replace(']', "]]"),
         inner.unwrap_or(statement).trim_end()
     )
+    .trim_end()
+    .to_owned()
 }
 
 async fn one_row(client: &mut SqlServerClient, sql: &str) -> Result<Option<Row>> {
@@ -176,7 +224,7 @@ mod tests {
                 "WITH a AS (SELECT 1 AS i) SELECT i AS [a]]b] FROM a OPTION (RECOMPILE)",
                 "a]b"
             ),
-            "WITH a AS (SELECT 1 AS i) SELECT MAX(q.[a]]b]) FROM (SELECT i AS [a]]b] FROM a\n) AS q"
+            "WITH a AS (SELECT 1 AS i) SELECT MAX(q.[a]]b]) FROM (SELECT i AS [a]]b] FROM a\n) AS q OPTION (RECOMPILE)"
         );
     }
 }

@@ -1,10 +1,12 @@
 //! SQL Server's types, and the Arrow type that holds each without losing anything. `docs/types.md` has the table.
 
+use std::time::Duration;
+
 use arrow_schema::{DataType, Field, TimeUnit};
 use tiberius::ColumnType;
 
 use crate::extension::Meaning;
-use crate::source::time::TimeForm;
+use crate::source::time::{TICKS_PER_SECOND, TimeForm};
 
 /// Digits of `money` and `smallmoney` behind the point.
 pub const MONEY_SCALE: u8 = 4;
@@ -161,6 +163,21 @@ impl SqlType {
         })
     }
 
+    /// The last time of such a column that is settled: before `now` less the delay, and before all values that this
+    /// moment may still be given.
+    pub fn settled(self, now: i64, delay: Duration) -> Option<i64> {
+        let form = self.time_form()?;
+        let step = match self {
+            // Rounded to the nearest minute.
+            Self::SmallDateTime => 60 * TICKS_PER_SECOND,
+            // Rounded to the nearest third of a hundredth of a second, which the form does not have.
+            Self::DateTime => TICKS_PER_SECOND / 250,
+            _ => return Some(form.settled(now, delay)),
+        };
+        let settled = form.settled(now, delay);
+        Some(((settled.div_euclid(step) - 1) * step).max(0))
+    }
+
     /// Whether a cursor of whole numbers may be over such a column.
     pub fn is_whole(self) -> bool {
         matches!(
@@ -218,6 +235,24 @@ mod tests {
         for no in ["geometry", "hierarchyid", "", "("] {
             assert_eq!(SqlType::parse(no), None, "{no}");
         }
+    }
+
+    #[test]
+    fn no_value_that_may_still_be_given_is_settled() {
+        let form = TimeForm::local(7);
+        let settled = |sql_type: SqlType, now: &str| {
+            let now = form.parse_any(now).unwrap();
+            let ticks = sql_type.settled(now, Duration::ZERO).unwrap();
+            sql_type.time_form().unwrap().write(ticks)
+        };
+        // Until 19:15:29.998 a row may get 19:15:00, from 19:14:30 on.
+        for now in ["2024-01-31T19:15:15", "2024-01-31T19:15:59"] {
+            assert_eq!(settled(SqlType::SmallDateTime, now), "2024-01-31T19:14:00");
+        }
+        // .0083333 may still become .007.
+        let before = settled(SqlType::DateTime, "2024-01-31T19:15:00.0083333");
+        assert!(before.as_str() < "2024-01-31T19:15:00.007", "{before}");
+        assert_eq!(settled(SqlType::Date, "2024-01-31T19:15:00"), "2024-01-30");
     }
 
     #[test]
