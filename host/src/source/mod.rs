@@ -3,6 +3,7 @@
 //! A source knows its server's dialect, types and clock. It knows nothing of sinks, plugins, retries or runs.
 
 mod batch;
+mod channel;
 mod cursor;
 mod examine;
 pub mod postgres;

@@ -1,7 +1,6 @@
 //! Runs one statement on a blocking thread and hands its batches over.
 
 use arrow_schema::{DataType, SchemaRef};
-use async_trait::async_trait;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, InterruptHandle, Statement};
 use tokio::sync::{mpsc, oneshot};
@@ -9,7 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::decode::{Decoder, declared_type, value_type};
 use super::timestamp::Shape;
 use super::{bind, bind_further, end_of_window};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::source::channel::{ChannelStream, Stop};
 use crate::source::{ReadRequest, RowStream, SourceBatch};
 
 /// Rows that are looked at for the type of a column without a declaration.
@@ -17,12 +17,11 @@ const ROWS_LOOKED_AT: usize = 10_000;
 /// Batches that wait between the reading thread and the runtime.
 const BATCHES_AHEAD: usize = 1;
 
-struct SqliteStream {
-    schema: SchemaRef,
-    batches: mpsc::Receiver<Result<Option<SourceBatch>>>,
-    interrupt: InterruptHandle,
-    ended: bool,
-    empty: bool,
+impl Stop for InterruptHandle {
+    /// A statement that is still looking for its next row would keep its thread.
+    fn stop(&self) {
+        self.interrupt();
+    }
 }
 
 /// Starts reading; the connection goes with the stream.
@@ -34,7 +33,7 @@ pub async fn start(
 ) -> Result<impl RowStream> {
     let interrupt = connection.get_interrupt_handle();
     let (batches_in, batches) = mpsc::channel(BATCHES_AHEAD);
-    let (schema_in, schema) = oneshot::channel();
+    let (schema_in, columns) = oneshot::channel();
     tokio::task::spawn_blocking(move || {
         if let Err(error) = read(&connection, &request, shape, schema_in, &batches_in) {
             // If nobody listens any more the attempt is over.
@@ -43,25 +42,7 @@ pub async fn start(
         // The session may read again; if it is gone, so is the connection.
         let _ = give_back.send(connection);
     });
-    let mut stream = SqliteStream {
-        schema: SchemaRef::new(arrow_schema::Schema::empty()),
-        batches,
-        interrupt,
-        ended: false,
-        empty: false,
-    };
-    match schema.await {
-        Ok((schema, empty)) => {
-            stream.schema = schema;
-            stream.empty = empty;
-            Ok(stream)
-        }
-        // The thread ended before it knew the columns: its error is in the channel.
-        Err(_) => match stream.batches.recv().await {
-            Some(Err(error)) => Err(error),
-            _ => Err(Error::internal("the reading thread ended without a word")),
-        },
-    }
+    ChannelStream::open(columns, batches, interrupt).await
 }
 
 fn read(
@@ -157,38 +138,4 @@ fn column_types(
                 .map(|known| known.unwrap_or(DataType::Utf8)),
         )
         .collect())
-}
-
-#[async_trait]
-impl RowStream for SqliteStream {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.empty
-    }
-
-    async fn next(&mut self) -> Result<Option<SourceBatch>> {
-        if self.ended {
-            return Ok(None);
-        }
-        let message = self.batches.recv().await.unwrap_or_else(|| {
-            Err(Error::new(
-                ErrorKind::Unproven,
-                "the reading thread ended before the last row",
-            ))
-        });
-        self.ended = !matches!(message, Ok(Some(_)));
-        message
-    }
-}
-
-impl Drop for SqliteStream {
-    fn drop(&mut self) {
-        if !self.ended {
-            // A statement that is still looking for its next row would keep its thread.
-            self.interrupt.interrupt();
-        }
-    }
 }

@@ -4,6 +4,7 @@ use tiberius::{Command, Row};
 
 use super::types::SqlType;
 use crate::error::{Error, ErrorKind, Result};
+use crate::policy::{Policy, policy};
 use crate::pool::SqlServerClient;
 
 /// A column that a statement returns.
@@ -53,13 +54,10 @@ pub async fn describe(
     visible.map(described).collect::<Result<Vec<_>>>().map(Some)
 }
 
-/// Errors that tell of the description, not of the statement: procedure not found, and the family of 11501 to 11550.
+/// Whether the statement may be run without a description. If it is itself at fault, running it says so once more; but
+/// after a fault that may pass, the columns must not come out otherwise than in the run before.
 fn cannot_describe(error: &Error) -> bool {
-    match error.kind() {
-        ErrorKind::SqlServer(2812 | 201 | 8144 | 8145 | 8146) => true,
-        ErrorKind::SqlServer(number) => (11_501..=11_550).contains(number),
-        _ => false,
-    }
+    matches!(error.kind(), ErrorKind::SqlServer(_)) && policy(error) != Policy::Retry
 }
 
 fn described(row: &Row) -> Result<Described> {

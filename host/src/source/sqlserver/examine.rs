@@ -8,7 +8,7 @@ use super::bind::{Bounds, build_command, declarations, further, window};
 use super::describe::{Described, describe};
 use super::read::build_cursors;
 use super::{SqlServerSource, column_type, server};
-use crate::config::{Cursor as CursorConfig, CursorKind, SqlServerShard};
+use crate::config::{Cursor as CursorConfig, CursorKind, ReadIsolation, SqlServerShard};
 use crate::error::{Error, Result};
 use crate::finding::Findings;
 use crate::pool::{SqlServerClient, examine as connecting};
@@ -49,7 +49,7 @@ pub async fn examine(
         let address = crate::pool::sqlserver_address(&shard.server);
         let asked = findings.ask("identity", server::fingerprint(client, &address));
         fingerprint = asked.await;
-        check_isolation(&mut findings, client, &shard.server.server.database).await;
+        check_isolation(&mut findings, client, shard).await;
         if let Some(query) = &query {
             check_clock(&mut findings, client, query).await;
             may_run = check_query(&mut findings, client, query).await;
@@ -68,7 +68,19 @@ pub async fn examine(
     }
 }
 
-async fn check_isolation(findings: &mut Findings, client: &mut SqlServerClient, database: &str) {
+async fn check_isolation(
+    findings: &mut Findings,
+    client: &mut SqlServerClient,
+    shard: &SqlServerShard,
+) {
+    if shard.read_isolation == ReadIsolation::ReadCommitted {
+        findings.ok(
+            "isolation",
+            "reads under READ COMMITTED, as the configuration says",
+        );
+        return;
+    }
+    let database = &shard.server.server.database;
     let asked = findings.ask("isolation", server::snapshot_allowed(client));
     match asked.await {
         Some(true) => findings.ok("isolation", "reads under SNAPSHOT"),

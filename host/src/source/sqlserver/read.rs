@@ -9,12 +9,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use arrow_schema::{Schema, SchemaRef};
-use async_trait::async_trait;
 use futures_util::{StreamExt, TryStream};
 use tiberius::{Column, ColumnType, CommandStream, Row};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 use super::bind::{Parameter, build_command, wrong_column};
 use super::decode::{Decoder, Fault, append_cursor, payload, size, whole};
@@ -24,6 +23,7 @@ use crate::config::{BeyondMicroseconds, Cursor as CursorConfig, CursorKind, Read
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::SqlServerLease;
 use crate::source::batch::{BatchBuilder, CursorBuilder, Misfit, cursor_index};
+use crate::source::channel::{ChannelStream, Stop};
 use crate::source::{ReadRequest, RowStream, SourceBatch};
 
 /// Batches that wait between the reading task and the runtime.
@@ -47,15 +47,6 @@ pub struct Reading {
     pub timeouts: ReadTimeouts,
 }
 
-struct SqlServerStream {
-    schema: SchemaRef,
-    empty: bool,
-    batches: mpsc::Receiver<Result<Option<SourceBatch>>>,
-    ended: bool,
-    /// Ends the task when the stream is dropped.
-    _stop: DropGuard,
-}
-
 /// Where the task sends what it reads.
 struct Outlet {
     schema: Option<oneshot::Sender<(SchemaRef, bool)>>,
@@ -71,8 +62,8 @@ pub async fn start(
     reading: Reading,
     give_back: oneshot::Sender<SqlServerLease>,
 ) -> Result<impl RowStream> {
-    let (batches_in, mut batches) = mpsc::channel(BATCHES_AHEAD);
-    let (schema_in, schema) = oneshot::channel();
+    let (batches_in, batches) = mpsc::channel(BATCHES_AHEAD);
+    let (schema_in, columns) = oneshot::channel();
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     tokio::spawn(async move {
@@ -107,20 +98,15 @@ pub async fn start(
             }
         }
     });
-    let stop = stop.drop_guard();
-    match schema.await {
-        Ok((schema, empty)) => Ok(SqlServerStream {
-            schema,
-            empty,
-            batches,
-            ended: false,
-            _stop: stop,
-        }),
-        // The task ended before it knew the columns: its error is in the channel.
-        Err(_) => match batches.recv().await {
-            Some(Err(error)) => Err(error),
-            _ => Err(Error::internal("the reading task ended without a word")),
-        },
+    ChannelStream::open(columns, batches, Reader(stop)).await
+}
+
+/// The task that reads.
+struct Reader(CancellationToken);
+
+impl Stop for Reader {
+    fn stop(&self) {
+        self.0.cancel();
     }
 }
 
@@ -508,30 +494,5 @@ impl Outlet {
             // Who does not wait for it any more does not want the rows either.
             let _ = sender.send((schema.clone(), empty));
         }
-    }
-}
-
-#[async_trait]
-impl RowStream for SqlServerStream {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.empty
-    }
-
-    async fn next(&mut self) -> Result<Option<SourceBatch>> {
-        if self.ended {
-            return Ok(None);
-        }
-        let message = self.batches.recv().await.unwrap_or_else(|| {
-            Err(Error::new(
-                ErrorKind::Unproven,
-                "the reading task ended before the last row",
-            ))
-        });
-        self.ended = !matches!(message, Ok(Some(_)));
-        message
     }
 }

@@ -69,10 +69,10 @@ pub async fn snapshot_allowed(client: &mut SqlServerClient) -> Result<bool> {
 /// What identifies server and database. Within an availability group that is the group's database, which all replicas
 /// share: a failover is no other shard.
 pub async fn fingerprint(client: &mut SqlServerClient, address: &str) -> Result<String> {
-    let row = one_row(client, "SELECT @@SERVERNAME, DB_NAME()").await?;
+    let names = one_row(client, "SELECT @@SERVERNAME, DB_NAME()").await?;
     let text = |index: usize| {
-        row.as_ref()
-            .and_then(|row| row.try_get::<&str, _>(index).ok().flatten())
+        let row = names.as_ref()?;
+        row.try_get::<&str, _>(index).ok().flatten()
     };
     let server = text(0).unwrap_or(address).to_owned();
     let database = text(1).unwrap_or_default().to_owned();
