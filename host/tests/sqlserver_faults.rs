@@ -211,7 +211,7 @@ async fn a_server_that_falls_silent_is_given_up_and_tried_again() {
     let path = rig.project.path("plugins/login-analytics.yaml");
     let yaml = std::fs::read_to_string(&path)
         .unwrap()
-        .replace("idle_read: 20s", "idle_read: 300ms");
+        .replace("idle_read: 20s", "idle_read: 2s");
     std::fs::write(&path, yaml).unwrap();
     let until = Release::default();
     rig.arm(Fault::Stall {
@@ -230,7 +230,7 @@ async fn a_statement_that_waits_too_long_is_cancelled_on_the_server() {
     let path = rig.project.path("plugins/login-analytics.yaml");
     let yaml = std::fs::read_to_string(&path)
         .unwrap()
-        .replace("statement: 20s", "statement: 2s");
+        .replace("statement: 20s", "statement: 5s");
     std::fs::write(&path, yaml).unwrap();
     let until = Release::default();
     rig.arm(Fault::Block {
