@@ -54,10 +54,11 @@ pub async fn describe(
     visible.map(described).collect::<Result<Vec<_>>>().map(Some)
 }
 
-/// Whether the statement may be run without a description. If it is itself at fault, running it says so once more; but
-/// after a fault that may pass, the columns must not come out otherwise than in the run before.
+/// Whether the statement may be run without a description. After a fault that may pass it is not: the columns must not
+/// come out otherwise than in the run before. What a person has to mend is said at once; if the statement is at fault
+/// in another way, running it says so.
 fn cannot_describe(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::SqlServer(_)) && policy(error) != Policy::Retry
+    matches!(error.kind(), ErrorKind::SqlServer(_)) && policy(error) == Policy::Fatal
 }
 
 fn described(row: &Row) -> Result<Described> {
