@@ -11,11 +11,11 @@ use super::session::Session;
 use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, print, print_json};
 use crate::checkpoint::{Checkpoint as Stored, display};
-use crate::config::{Config, CursorKind};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::pool::Pools;
 use crate::sink::{CheckpointEdit, Sink, build_sink};
-use crate::source::{parse_rowversion, rowversion, split_keyset};
+use crate::source::parse_position;
 
 /// What to do with checkpoints.
 #[derive(Debug, Subcommand)]
@@ -164,26 +164,8 @@ fn parse(config: &Config, text: &str) -> Result<Cursor> {
             config.name
         )));
     };
-    match cursor.kind {
-        CursorKind::Integer => text
-            .parse()
-            .map(Cursor::Integer)
-            .map_err(|_| Error::config(format!("`{text}` is no integer, but the cursor is"))),
-        CursorKind::Rowversion => parse_rowversion(text).map(rowversion).ok_or_else(|| {
-            Error::config(format!("`{text}` is no rowversion")).hint("write 0x00000000000007D1")
-        }),
-        // The source says at the next run if this is not how its times are written.
-        CursorKind::Timestamp if cursor.id.is_none() => Ok(Cursor::Text(text.to_owned())),
-        CursorKind::Timestamp => split_keyset(text)
-            .map(|(time, id)| Cursor::Keyset {
-                time: time.to_owned(),
-                id,
-            })
-            .ok_or_else(|| {
-                Error::config(format!("`{text}` is no time with a number"))
-                    .hint("write 2024-01-31T23:59:59.000,4711")
-            }),
-    }
+    // The source says at the next run if this is not how its times are written.
+    parse_position(cursor, text, |time| Some(time.to_owned()))
 }
 
 fn show(globals: &Globals, config: &Config, stored: &BTreeMap<String, Stored>) -> Result<()> {

@@ -102,6 +102,20 @@ impl Session {
         }
     }
 
+    /// The pipelines of a name, or all; there must be one.
+    pub fn find_or_all(&self, globals: &Globals, name: Option<&str>) -> Result<Vec<Found>> {
+        let found = match name {
+            Some(name) => self.find(name)?,
+            None => self.all(),
+        };
+        if found.is_empty() {
+            let folder = globals.plugins_dir.display();
+            return Err(Error::config(format!("no pipelines in {folder}"))
+                .hint("copy a plugin there, and look at `etl-host list`"));
+        }
+        Ok(found)
+    }
+
     /// All pipelines of all plugins.
     pub fn all(&self) -> Vec<Found> {
         self.registry

@@ -5,7 +5,6 @@ use serde_json::json;
 
 use super::session::{Found, Session};
 use super::{Failure, Globals, Output, print, print_json};
-use crate::error::Error;
 use crate::plan::{self, RunOptions, StageFacts};
 
 /// Flags of `validate`.
@@ -18,17 +17,7 @@ pub struct Validate {
 /// Checks one pipeline or all, and reports every mistake.
 pub fn validate(globals: &Globals, command: &Validate) -> Result<u8, Failure> {
     let session = Session::open(globals)?;
-    let all = match &command.pipeline {
-        Some(name) => session.find(name)?,
-        None => session.all(),
-    };
-    if all.is_empty() {
-        return Err(
-            Error::config(format!("no pipelines in {}", globals.plugins_dir.display()))
-                .hint("copy a plugin there, and look at `etl-host list`")
-                .into(),
-        );
-    }
+    let all = session.find_or_all(globals, command.pipeline.as_deref())?;
     let mut worst = 0;
     let mut results = Vec::new();
     for found in &all {

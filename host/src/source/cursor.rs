@@ -6,6 +6,8 @@ use arrow_array::{Array, StringArray};
 use etl_plugin_api::Cursor;
 
 use super::time::TimeForm;
+use crate::config::{Cursor as CursorConfig, CursorKind};
+use crate::error::{Error, Result};
 
 /// The cursor of each row of a batch, at the source's full precision.
 #[derive(Clone, Debug)]
@@ -143,11 +145,45 @@ pub fn parse_rowversion(text: &str) -> Option<u64> {
 }
 
 /// A position as people write one for a keyset: `TIME,NUMBER`, or a time alone, which stands behind all its rows.
-pub fn split_keyset(text: &str) -> Option<(&str, i64)> {
+fn split_keyset(text: &str) -> Option<(&str, i64)> {
     match text.rsplit_once(',') {
         Some((time, id)) => Some((time.trim(), id.trim().parse().ok()?)),
         None => Some((text, i64::MAX)),
     }
+}
+
+/// A position as people write it. `time` brings a time into the form of the cursor's column, or finds that it is none.
+pub fn parse_position(
+    cursor: &CursorConfig,
+    text: &str,
+    time: impl Fn(&str) -> Option<String>,
+) -> Result<Cursor> {
+    match (cursor.kind, &cursor.id) {
+        (CursorKind::Integer, _) => text
+            .parse()
+            .map(Cursor::Integer)
+            .map_err(|_| Error::config(format!("`{text}` is no integer, but the cursor is"))),
+        (CursorKind::Rowversion, _) => parse_rowversion(text).map(rowversion).ok_or_else(|| {
+            Error::config(format!("`{text}` is no rowversion")).hint("write 0x00000000000007D1")
+        }),
+        (CursorKind::Timestamp, None) => {
+            time(text).map(Cursor::Text).ok_or_else(|| not_a_time(text))
+        }
+        (CursorKind::Timestamp, Some(_)) => split_keyset(text)
+            .and_then(|(at, id)| {
+                Some(Cursor::Keyset {
+                    time: time(at)?,
+                    id,
+                })
+            })
+            .ok_or_else(|| not_a_time(text)),
+    }
+}
+
+fn not_a_time(text: &str) -> Error {
+    Error::config(format!("`{text}` is no time of the cursor column")).hint(
+        "write 2024-01-31 or 2024-01-31T23:59:59, for a keyset with `,` and the number behind it",
+    )
 }
 
 #[cfg(test)]

@@ -19,9 +19,9 @@ use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use etl_plugin_api::{Cursor, Value};
 
-pub use self::cursor::{CursorColumn, parse_rowversion, rowversion, split_keyset};
+pub use self::cursor::{CursorColumn, parse_position, parse_rowversion, rowversion};
 use crate::config::{Cursor as CursorConfig, Source as SourceConfig, SourceConnector};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::finding::Finding;
 use crate::pool::{Places, Pools};
 
@@ -160,11 +160,4 @@ pub fn build_source(config: &SourceConfig, pools: &Arc<Pools>) -> Box<dyn Source
             Box::new(postgres::PostgresSource::new(shards, pools.clone()))
         }
     }
-}
-
-/// The error for a position that is not one.
-fn not_a_time(text: &str) -> Error {
-    Error::config(format!("`{text}` is no time of the cursor column")).hint(
-        "write 2024-01-31 or 2024-01-31T23:59:59, for a keyset with `,` and the number behind it",
-    )
 }

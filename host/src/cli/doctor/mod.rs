@@ -16,7 +16,6 @@ use serde_json::json;
 use self::diagnose::examine;
 use super::session::{Found, Session};
 use super::{Failure, Globals, Output, build_runtime, print, print_json};
-use crate::error::Error;
 use crate::finding::{Finding, Verdict};
 use crate::pool::Pools;
 
@@ -47,17 +46,7 @@ struct Diagnosis {
 /// Examines one pipeline or all, and reports every finding.
 pub fn doctor(globals: &Globals, command: &Doctor) -> Result<u8, Failure> {
     let session = Session::open(globals)?;
-    let all = match &command.pipeline {
-        Some(name) => session.find(name)?,
-        None => session.all(),
-    };
-    if all.is_empty() {
-        return Err(
-            Error::config(format!("no pipelines in {}", globals.plugins_dir.display()))
-                .hint("copy a plugin there, and look at `etl-host list`")
-                .into(),
-        );
-    }
+    let all = session.find_or_all(globals, command.pipeline.as_deref())?;
     let pools = Arc::new(Pools::new());
     let runtime = build_runtime()?;
     let diagnoses = runtime.block_on(join_all(

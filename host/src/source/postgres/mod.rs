@@ -2,6 +2,7 @@
 //!
 //! A session is one `REPEATABLE READ READ ONLY` transaction, so that fingerprint, window and rows come from the same
 //! snapshot. The server's clock is read before the snapshot is taken: a later time would promise rows that it lacks.
+//! Only where numbers of open transactions are waited for, the rows come from a second snapshot behind the wait.
 
 mod bind;
 mod decode;
@@ -25,7 +26,7 @@ use self::describe::{Prepared, Window, prepare};
 use self::types::{CursorType, SqlType};
 use super::{
     CursorQuery, Examination, ReadRequest, RowStream, ShardQuery, Source, SourceSession,
-    not_a_time, split_keyset,
+    parse_position,
 };
 use crate::config::{Clock, Cursor as CursorConfig, CursorKind, PostgresShard};
 use crate::error::{Error, ErrorKind, Result};
@@ -52,6 +53,11 @@ impl PostgresSource {
             pools,
         }
     }
+
+    fn shard(&self, name: &str) -> Result<&PostgresShard> {
+        let found = self.shards.iter().find(|known| known.name == name);
+        found.ok_or_else(|| Error::config(format!("the source has no shard `{name}`")))
+    }
 }
 
 #[async_trait]
@@ -61,15 +67,12 @@ impl Source for PostgresSource {
     }
 
     fn places(&self, shard: &str) -> Option<Places> {
-        let shard = self.shards.iter().find(|known| known.name == shard)?;
+        let shard = self.shard(shard).ok()?;
         Some(self.pools.postgres_places(&shard.server))
     }
 
     async fn open(&self, shard: &str) -> Result<Box<dyn SourceSession>> {
-        let found = self.shards.iter().find(|known| known.name == shard);
-        let Some(shard) = found else {
-            return Err(Error::config(format!("the source has no shard `{shard}`")));
-        };
+        let shard = self.shard(shard)?;
         let lease = self.pools.postgres(&shard.server).await?;
         let clocks = answered(shard, begin(lease.client()?, shard))
             .await
@@ -86,9 +89,9 @@ impl Source for PostgresSource {
     }
 
     async fn examine(&self, shard: &str, query: Option<&ShardQuery>) -> Examination {
-        match self.shards.iter().find(|known| known.name == shard) {
-            Some(shard) => examine::examine(self, shard, query).await,
-            None => Examination::default(),
+        match self.shard(shard) {
+            Ok(shard) => examine::examine(self, shard, query).await,
+            Err(_) => Examination::default(),
         }
     }
 }
@@ -303,27 +306,16 @@ impl SourceSession for PostgresSession {
     }
 
     fn parse_cursor(&self, cursor: &CursorConfig, text: &str) -> Result<Cursor> {
-        if cursor.kind == CursorKind::Integer {
-            return text
-                .parse()
-                .map(Cursor::Integer)
-                .map_err(|_| Error::config(format!("`{text}` is no integer, but the cursor is")));
+        let form = self.cursor.and_then(CursorType::form);
+        if form.is_none() && cursor.kind != CursorKind::Integer {
+            return Err(Error::internal(
+                "a position was read before its column was known",
+            ));
         }
-        let form = self
-            .cursor
-            .and_then(CursorType::form)
-            .ok_or_else(|| Error::internal("a position was read before its column was known"))?;
-        let rewrite = |text: &str| form.parse_any(text).map(|ticks| form.write(ticks));
-        let parsed = match &cursor.id {
-            None => rewrite(text).map(Cursor::Text),
-            Some(_) => split_keyset(text).and_then(|(time, id)| {
-                Some(Cursor::Keyset {
-                    time: rewrite(time)?,
-                    id,
-                })
-            }),
-        };
-        parsed.ok_or_else(|| not_a_time(text))
+        parse_position(cursor, text, |time| {
+            let form = form?;
+            form.parse_any(time).map(|ticks| form.write(ticks))
+        })
     }
 
     async fn read(&mut self, request: ReadRequest) -> Result<Box<dyn RowStream>> {

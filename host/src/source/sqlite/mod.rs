@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use self::timestamp::Shape;
 use super::{
     CursorQuery, Examination, ReadRequest, RowStream, ShardQuery, Source, SourceSession,
-    not_a_time, split_keyset,
+    parse_position,
 };
 use crate::config::{Clock, Cursor as CursorConfig, CursorKind, FileShard};
 use crate::error::{Error, ErrorKind, Result};
@@ -44,6 +44,11 @@ impl SqliteSource {
             shards: shards.to_vec(),
         }
     }
+
+    fn shard(&self, name: &str) -> Result<&FileShard> {
+        let found = self.shards.iter().find(|known| known.name == name);
+        found.ok_or_else(|| Error::config(format!("the source has no shard `{name}`")))
+    }
 }
 
 #[async_trait]
@@ -53,10 +58,7 @@ impl Source for SqliteSource {
     }
 
     async fn open(&self, shard: &str) -> Result<Box<dyn SourceSession>> {
-        let found = self.shards.iter().find(|known| known.name == shard);
-        let Some(shard) = found else {
-            return Err(Error::config(format!("the source has no shard `{shard}`")));
-        };
+        let shard = self.shard(shard)?;
         let path = shard.path.clone();
         let (connection, clocks) = tokio::task::spawn_blocking(move || open_file(&path)).await??;
         Ok(Box::new(SqliteSession {
@@ -69,9 +71,9 @@ impl Source for SqliteSource {
     }
 
     async fn examine(&self, shard: &str, query: Option<&ShardQuery>) -> Examination {
-        match self.shards.iter().find(|known| known.name == shard) {
-            Some(shard) => examine::examine(self, shard, query).await,
-            None => Examination::default(),
+        match self.shard(shard) {
+            Ok(shard) => examine::examine(self, shard, query).await,
+            Err(_) => Examination::default(),
         }
     }
 }
@@ -163,26 +165,10 @@ impl SourceSession for SqliteSession {
     }
 
     fn parse_cursor(&self, cursor: &CursorConfig, text: &str) -> Result<Cursor> {
-        if cursor.kind == CursorKind::Integer {
-            return text
-                .parse()
-                .map(Cursor::Integer)
-                .map_err(|_| Error::config(format!("`{text}` is no integer, but the cursor is")));
-        }
-        let rewrite = |text: &str| {
+        parse_position(cursor, text, |time| {
             self.shape
-                .map_or_else(|| Some(text.to_owned()), |shape| shape.rewrite(text))
-        };
-        let parsed = match &cursor.id {
-            None => rewrite(text).map(Cursor::Text),
-            Some(_) => split_keyset(text).and_then(|(time, id)| {
-                Some(Cursor::Keyset {
-                    time: rewrite(time)?,
-                    id,
-                })
-            }),
-        };
-        parsed.ok_or_else(|| not_a_time(text))
+                .map_or_else(|| Some(time.to_owned()), |shape| shape.rewrite(time))
+        })
     }
 
     async fn read(&mut self, request: ReadRequest) -> Result<Box<dyn RowStream>> {

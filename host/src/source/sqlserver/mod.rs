@@ -25,7 +25,7 @@ use self::types::SqlType;
 use super::time::TimeForm;
 use super::{
     CursorQuery, Examination, ReadRequest, RowStream, ShardQuery, Source, SourceSession,
-    not_a_time, parse_rowversion, rowversion, split_keyset,
+    parse_position, rowversion,
 };
 use crate::config::{
     ApplicationIntent, BeyondMicroseconds, Clock, Cursor as CursorConfig, CursorKind,
@@ -94,9 +94,9 @@ impl Source for SqlServerSource {
     }
 
     async fn examine(&self, shard: &str, query: Option<&ShardQuery>) -> Examination {
-        match self.shards.iter().find(|known| known.name == shard) {
-            Some(shard) => examine::examine(self, shard, query).await,
-            None => Examination::default(),
+        match self.shard(shard) {
+            Ok(shard) => examine::examine(self, shard, query).await,
+            Err(_) => Examination::default(),
         }
     }
 }
@@ -256,27 +256,11 @@ impl SourceSession for SqlServerSession {
     }
 
     fn parse_cursor(&self, cursor: &CursorConfig, text: &str) -> Result<Cursor> {
-        match cursor.kind {
-            CursorKind::Integer => text
-                .parse()
-                .map(Cursor::Integer)
-                .map_err(|_| Error::config(format!("`{text}` is no integer, but the cursor is"))),
-            CursorKind::Rowversion => parse_rowversion(text).map(rowversion).ok_or_else(|| {
-                Error::config(format!("`{text}` is no rowversion")).hint("write 0x00000000000007D1")
-            }),
-            CursorKind::Timestamp => {
-                let form = self
-                    .known_type(cursor)
-                    .and_then(SqlType::time_form)
-                    .unwrap_or(TimeForm::local(7));
-                let (time, id) = match cursor.id {
-                    Some(_) => split_keyset(text).ok_or_else(|| not_a_time(text))?,
-                    None => (text, i64::MAX),
-                };
-                let ticks = form.parse_any(time).ok_or_else(|| not_a_time(text))?;
-                Ok(time_cursor(cursor, form, ticks, id))
-            }
-        }
+        let known = self.known_type(cursor).and_then(SqlType::time_form);
+        let form = known.unwrap_or(TimeForm::local(7));
+        parse_position(cursor, text, |time| {
+            form.parse_any(time).map(|ticks| form.write(ticks))
+        })
     }
 
     async fn read(&mut self, request: ReadRequest) -> Result<Box<dyn RowStream>> {
