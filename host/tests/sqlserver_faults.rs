@@ -324,3 +324,30 @@ async fn an_error_before_the_first_row_is_no_empty_success() {
         .unwrap();
     assert!(message.contains("SQL Server error 8134"), "{message}");
 }
+
+/// Every connection breaks in the middle of the rows, and for a while nobody listens.
+#[tokio::test]
+async fn a_server_that_restarts_in_the_middle_of_the_rows_is_waited_for() {
+    let mut rig = rig("").await;
+    let path = rig.project.path("plugins/login-analytics.yaml");
+    let yaml = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, yaml.replace("retry_delay: 10ms", "retry_delay: 1s")).unwrap();
+    let until = Release::default();
+    rig.arm(Fault::Stall {
+        after_bytes: 50_000,
+        until: until.clone(),
+    });
+    let running = rig
+        .project
+        .program(&["--output", "json", "run", "login-analytics"])
+        .start()
+        .unwrap();
+    until.wait_until_reached(PATIENCE).unwrap();
+    let server = rig.shards.server_mut(0);
+    server.stop().unwrap();
+    until.release();
+    server.start_again().unwrap();
+    let report = running.finish().unwrap().require_code(0).unwrap();
+    assert!(attempts(&report.json().unwrap()) > 1);
+    rig.assert_exact().await;
+}
