@@ -127,8 +127,9 @@ fn answer_login(
             response.error(error)?;
         }
         response.statement_done(command::OTHER, None, true)?;
-        response.end()?;
+        // Whoever is told that he is out finds himself in the record.
         shared.observed.login(facts);
+        response.end()?;
         return Ok(None);
     };
     let collation = database.collation.wire;
