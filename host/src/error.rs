@@ -7,6 +7,7 @@ use std::fmt;
 
 use etl_plugin_api::{ErrorKind as StageErrorKind, StageError};
 use tiberius::error::IoErrorKind;
+use tokio::time::Instant;
 
 use crate::policy;
 
@@ -62,6 +63,7 @@ pub struct Error {
     message: String,
     hint: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    not_before: Option<Instant>,
 }
 
 impl Error {
@@ -72,6 +74,7 @@ impl Error {
             message: message.into(),
             hint: None,
             source: None,
+            not_before: None,
         }
     }
 
@@ -109,6 +112,18 @@ impl Error {
     pub fn while_trying(mut self, what: impl fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
+    }
+
+    /// Trying again before this time is of no use.
+    #[must_use]
+    pub fn not_before(mut self, time: Instant) -> Self {
+        self.not_before = Some(time);
+        self
+    }
+
+    /// The time before which trying again is of no use.
+    pub fn earliest_retry(&self) -> Option<Instant> {
+        self.not_before
     }
 
     /// What kind of failure it was.

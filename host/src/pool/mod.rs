@@ -1,9 +1,12 @@
 //! One pool per server identity, shared by every pipeline and run of this process.
 //!
-//! A pool limits connections, limits the wait for one, and checks a connection's health before it gives it out. It
-//! does not know transactions, so a connection goes back only when its user says that none is open.
+//! A pool limits connections, limits the wait for one, checks a connection's health before it gives it out, and leaves
+//! a server alone that does not answer. It does not know transactions, so a connection goes back only when its user
+//! says that none is open.
 
+mod breaker;
 pub mod examine;
+mod guarded;
 mod places;
 mod postgres;
 mod sqlserver;
@@ -15,6 +18,8 @@ use deadpool::managed::{Manager, Object, Pool, PoolError, TimeoutType};
 use deadpool_postgres::Manager as PostgresManager;
 use tokio_postgres::Client;
 
+pub use self::breaker::{BreakerState, Condition};
+pub use self::guarded::Guarded;
 pub use self::places::Places;
 pub use self::sqlserver::{SqlServerClient, SqlServerManager, address as sqlserver_address};
 use crate::config::{Server, SqlServer, Tls};
@@ -26,9 +31,9 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Lease<M: Manager>(Option<Object<M>>);
 
 /// A `PostgreSQL` connection on loan.
-pub type PostgresLease = Lease<PostgresManager>;
+pub type PostgresLease = Lease<Guarded<PostgresManager>>;
 /// A SQL Server connection on loan.
-pub type SqlServerLease = Lease<SqlServerManager>;
+pub type SqlServerLease = Lease<Guarded<SqlServerManager>>;
 
 impl<M: Manager> Lease<M> {
     /// Returns the connection to the pool. No transaction is open and no setting is changed that its next user does not
@@ -81,10 +86,11 @@ struct Identity {
 /// The pools of this process.
 #[derive(Default)]
 pub struct Pools {
-    postgres: PoolTable<PostgresManager>,
-    sqlserver: PoolTable<SqlServerManager>,
+    postgres: PoolTable<Guarded<PostgresManager>>,
+    sqlserver: PoolTable<Guarded<SqlServerManager>>,
     postgres_places: places::PlacesTable,
     sqlserver_places: places::PlacesTable,
+    breakers: guarded::BreakerTable,
 }
 
 impl Pools {
@@ -111,13 +117,24 @@ impl Pools {
 
     async fn lease_postgres(&self, server: &Server) -> Result<PostgresLease> {
         let identity = identity(server, "");
-        let pool = self.postgres.pool(identity, || postgres::build(server))?;
+        let address = format!("{}:{}", server.host, server.port);
+        let breakers = self
+            .breakers
+            .of("PostgreSQL", &address, &identity, &server.pool);
+        let pool = self
+            .postgres
+            .pool(identity, || postgres::build(server, breakers))?;
         lease(&pool).await
     }
 
     async fn lease_sqlserver(&self, server: &SqlServer) -> Result<SqlServerLease> {
         let identity = sqlserver_identity(server);
-        let pool = self.sqlserver.pool(identity, || sqlserver::build(server))?;
+        let address = sqlserver::server_address(server);
+        let limits = &server.server.pool;
+        let breakers = self.breakers.of("SQL Server", &address, &identity, limits);
+        let pool = self
+            .sqlserver
+            .pool(identity, || sqlserver::build(server, breakers))?;
         lease(&pool).await
     }
 }
@@ -144,11 +161,13 @@ impl<M: Manager> PoolTable<M> {
     }
 }
 
-async fn lease<M>(pool: &Pool<M>) -> Result<Lease<M>>
+async fn lease<M>(pool: &Pool<Guarded<M>>) -> Result<Lease<Guarded<M>>>
 where
     M: Manager,
-    M::Error: Into<Error>,
+    Error: From<M::Error>,
 {
+    // Before the pool is asked: it would look at each of its connections, and a server that is gone does not answer.
+    pool.manager().breakers().check()?;
     Ok(Lease(Some(pool.get().await.map_err(describe)?)))
 }
 
@@ -177,9 +196,9 @@ fn sqlserver_identity(server: &SqlServer) -> Identity {
     identity(&server.server, &options)
 }
 
-fn describe<E: Into<Error>>(error: PoolError<E>) -> Error {
+fn describe(error: PoolError<Error>) -> Error {
     match error {
-        PoolError::Backend(error) => error.into(),
+        PoolError::Backend(error) => error,
         PoolError::Timeout(TimeoutType::Wait) => Error::new(
             ErrorKind::Timeout,
             "no connection became free in time",

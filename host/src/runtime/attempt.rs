@@ -79,7 +79,7 @@ pub async fn run(
     number: u32,
     commits: &AtomicU32,
 ) -> Result<Ended> {
-    let writer = begin(run, partition, number).await?;
+    let writer = unless_cancelled(run, begin(run, partition, number)).await?;
     let checkpoint = writer.checkpoint().clone();
     let start = Start::new(run, &checkpoint);
     let opening = open_source(run, partition, &checkpoint, start);

@@ -74,7 +74,7 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
             return failed(run, partition, attempts, again, &error).await;
         }
         retries += 1;
-        let wait = backoff::draw(handling, retries);
+        let wait = backoff::after(&error, handling, retries);
         tracing::warn!(
             pipeline = run.plan.config.name,
             partition = partition.name,
@@ -103,15 +103,25 @@ async fn try_once(
     commits: &AtomicU32,
 ) -> Result<Ended> {
     let limit = run.plan.config.error_handling.attempt_timeout;
-    tokio::time::timeout(limit, attempt::run(run, partition, number, commits))
-        .await
-        .unwrap_or_else(|_| {
+    let attempt = tokio::time::timeout(limit, attempt::run(run, partition, number, commits));
+    tokio::select! {
+        ended = attempt => ended.unwrap_or_else(|_| {
             Err(Error::new(
                 ErrorKind::Timeout,
                 format!("the attempt took longer than {} s", limit.as_secs()),
             )
             .hint("raise `error_handling.attempt_timeout`, or read less at a time"))
-        })
+        }),
+        () = run.overdue() => {
+            tracing::warn!(
+                pipeline = run.plan.config.name,
+                partition = partition.name,
+                attempt = number,
+                "what is in flight could not be committed within `error_handling.drain_timeout`; it is rolled back, and the next run reads it again"
+            );
+            Err(Error::new(ErrorKind::Cancelled, "stopped before what was in flight was committed"))
+        }
+    }
 }
 
 /// Whether the same panic happened at the same cursor before: then it will every time.
@@ -144,10 +154,12 @@ async fn committed(
     if run.plan.options.dry_run {
         return None;
     }
-    let mut checkpoints = run
-        .sink
-        .load_checkpoints(&run.plan.config.name)
+    let handling = &run.plan.config.error_handling;
+    let asked = run.sink.load_checkpoints(&run.plan.config.name);
+    // A report is not worth waiting for a sink that is gone.
+    let mut checkpoints = tokio::time::timeout(handling.drain_timeout, asked)
         .await
+        .ok()?
         .ok()?;
     let checkpoint = checkpoints.remove(&partition.name)?;
     let mine = checkpoint.run_id.as_deref() == Some(run.run_id.as_str());

@@ -8,6 +8,7 @@ pub mod key;
 mod nul;
 pub mod postgres;
 pub mod sqlite;
+mod timed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -258,6 +259,7 @@ pub fn build_sink(config: &SinkConfig, pools: &Arc<Pools>) -> Box<dyn Sink> {
         SinkConnector::Postgres(server) => Box::new(postgres::PostgresSink::new(
             server.clone(),
             nuls,
+            config.timeouts.unwrap_or_default(),
             pools.clone(),
         )),
         SinkConnector::Sqlite { path } => Box::new(sqlite::SqliteSink::new(path.clone(), nuls)),

@@ -7,6 +7,7 @@ mod checkpoint;
 mod encode;
 mod examine;
 mod json;
+mod session;
 mod swap;
 mod table;
 mod types;
@@ -21,9 +22,10 @@ use tokio::sync::Mutex;
 use self::table::PgTable;
 use self::write::PostgresWriter;
 use super::nul::NulFilter;
+use super::timed::{TimedWriter, within};
 use super::{CheckpointEdit, Claim, Examination, PartitionWriter, Sink, Swap, TableSpec};
 use crate::checkpoint::Checkpoint;
-use crate::config::{NulCharacters, Server, WriteMode};
+use crate::config::{NulCharacters, Server, WriteMode, WriteTimeouts};
 use crate::error::Result;
 use crate::finding::Finding;
 use crate::pool::{Places, Pools};
@@ -35,16 +37,23 @@ type Prepared = Arc<Mutex<Option<Arc<Vec<PgTable>>>>>;
 pub struct PostgresSink {
     server: Server,
     nuls: NulCharacters,
+    timeouts: WriteTimeouts,
     pools: Arc<Pools>,
     prepared: Prepared,
 }
 
 impl PostgresSink {
     /// A sink on this server. Opens nothing.
-    pub fn new(server: Server, nuls: NulCharacters, pools: Arc<Pools>) -> Self {
+    pub fn new(
+        server: Server,
+        nuls: NulCharacters,
+        timeouts: WriteTimeouts,
+        pools: Arc<Pools>,
+    ) -> Self {
         Self {
             server,
             nuls,
+            timeouts,
             pools,
             prepared: Prepared::default(),
         }
@@ -55,7 +64,8 @@ impl PostgresSink {
 impl Sink for PostgresSink {
     async fn load_checkpoints(&self, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>> {
         let lease = self.pools.postgres(&self.server).await?;
-        let checkpoints = checkpoint::load(lease.client()?, pipeline).await?;
+        let loading = checkpoint::load(lease.client()?, pipeline);
+        let checkpoints = within(self.timeouts.step, "read the checkpoints", loading).await?;
         lease.give_back();
         Ok(checkpoints)
     }
@@ -67,28 +77,35 @@ impl Sink for PostgresSink {
         edit: &CheckpointEdit,
     ) -> Result<()> {
         let lease = self.pools.postgres(&self.server).await?;
-        checkpoint::ensure(lease.client()?).await?;
-        checkpoint::edit(lease.client()?, pipeline, partition, edit).await?;
+        let editing = async {
+            checkpoint::ensure(lease.client()?).await?;
+            checkpoint::edit(lease.client()?, pipeline, partition, edit).await
+        };
+        within(self.timeouts.step, "change the checkpoint", editing).await?;
         lease.give_back();
         Ok(())
     }
 
     async fn begin(&self, claim: &Claim) -> Result<Box<dyn PartitionWriter>> {
         let lease = self.pools.postgres(&self.server).await?;
-        let client = lease.client()?;
         let name = format!("etl-host {}/{}", claim.pipeline, claim.partition);
-        // The server cuts names at 63 bytes by itself.
-        client
-            .execute("SELECT set_config('application_name', $1, false)", &[&name])
-            .await?;
-        checkpoint::ensure(client).await?;
-        let checkpoint = checkpoint::begin(client, claim).await?;
-        Ok(Box::new(PostgresWriter::new(
+        let beginning = async {
+            let client = lease.client()?;
+            session::introduce(client, &name).await?;
+            checkpoint::ensure(client).await?;
+            checkpoint::begin(client, claim).await
+        };
+        let checkpoint = within(self.timeouts.step, "claim the partition", beginning).await?;
+        let writer = PostgresWriter::new(
             lease,
             claim.clone(),
             checkpoint,
             self.prepared.clone(),
             NulFilter::new(self.nuls, claim),
+        );
+        Ok(Box::new(TimedWriter::new(
+            Box::new(writer),
+            self.timeouts.step,
         )))
     }
 
@@ -107,7 +124,8 @@ impl Sink for PostgresSink {
     async fn discard(&self, swap: &Swap) -> Result<()> {
         let tables = self.prepared.lock().await.clone().unwrap_or_default();
         let lease = self.pools.postgres(&self.server).await?;
-        swap::discard(lease.client()?, tables.len(), swap).await?;
+        let discarding = swap::discard(lease.client()?, tables.len(), swap);
+        within(self.timeouts.step, "drop the shadow tables", discarding).await?;
         lease.give_back();
         Ok(())
     }
