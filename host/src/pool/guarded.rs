@@ -146,7 +146,7 @@ impl BreakerTable {
         &self,
         kind: &'static str,
         address: &str,
-        identity: &Identity,
+        identity: Identity,
         limits: &PoolLimits,
     ) -> Breakers {
         let thresholds = Thresholds {
@@ -169,7 +169,7 @@ impl BreakerTable {
             ..thresholds
         };
         let login = table
-            .entry(Subject::Login(kind, identity.clone()))
+            .entry(Subject::Login(kind, identity))
             .or_insert_with(|| Arc::new(Breaker::new(login, at_once)))
             .clone();
         Breakers { server, login }

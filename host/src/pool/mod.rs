@@ -19,6 +19,7 @@ use deadpool_postgres::Manager as PostgresManager;
 use tokio_postgres::Client;
 
 pub use self::breaker::{BreakerState, Condition};
+use self::guarded::Breakers;
 pub use self::guarded::Guarded;
 pub use self::places::Places;
 pub use self::sqlserver::{SqlServerClient, SqlServerManager, address as sqlserver_address};
@@ -87,6 +88,7 @@ struct Identity {
 #[derive(Default)]
 pub struct Pools {
     postgres: PoolTable<Guarded<PostgresManager>>,
+    postgres_asides: PoolTable<Guarded<PostgresManager>>,
     sqlserver: PoolTable<Guarded<SqlServerManager>>,
     postgres_places: places::PlacesTable,
     sqlserver_places: places::PlacesTable,
@@ -107,6 +109,18 @@ impl Pools {
         })
     }
 
+    /// The one connection per server beside the pool, for what must not wait until a partition is done: leases. Its user
+    /// gives it back at once.
+    pub async fn postgres_aside(&self, server: &Server) -> Result<PostgresLease> {
+        let mut server = server.clone();
+        server.pool.max_connections = 1;
+        let build = || postgres::build(&server, self.postgres_breakers(&server));
+        let pool = self
+            .postgres_asides
+            .pool(identity(&server, "aside"), build)?;
+        lease(&pool).await
+    }
+
     /// A connection to a SQL Server. Waits for a free one as long as the configuration allows.
     pub async fn sqlserver(&self, server: &SqlServer) -> Result<SqlServerLease> {
         self.lease_sqlserver(server).await.map_err(|error| {
@@ -116,25 +130,29 @@ impl Pools {
     }
 
     async fn lease_postgres(&self, server: &Server) -> Result<PostgresLease> {
-        let identity = identity(server, "");
-        let address = format!("{}:{}", server.host, server.port);
-        let breakers = self
-            .breakers
-            .of("PostgreSQL", &address, &identity, &server.pool);
-        let pool = self
-            .postgres
-            .pool(identity, || postgres::build(server, breakers))?;
+        let build = || postgres::build(server, self.postgres_breakers(server));
+        let pool = self.postgres.pool(identity(server, ""), build)?;
         lease(&pool).await
+    }
+
+    fn postgres_breakers(&self, server: &Server) -> Breakers {
+        let address = format!("{}:{}", server.host, server.port);
+        let identity = identity(server, "");
+        self.breakers
+            .of("PostgreSQL", &address, identity, &server.pool)
     }
 
     async fn lease_sqlserver(&self, server: &SqlServer) -> Result<SqlServerLease> {
         let identity = sqlserver_identity(server);
-        let address = sqlserver::server_address(server);
-        let limits = &server.server.pool;
-        let breakers = self.breakers.of("SQL Server", &address, &identity, limits);
-        let pool = self
-            .sqlserver
-            .pool(identity, || sqlserver::build(server, breakers))?;
+        let build = || {
+            let address = sqlserver::server_address(server);
+            let limits = &server.server.pool;
+            let breakers = self
+                .breakers
+                .of("SQL Server", &address, identity.clone(), limits);
+            sqlserver::build(server, breakers)
+        };
+        let pool = self.sqlserver.pool(identity.clone(), build)?;
         lease(&pool).await
     }
 }

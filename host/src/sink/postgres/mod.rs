@@ -6,7 +6,9 @@
 mod checkpoint;
 mod encode;
 mod examine;
+mod host_tables;
 mod json;
+mod lease;
 mod session;
 mod swap;
 mod table;
@@ -23,7 +25,7 @@ use self::table::PgTable;
 use self::write::PostgresWriter;
 use super::nul::NulFilter;
 use super::timed::{TimedWriter, within};
-use super::{CheckpointEdit, Claim, Examination, PartitionWriter, Sink, Swap, TableSpec};
+use super::{CheckpointEdit, Claim, Examination, PartitionWriter, Sink, Swap, TableSpec, Tenure};
 use crate::checkpoint::Checkpoint;
 use crate::config::{NulCharacters, Server, WriteMode, WriteTimeouts};
 use crate::error::Result;
@@ -78,7 +80,7 @@ impl Sink for PostgresSink {
     ) -> Result<()> {
         let lease = self.pools.postgres(&self.server).await?;
         let editing = async {
-            checkpoint::ensure(lease.client()?).await?;
+            host_tables::ensure(lease.client()?).await?;
             checkpoint::edit(lease.client()?, pipeline, partition, edit).await
         };
         within(self.timeouts.step, "change the checkpoint", editing).await?;
@@ -88,11 +90,11 @@ impl Sink for PostgresSink {
 
     async fn begin(&self, claim: &Claim) -> Result<Box<dyn PartitionWriter>> {
         let lease = self.pools.postgres(&self.server).await?;
-        let name = format!("etl-host {}/{}", claim.pipeline, claim.partition);
+        let name = format!("etl-host {}/{}", claim.tenure.pipeline, claim.partition);
         let beginning = async {
             let client = lease.client()?;
             session::introduce(client, &name).await?;
-            checkpoint::ensure(client).await?;
+            host_tables::ensure(client).await?;
             checkpoint::begin(client, claim).await
         };
         let checkpoint = within(self.timeouts.step, "claim the partition", beginning).await?;
@@ -107,6 +109,20 @@ impl Sink for PostgresSink {
             Box::new(writer),
             self.timeouts.step,
         )))
+    }
+
+    async fn renew(&self, tenure: &Tenure) -> Result<()> {
+        let connection = self.pools.postgres_aside(&self.server).await?;
+        lease::renew(connection.client()?, tenure).await?;
+        connection.give_back();
+        Ok(())
+    }
+
+    async fn release(&self, tenure: &Tenure) -> Result<()> {
+        let connection = self.pools.postgres_aside(&self.server).await?;
+        lease::release(connection.client()?, tenure).await?;
+        connection.give_back();
+        Ok(())
     }
 
     fn places(&self) -> Places {
