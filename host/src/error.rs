@@ -44,6 +44,8 @@ pub enum ErrorKind {
     Ledger,
     /// More rows were quarantined than the configuration allows.
     TooManyBadRows,
+    /// The sink's table is not as it was when the attempt looked at it.
+    TableChanged,
     /// Another run works on the partition.
     Busy,
     /// Another attempt has taken this partition over.

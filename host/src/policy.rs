@@ -30,6 +30,7 @@ pub fn policy(error: &Error) -> Policy {
         | ErrorKind::Timeout
         | ErrorKind::Unproven
         | ErrorKind::Busy
+        | ErrorKind::TableChanged
         | ErrorKind::Stage(StageErrorKind::Transient | StageErrorKind::Panicked) => Retry,
         ErrorKind::Refused | ErrorKind::NoTls => {
             operator("check the path, the credentials and the permissions it names")

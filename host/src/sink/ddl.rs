@@ -91,20 +91,54 @@ impl Dialect {
     }
 }
 
+/// Something that does not fit, with the statement that would mend it.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    what: String,
+    fix: Option<String>,
+}
+
+impl Problem {
+    /// Something that does not fit.
+    pub fn new(what: String) -> Self {
+        Self { what, fix: None }
+    }
+
+    /// Adds the statement that would mend it.
+    pub fn fix(mut self, statement: String) -> Self {
+        self.fix = Some(statement);
+        self
+    }
+}
+
 /// A column that must be given a value and is not.
-pub fn unwritten(column: &str) -> String {
-    format!("column `{column}` is NOT NULL without a default, and the pipeline does not write it")
+pub fn unwritten(column: &str) -> Problem {
+    Problem::new(format!(
+        "column `{column}` is NOT NULL without a default, and the pipeline does not write it"
+    ))
 }
 
 /// Fails with everything that does not fit.
-pub fn require_fit(spec: &TableSpec, problems: &[String]) -> Result<()> {
+pub fn require_fit(spec: &TableSpec, problems: Vec<Problem>) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
+    let mut told = Vec::new();
+    let mut fixes = Vec::new();
+    for Problem { what, fix } in problems {
+        told.push(what);
+        fixes.extend(fix);
+    }
+    let otherwise = "change the table or the transformer, or name another `sink.table`";
+    let hint = if fixes.is_empty() {
+        otherwise.to_owned()
+    } else {
+        format!("run {} or {otherwise}", fixes.join(" "))
+    };
     Err(Error::data(format!(
         "the table {} does not fit the pipeline: {}",
         spec.name,
-        problems.join("; ")
+        told.join("; ")
     ))
-    .hint("change the table or the transformer, or name another `sink.table`"))
+    .hint(hint))
 }

@@ -3,6 +3,7 @@
 //! A sink knows its server's types, DDL and merge statements. It knows nothing of sources, plugins or retries.
 
 mod ddl;
+mod drift;
 mod dry_run;
 pub mod key;
 mod nul;
@@ -20,7 +21,7 @@ use async_trait::async_trait;
 use etl_plugin_api::Cursor;
 
 pub use self::dry_run::DryRunWriter;
-use crate::checkpoint::{Checkpoint, Ledger};
+use crate::checkpoint::{Checkpoint, Ledger, WrittenTable};
 use crate::config::{SchemaChange, Sink as SinkConfig, SinkConnector, TableName, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extension::same_columns;
@@ -67,6 +68,15 @@ pub trait Sink: Send + Sync {
     /// Looks whether these tables can take the pipeline's rows. Writes nothing. A table without columns stands for one
     /// whose columns are not known: only what needs none is looked at.
     async fn examine_tables(&self, tables: &[TableSpec]) -> Vec<Finding>;
+
+    /// What [`open_tables`](PartitionWriter::open_tables) would do for a partition that has written these columns before.
+    /// Writes nothing.
+    async fn preview_tables(
+        &self,
+        partition: &str,
+        before: &[WrittenTable],
+        tables: &[TableSpec],
+    ) -> Result<TablePreview>;
 }
 
 /// What was found out about a sink.
@@ -78,13 +88,22 @@ pub struct Examination {
     pub usable: bool,
 }
 
+/// What opening tables would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TablePreview {
+    /// The statements that would make or change them.
+    pub statements: Vec<String>,
+    /// What would be logged.
+    pub warnings: Vec<String>,
+}
+
 /// One attempt's hold on one partition.
 #[async_trait]
 pub trait PartitionWriter: Send {
     /// The checkpoint as this attempt found it.
     fn checkpoint(&self) -> &Checkpoint;
 
-    /// Makes the tables ready. The first partition of a run creates, checks and extends them; the others must agree.
+    /// Makes the tables ready: creates, checks and extends them. All partitions of a run must give the same columns.
     async fn open_tables(&mut self, tables: &[TableSpec]) -> Result<()>;
 
     /// Deletes this partition's rows of a range, inside the transaction of the next commit.
@@ -291,11 +310,6 @@ impl Swap {
     pub fn mark(&self) -> String {
         format!("{}/swapped", self.run_id)
     }
-}
-
-fn unlike_partitions() -> Error {
-    Error::data("the partitions do not give the same columns")
-        .hint("make the shards' tables alike, or name and cast the columns in the query")
 }
 
 /// The error of one who comes while another run works on the partition.

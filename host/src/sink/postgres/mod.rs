@@ -23,17 +23,21 @@ use tokio::sync::Mutex;
 
 use self::table::PgTable;
 use self::write::PostgresWriter;
+use super::drift::{self, SharedTables};
 use super::nul::NulFilter;
 use super::timed::{TimedWriter, within};
-use super::{CheckpointEdit, Claim, Examination, PartitionWriter, Sink, Swap, TableSpec, Tenure};
-use crate::checkpoint::Checkpoint;
+use super::{
+    CheckpointEdit, Claim, Examination, PartitionWriter, Sink, Swap, TablePreview, TableSpec,
+    Tenure,
+};
+use crate::checkpoint::{Checkpoint, WrittenTable};
 use crate::config::{NulCharacters, Server, WriteMode, WriteTimeouts};
 use crate::error::Result;
 use crate::finding::Finding;
 use crate::pool::{Places, Pools};
 
-/// The tables of a run, once its first partition has made them ready.
-type Prepared = Arc<Mutex<Option<Arc<Vec<PgTable>>>>>;
+/// The tables of a run, as the attempt that opened them last has found them.
+type Prepared = Arc<Mutex<SharedTables<PgTable>>>;
 
 /// A `PostgreSQL` database, for one run.
 pub struct PostgresSink {
@@ -130,7 +134,7 @@ impl Sink for PostgresSink {
     }
 
     async fn swap(&self, swap: &Swap) -> Result<()> {
-        let tables = self.prepared.lock().await.clone().unwrap_or_default();
+        let tables = self.prepared.lock().await.tables();
         let lease = self.pools.postgres(&self.server).await?;
         swap::swap(lease.client()?, &tables, swap).await?;
         lease.give_back();
@@ -138,7 +142,7 @@ impl Sink for PostgresSink {
     }
 
     async fn discard(&self, swap: &Swap) -> Result<()> {
-        let tables = self.prepared.lock().await.clone().unwrap_or_default();
+        let tables = self.prepared.lock().await.tables();
         let lease = self.pools.postgres(&self.server).await?;
         let discarding = swap::discard(lease.client()?, tables.len(), swap);
         within(self.timeouts.step, "drop the shadow tables", discarding).await?;
@@ -152,5 +156,29 @@ impl Sink for PostgresSink {
 
     async fn examine_tables(&self, tables: &[TableSpec]) -> Vec<Finding> {
         examine::examine_tables(&self.pools, &self.server, tables).await
+    }
+
+    async fn preview_tables(
+        &self,
+        partition: &str,
+        before: &[WrittenTable],
+        tables: &[TableSpec],
+    ) -> Result<TablePreview> {
+        let lease = self.pools.postgres(&self.server).await?;
+        let mut preview = TablePreview::default();
+        let looking = async {
+            for spec in tables {
+                let (changes, table) = table::compare(lease.client()?, spec).await?;
+                preview.statements.extend(changes.statements());
+                if let Some(table) = table {
+                    let warnings = drift::check(partition, spec, before, &table)?;
+                    preview.warnings.extend(warnings);
+                }
+            }
+            Ok(())
+        };
+        within(self.timeouts.step, "look at the tables", looking).await?;
+        lease.give_back();
+        Ok(preview)
     }
 }

@@ -15,16 +15,17 @@ use super::checkpoint::{self, cursor_text};
 use super::encode::{Encoder, HEADER, TRAILER};
 use super::swap::shadow_name;
 use super::table::{self, PgTable};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, WrittenTable, columns_text};
 use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::{quote, quote_list};
 use crate::pool::PostgresLease;
+use crate::sink::drift;
 use crate::sink::key::{Reduced, reduce};
 use crate::sink::nul::NulFilter;
 use crate::sink::{
     Chunk, Claim, CursorChange, Flush, PartitionWriter, RangeDelete, Refusal, TableSpec, Written,
-    fenced, unlike_partitions,
+    fenced,
 };
 
 /// Bytes that are handed to the connection at a time.
@@ -64,24 +65,31 @@ impl PostgresWriter {
         self.lease.client()
     }
 
-    /// Makes the tables ready, once per run, on this attempt's own connection.
+    /// Makes the tables ready, on this attempt's own connection. Each attempt looks for itself: somebody may have changed
+    /// a table, and after a failover the server may have lost what it had committed.
     async fn prepare(&self, specs: &[TableSpec]) -> Result<Arc<Vec<PgTable>>> {
         let mut prepared = self.prepared.lock().await;
-        // A retry looks again: after a failover the server may have lost what it had committed.
-        if let Some(tables) = prepared.as_ref().filter(|_| !self.claim.retry) {
-            return if tables.iter().map(|table| &table.spec).eq(specs) {
-                Ok(tables.clone())
-            } else {
-                Err(unlike_partitions())
-            };
-        }
+        let partition = &self.claim.partition;
+        prepared.require_alike(partition, specs)?;
         let mut tables = Vec::with_capacity(specs.len());
         for spec in specs {
-            tables.push(table::prepare(self.client()?, spec).await?);
+            let table = table::prepare(self.client()?, spec).await?;
+            for warning in drift::check(partition, spec, &self.checkpoint.columns, &table)? {
+                tracing::warn!(pipeline = self.claim.tenure.pipeline, "{warning}");
+            }
+            tables.push(table);
         }
         let tables = Arc::new(tables);
-        *prepared = Some(tables.clone());
+        prepared.keep(tables.clone());
         Ok(tables)
+    }
+
+    /// The columns that are written, for the checkpoint; nothing if no table was opened.
+    fn written_columns(&self) -> Vec<WrittenTable> {
+        drift::written(self.tables.iter().map(|table| {
+            let columns = table.columns.iter().map(|(index, ..)| *index);
+            (&table.spec, columns.collect())
+        }))
     }
 
     fn table(&self, index: usize) -> Result<PgTable> {
@@ -93,7 +101,14 @@ impl PostgresWriter {
 
     async fn enter_transaction(&mut self) -> Result<()> {
         if !self.in_transaction {
-            self.client()?.batch_execute("BEGIN").await?;
+            let client = self.client()?;
+            client.batch_execute("BEGIN").await?;
+            for table in self.tables.iter() {
+                // The rows of a `replace` wait in a shadow.
+                if table.spec.mode != WriteMode::Replace {
+                    table::hold(client, table).await?;
+                }
+            }
             self.in_transaction = true;
         }
         Ok(())
@@ -338,7 +353,7 @@ impl PartitionWriter for PostgresWriter {
         let mine = client
             .execute(
                 "UPDATE etl_host.checkpoints SET cursor = CASE WHEN $4 THEN cursor ELSE $5 END, fingerprint = $6, \
-                 run_id = $7, ledger = $8, updated_at = now() WHERE pipeline = $1 AND partition = $2 AND epoch = $3",
+                 run_id = $7, ledger = $8, columns = coalesce($9, columns), updated_at = now() WHERE pipeline = $1 AND partition = $2 AND epoch = $3",
                 &[
                     &self.claim.tenure.pipeline,
                     &self.claim.partition,
@@ -348,6 +363,7 @@ impl PartitionWriter for PostgresWriter {
                     &chunk.fingerprint,
                     &chunk.run_id,
                     &ledger,
+                    &columns_text(&self.written_columns()),
                 ],
             )
             .await?;

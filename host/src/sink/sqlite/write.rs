@@ -7,11 +7,12 @@ use arrow_array::RecordBatch;
 use rusqlite::{Connection, params_from_iter};
 
 use super::checkpoint;
-use super::table::SqliteTable;
+use super::table::{SqliteTable, require_unchanged};
 use super::types;
 use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::{quote, quote_list};
+use crate::sink::drift;
 use crate::sink::key::reduce;
 use crate::sink::{Chunk, Claim, RangeDelete, Refusal, Swap, Written, fenced};
 
@@ -146,11 +147,19 @@ pub fn commit(
         for (index, table) in tables.iter().enumerate() {
             let rows = staged.rows.get(index).copied().unwrap_or(0);
             if rows > 0 {
+                // The rows of a `replace` wait in a shadow.
+                if table.spec.mode != WriteMode::Replace {
+                    require_unchanged(connection, table)?;
+                }
                 merge(connection, table, claim, index, rows)?;
             }
         }
         checkpoint::write_dead_letters(connection, claim, &chunk.run_id, &chunk.dead_letters)?;
-        if checkpoint::write(connection, claim, epoch, chunk)? {
+        let columns = drift::written(tables.iter().map(|table| {
+            let columns = table.columns.iter().map(|(index, _)| *index);
+            (&table.spec, columns.collect())
+        }));
+        if checkpoint::write(connection, claim, epoch, &columns, chunk)? {
             Ok(())
         } else {
             Err(fenced(&claim.partition))
