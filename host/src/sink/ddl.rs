@@ -27,14 +27,6 @@ impl Dialect {
             ));
         }
         if let WriteMode::Upsert { key, .. } = &spec.mode {
-            for name in key {
-                spec.schema.field_with_name(name).map_err(|_| {
-                    Error::config(format!(
-                        "the key column `{name}` is not among the output columns"
-                    ))
-                    .hint("correct `sink.key`")
-                })?;
-            }
             columns.push(format!(
                 "PRIMARY KEY ({})",
                 quote_list(key.iter().map(String::as_str))
@@ -88,6 +80,26 @@ impl Dialect {
             ))
             .hint("convert or leave out the column in the transformer")
         })
+    }
+}
+
+/// Fails if the output lacks a column of its key: whatever the policy is, an upsert would not know its rows. `same` says
+/// whether two names mean the same column.
+pub fn require_key(spec: &TableSpec, same: impl Fn(&str, &str) -> bool) -> Result<()> {
+    let WriteMode::Upsert { key, .. } = &spec.mode else {
+        return Ok(());
+    };
+    let fields = spec.schema.fields();
+    let lost = key
+        .iter()
+        .find(|key| !fields.iter().any(|field| same(field.name(), key)));
+    match lost {
+        None => Ok(()),
+        Some(key) => Err(Error::config(format!(
+            "the key column `{key}` of {} is not among the output columns",
+            spec.name
+        ))
+        .hint("give it in `source.query` and in the transformer, or correct `sink.key`")),
     }
 }
 

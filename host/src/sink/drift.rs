@@ -9,7 +9,7 @@ use arrow_schema::{DataType, Field, TimeUnit};
 
 use super::TableSpec;
 use crate::checkpoint::{WrittenColumn, WrittenTable};
-use crate::config::{SchemaChange, WriteMode};
+use crate::config::SchemaChange;
 use crate::error::{Error, Result};
 
 /// What a connector knows of its table.
@@ -85,7 +85,6 @@ pub fn check(
     before: &[WrittenTable],
     table: &impl TableView,
 ) -> Result<Vec<String>> {
-    require_key(spec, table)?;
     let name = spec.name.to_string();
     let Some(before) = before.iter().find(|before| before.table == name) else {
         return Ok(Vec::new());
@@ -154,25 +153,6 @@ pub fn check(
             .to_owned(),
     );
     Err(Error::data(problems.join("; ")).hint(fixes.join("; ")))
-}
-
-/// Whatever the policy is, an upsert without its key would not know its rows.
-fn require_key(spec: &TableSpec, table: &impl TableView) -> Result<()> {
-    let WriteMode::Upsert { key, .. } = &spec.mode else {
-        return Ok(());
-    };
-    let fields = spec.schema.fields();
-    let lost = key
-        .iter()
-        .find(|key| !fields.iter().any(|field| table.same(field.name(), key)));
-    match lost {
-        None => Ok(()),
-        Some(key) => Err(Error::data(format!(
-            "the key column `{key}` of {} is not among the output columns",
-            spec.name
-        ))
-        .hint("give it in `source.query` and in the transformer, or correct `sink.key`")),
-    }
 }
 
 /// Tables with the numbers of the columns that are written, as a checkpoint remembers them.
@@ -296,7 +276,7 @@ mod tests {
     use arrow_schema::Schema;
 
     use super::*;
-    use crate::config::{KeyScope, TableName};
+    use crate::config::{TableName, WriteMode};
 
     struct View(Vec<&'static str>, Option<bool>);
 
@@ -400,19 +380,6 @@ mod tests {
                     .unwrap()
                     .is_empty()
             );
-        }
-    }
-
-    #[test]
-    fn the_key_of_an_upsert_may_never_vanish() {
-        for policy in POLICIES {
-            let mut now = spec(policy, &[("a", DataType::Int64)]);
-            now.mode = WriteMode::Upsert {
-                key: vec!["id".to_owned()],
-                key_scope: KeyScope::Global,
-            };
-            let error = check("eu", &now, &[], &View(vec!["a", "id"], None)).unwrap_err();
-            assert!(error.to_string().contains("`id`"), "{error}");
         }
     }
 

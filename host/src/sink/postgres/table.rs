@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::{quote, quote_list, quote_table};
 use crate::policy::{Policy, policy};
 use crate::sink::TableSpec;
-use crate::sink::ddl::{Dialect, Problem, require_fit, unwritten};
+use crate::sink::ddl::{Dialect, Problem, require_fit, require_key, unwritten};
 use crate::sink::drift::{Shortfall, TableView};
 
 pub(super) const DIALECT: Dialect = Dialect {
@@ -127,6 +127,7 @@ impl Changes {
 
 /// Makes a table ready. What has to be changed is changed under the lock that all hosts share.
 pub async fn prepare(client: &Client, spec: &TableSpec) -> Result<PgTable> {
+    require_key(spec, str::eq)?;
     let look = look(client, spec).await?;
     if changes(spec, &look)?.is_empty() {
         return ready(client, spec, look).await;
@@ -193,6 +194,7 @@ async fn apply(client: &Client, spec: &TableSpec, widen: &Widen) -> Result<()> {
 
 /// What [`prepare`] would do, by the table as it is. Changes nothing.
 pub async fn compare(client: &Client, spec: &TableSpec) -> Result<(Changes, Option<PgTable>)> {
+    require_key(spec, str::eq)?;
     let look = look(client, spec).await?;
     let changes = changes(spec, &look)?;
     if look.kind.is_none() {
@@ -203,7 +205,7 @@ pub async fn compare(client: &Client, spec: &TableSpec) -> Result<(Changes, Opti
         widen.any(|widen| widen.column == field)
     };
     let columns = match_columns(spec, &look.existing, widened)?;
-    require_key(client, spec).await?;
+    require_index(client, spec).await?;
     let table = build(spec, columns, look);
     Ok((changes, Some(table)))
 }
@@ -243,7 +245,7 @@ pub async fn hold(client: &Client, table: &PgTable) -> Result<()> {
 
 async fn ready(client: &Client, spec: &TableSpec, look: Look) -> Result<PgTable> {
     let columns = match_columns(spec, &look.existing, |_| false)?;
-    require_key(client, spec).await?;
+    require_index(client, spec).await?;
     Ok(build(spec, columns, look))
 }
 
@@ -397,7 +399,7 @@ fn unfit(spec: &TableSpec, field: &Field, found: &Existing) -> Problem {
     }
 }
 
-async fn require_key(client: &Client, spec: &TableSpec) -> Result<()> {
+async fn require_index(client: &Client, spec: &TableSpec) -> Result<()> {
     match &spec.mode {
         WriteMode::Upsert { key, .. } => {
             require_unique(client, spec, &quote_table(&spec.name), key).await

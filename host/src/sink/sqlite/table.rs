@@ -8,7 +8,7 @@ use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::{quote, quote_list, quote_table};
 use crate::sink::TableSpec;
-use crate::sink::ddl::{Dialect, Problem, require_fit, unwritten};
+use crate::sink::ddl::{Dialect, Problem, require_fit, require_key, unwritten};
 use crate::sink::drift::{Shortfall, TableView};
 
 const DIALECT: Dialect = Dialect {
@@ -57,6 +57,7 @@ impl SqliteTable {
 /// Makes a table ready, inside a transaction that the caller holds.
 pub fn prepare(connection: &Connection, spec: &TableSpec) -> Result<SqliteTable> {
     require_no_schema(spec)?;
+    require_key(spec, str::eq_ignore_ascii_case)?;
     let mut existing = load_columns(connection, spec)?;
     if existing.is_empty() {
         connection.execute_batch(&DIALECT.create_table(spec)?)?;
@@ -116,6 +117,7 @@ pub fn compare(
     spec: &TableSpec,
 ) -> Result<(Option<String>, Option<SqliteTable>)> {
     require_no_schema(spec)?;
+    require_key(spec, str::eq_ignore_ascii_case)?;
     let existing = load_columns(connection, spec)?;
     if existing.is_empty() {
         return Ok((Some(DIALECT.create_table(spec)?), None));
