@@ -43,6 +43,8 @@ pub enum ErrorKind {
     Ledger,
     /// More rows were quarantined than the configuration allows.
     TooManyBadRows,
+    /// Another run works on the partition.
+    Busy,
     /// Another attempt has taken this partition over.
     Fenced,
     /// The checkpoint belongs to another server, database or query.

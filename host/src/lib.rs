@@ -10,6 +10,7 @@ pub mod config;
 pub mod error;
 pub mod extension;
 pub mod finding;
+pub mod holder;
 pub mod identifier;
 pub mod literal;
 pub mod plan;

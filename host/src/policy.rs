@@ -29,6 +29,7 @@ pub fn policy(error: &Error) -> Policy {
         ErrorKind::Unavailable
         | ErrorKind::Timeout
         | ErrorKind::Unproven
+        | ErrorKind::Busy
         | ErrorKind::Stage(StageErrorKind::Transient | StageErrorKind::Panicked) => Retry,
         ErrorKind::Refused | ErrorKind::NoTls => {
             operator("check the path, the credentials and the permissions it names")

@@ -513,6 +513,9 @@ pub struct Tuning {
     pub flush_bytes: usize,
     /// Flushes per commit.
     pub flushes_per_commit: u32,
+    /// How long a run keeps its partitions from other runs when nothing is heard of it any more.
+    #[serde(serialize_with = "super::duration::serialize")]
+    pub lease: Duration,
 }
 
 impl Default for Tuning {
@@ -521,6 +524,7 @@ impl Default for Tuning {
             batch_rows: 8_192,
             flush_bytes: 4 * 1024 * 1024,
             flushes_per_commit: 16,
+            lease: Duration::from_mins(1),
         }
     }
 }

@@ -227,8 +227,17 @@ fn tuning(mut section: Section<'_>) -> Result<Tuning, Reported> {
         section.or("flushes_per_commit", default.flushes_per_commit, |value| {
             value.integer("a number of flushes", 1..=1_000)
         });
+    let lease = section.or("lease", default.lease, |value| {
+        let lease = delay(value)?;
+        if (Duration::from_secs(1)..=Duration::from_hours(1)).contains(&lease) {
+            Ok(lease)
+        } else {
+            Err(value.report("expected a duration between 1s and 1h", None))
+        }
+    });
     section.finish();
     Ok(Tuning {
+        lease: lease?,
         batch_rows: batch_rows?,
         flush_bytes: flush_bytes?,
         flushes_per_commit: flushes_per_commit?,

@@ -221,7 +221,8 @@ fn the_contract_loads_as_it_stands() {
           "tuning": {
             "batch_rows": 8192,
             "flush_bytes": 4194304,
-            "flushes_per_commit": 16
+            "flushes_per_commit": 16,
+            "lease": "1m"
           },
           "settings": {}
         }"#]]

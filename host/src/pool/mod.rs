@@ -82,6 +82,7 @@ struct Identity {
 #[derive(Default)]
 pub struct Pools {
     postgres: PoolTable<PostgresManager>,
+    postgres_asides: PoolTable<PostgresManager>,
     sqlserver: PoolTable<SqlServerManager>,
     postgres_places: places::PlacesTable,
     sqlserver_places: places::PlacesTable,
@@ -99,6 +100,18 @@ impl Pools {
             let address = format!("{}:{}/{}", server.host, server.port, server.database);
             error.while_trying(format!("connect to PostgreSQL at {address}"))
         })
+    }
+
+    /// The one connection per server beside the pool, for what must not wait until a partition is done: leases. Its user
+    /// gives it back at once.
+    pub async fn postgres_aside(&self, server: &Server) -> Result<PostgresLease> {
+        let mut server = server.clone();
+        server.pool.max_connections = 1;
+        let build = || postgres::build(&server);
+        let pool = self
+            .postgres_asides
+            .pool(identity(&server, "aside"), build)?;
+        lease(&pool).await
     }
 
     /// A connection to a SQL Server. Waits for a free one as long as the configuration allows.

@@ -3,7 +3,7 @@
 //! Three workers side by side with bounded channels between them: the feeder reads, a blocking thread transforms, and
 //! the chunker writes. The first error ends all three; what was not committed is rolled back by the sink.
 
-use std::sync::atomic::{AtomicU32, Ordering as Atomic};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering as Atomic};
 
 use arrow_schema::{Schema, SchemaRef};
 use etl_plugin_api::{AttemptInfo, Cursor, Delivery, Outcome, TableSchema};
@@ -72,14 +72,23 @@ struct Rows {
     transform: TransformStage,
 }
 
-/// Runs one attempt. `commits` counts its commits that moved the cursor, also when it fails.
+/// What remains of an attempt that fails.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// The run has had the partition.
+    pub claimed: AtomicBool,
+    /// Commits of the attempt that moved the cursor.
+    pub commits: AtomicU32,
+}
+
+/// Runs one attempt.
 pub async fn run(
     run: &RunContext,
     partition: &PartitionPlan,
     number: u32,
-    commits: &AtomicU32,
+    progress: &Progress,
 ) -> Result<Ended> {
-    let writer = begin(run, partition, number).await?;
+    let writer = begin(run, partition, progress).await?;
     let checkpoint = writer.checkpoint().clone();
     let start = Start::new(run, &checkpoint);
     let opening = open_source(run, partition, &checkpoint, start);
@@ -108,7 +117,7 @@ pub async fn run(
         mut chunker,
         may_drain,
     } = opened;
-    let cancelled = match pump(run, rows, &mut chunker, may_drain, commits).await {
+    let cancelled = match pump(run, rows, &mut chunker, may_drain, &progress.commits).await {
         Ok(cancelled) => cancelled,
         Err(error) => {
             chunker.into_target().fail().await;
@@ -311,7 +320,7 @@ async fn pump(
 async fn begin(
     run: &RunContext,
     partition: &PartitionPlan,
-    number: u32,
+    progress: &Progress,
 ) -> Result<Box<dyn PartitionWriter>> {
     let pipeline = &run.plan.config.name;
     if run.plan.options.dry_run {
@@ -319,15 +328,17 @@ async fn begin(
         let checkpoint = checkpoints.remove(&partition.name).unwrap_or_default();
         return Ok(Box::new(DryRunWriter::new(checkpoint)));
     }
-    run.sink
+    let writer = run
+        .sink
         .begin(&Claim {
-            pipeline: pipeline.clone(),
+            tenure: run.tenure(),
             partition: partition.name.clone(),
             index: partition.index,
-            run_id: run.run_id.clone(),
-            retry: number > 1,
+            retry: progress.claimed.load(Atomic::Relaxed),
         })
-        .await
+        .await?;
+    progress.claimed.store(true, Atomic::Relaxed);
+    Ok(writer)
 }
 
 async fn open_reader(

@@ -8,6 +8,7 @@ mod backoff;
 pub mod books;
 mod chunk;
 mod feed;
+mod lease;
 mod partition;
 mod quarantine;
 pub mod report;
@@ -27,10 +28,11 @@ use self::report::{Failure, PartitionReport, Rows, RunReport, Status, overall, p
 pub use self::window::{check_fingerprint, with_query};
 use crate::checkpoint::Ledger;
 use crate::error::{Error, ErrorKind, Result};
+use crate::holder::Holder;
 use crate::plan::Plan;
 use crate::policy::{Policy, policy};
 use crate::pool::Places;
-use crate::sink::{Sink, Swap, SwapPartition};
+use crate::sink::{Sink, Swap, SwapPartition, Tenure};
 use crate::source::Source;
 use crate::stage::Stages;
 use crate::stage::context::Counters;
@@ -80,13 +82,35 @@ impl RunContext {
             counters: Counters::default(),
         }
     }
+
+    /// This run, as the holder of leases.
+    fn tenure(&self) -> Tenure {
+        Tenure {
+            pipeline: self.plan.config.name.clone(),
+            run_id: self.run_id.clone(),
+            holder: Holder::of_this_process(),
+            lease: self.plan.config.tuning.lease,
+        }
+    }
 }
 
 /// Runs all partitions to their end. Failures are in the report, not in a `Result`: a run always has one.
 pub async fn run(context: Arc<RunContext>) -> RunReport {
+    if context.plan.options.dry_run {
+        return run_to_its_end(&context).await;
+    }
+    let report = tokio::select! {
+        report = run_to_its_end(&context) => report,
+        never = lease::keep(&context) => match never {},
+    };
+    lease::release(&context).await;
+    report
+}
+
+async fn run_to_its_end(context: &Arc<RunContext>) -> RunReport {
     let started_at = jiff::Timestamp::now();
     let clock = Instant::now();
-    let mut outcomes = run_partitions(&context).await;
+    let mut outcomes = run_partitions(context).await;
     let plan = &context.plan;
     let statuses: Vec<Status> = outcomes
         .iter()
@@ -95,9 +119,9 @@ pub async fn run(context: Arc<RunContext>) -> RunReport {
     let mut status = overall(&statuses, plan.replaces());
     let mut error = None;
     if plan.replaces() && !plan.options.dry_run {
-        let swap = build_swap(&context, &outcomes);
+        let swap = build_swap(context, &outcomes);
         if status == Status::Succeeded
-            && let Err(failure) = swap_in(&context, &swap).await
+            && let Err(failure) = swap_in(context, &swap).await
         {
             status = Status::Failed;
             error = Some(failure);

@@ -1,11 +1,11 @@
 //! One partition of a run: attempts until it succeeds, fails for good, or the run is asked to stop.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use etl_plugin_api::{Cursor, ErrorKind as StageErrorKind};
 
 use super::RunContext;
-use super::attempt::{self, Ended, Finished};
+use super::attempt::{self, Ended, Finished, Progress};
 use super::backoff;
 use super::books::Activity;
 use super::report::{Failure, PartitionReport, Rows, Status};
@@ -40,6 +40,7 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
     let mut attempts = 0;
     let mut retries = 0;
     let mut last_panic = None;
+    let progress = Progress::default();
     loop {
         if run.cancel.is_cancelled() {
             return stopped(run, partition, attempts).await;
@@ -49,8 +50,8 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
             page.activity = Activity::Running;
             page.attempt = attempts;
         });
-        let commits = AtomicU32::new(0);
-        let result = try_once(run, partition, attempts, &commits).await;
+        progress.commits.store(0, Ordering::Relaxed);
+        let result = try_once(run, partition, attempts, &progress).await;
         let error = match result {
             Ok(Ended::Finished(finished)) => return succeeded(run, partition, attempts, &finished),
             Ok(Ended::Settled) => continue,
@@ -65,7 +66,7 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
             ),
             Err(error) => error,
         };
-        if commits.load(Ordering::Relaxed) > 0 {
+        if progress.commits.load(Ordering::Relaxed) > 0 {
             retries = 0;
         }
         let again = came_again(run, partition, &error, &mut last_panic).await;
@@ -100,10 +101,10 @@ async fn try_once(
     run: &RunContext,
     partition: &PartitionPlan,
     number: u32,
-    commits: &AtomicU32,
+    progress: &Progress,
 ) -> Result<Ended> {
     let limit = run.plan.config.error_handling.attempt_timeout;
-    tokio::time::timeout(limit, attempt::run(run, partition, number, commits))
+    tokio::time::timeout(limit, attempt::run(run, partition, number, progress))
         .await
         .unwrap_or_else(|_| {
             Err(Error::new(

@@ -11,6 +11,7 @@ pub mod sqlite;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -20,9 +21,10 @@ use etl_plugin_api::Cursor;
 pub use self::dry_run::DryRunWriter;
 use crate::checkpoint::{Checkpoint, Ledger};
 use crate::config::{SchemaChange, Sink as SinkConfig, SinkConnector, TableName, WriteMode};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::extension::same_columns;
 use crate::finding::Finding;
+use crate::holder::Holder;
 use crate::pool::{Places, Pools};
 
 /// A sink, for one run.
@@ -39,8 +41,15 @@ pub trait Sink: Send + Sync {
         edit: &CheckpointEdit,
     ) -> Result<()>;
 
-    /// Begins an attempt: takes the partition over from any predecessor and learns the true cursor.
+    /// Begins an attempt: takes the partition over from any predecessor and learns the true cursor. Fails while another
+    /// run's lease on the partition has not run out.
     async fn begin(&self, claim: &Claim) -> Result<Box<dyn PartitionWriter>>;
+
+    /// Prolongs the leases of a run.
+    async fn renew(&self, tenure: &Tenure) -> Result<()>;
+
+    /// Gives up the leases of a run, which has ended.
+    async fn release(&self, tenure: &Tenure) -> Result<()>;
 
     /// The places of partitions that write, so that none waits for a connection that another one holds.
     fn places(&self) -> Places;
@@ -90,17 +99,28 @@ pub trait PartitionWriter: Send {
     async fn close(self: Box<Self>) -> Result<()>;
 }
 
+/// A run, as the holder of leases.
+#[derive(Clone, Debug)]
+pub struct Tenure {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The run.
+    pub run_id: String,
+    /// The process that runs it.
+    pub holder: Holder,
+    /// How long a lease lasts unless it is renewed.
+    pub lease: Duration,
+}
+
 /// Who begins an attempt.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    /// The pipeline.
-    pub pipeline: String,
+    /// The pipeline and the run.
+    pub tenure: Tenure,
     /// The partition.
     pub partition: String,
     /// Its number in the configuration's order; names the shadow of a `replace`.
     pub index: usize,
-    /// The run.
-    pub run_id: String,
     /// The run has had the partition before: if another run has it now, this one has lost it.
     pub retry: bool,
 }
@@ -276,13 +296,25 @@ fn unlike_partitions() -> Error {
         .hint("make the shards' tables alike, or name and cast the columns in the query")
 }
 
-/// The error of a loser: another attempt has counted the epoch up.
-fn fenced(claim: &Claim) -> Error {
+/// The error of one who comes while another run works on the partition.
+fn held(claim: &Claim, run_id: &str, holder: &Holder, seconds: f64) -> Error {
     Error::new(
-        crate::error::ErrorKind::Fenced,
+        ErrorKind::Busy,
         format!(
-            "another run has taken over partition {}; this attempt's rows since its last commit are rolled back",
-            claim.partition
+            "run {run_id} ({holder}) works on partition {}; its lease ends in {} s unless it is renewed",
+            claim.partition,
+            seconds.ceil()
+        ),
+    )
+    .hint("wait until that run has ended, or stop it; a run that died is taken over when its lease has run out")
+}
+
+/// The error of a loser: another attempt has counted the epoch up.
+fn fenced(partition: &str) -> Error {
+    Error::new(
+        ErrorKind::Fenced,
+        format!(
+            "another run has taken over partition {partition}; this attempt's rows since its last commit are rolled back"
         ),
     )
     .hint("let only one run of a pipeline go on at a time; the other one carries on from the same position")

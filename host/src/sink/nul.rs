@@ -31,7 +31,7 @@ impl NulFilter {
     pub fn new(wanted: NulCharacters, claim: &Claim) -> Self {
         Self {
             wanted,
-            pipeline: claim.pipeline.clone(),
+            pipeline: claim.tenure.pipeline.clone(),
             partition: claim.partition.clone(),
             changed: BTreeMap::new(),
         }
@@ -213,17 +213,25 @@ impl Drop for NulFilter {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use arrow_array::types::Int32Type;
     use arrow_array::{DictionaryArray, Int64Array};
 
     use super::*;
+    use crate::holder::Holder;
+    use crate::sink::Tenure;
 
     fn filter(wanted: NulCharacters) -> NulFilter {
         let claim = Claim {
-            pipeline: "p".into(),
+            tenure: Tenure {
+                pipeline: "p".into(),
+                run_id: String::new(),
+                holder: Holder::default(),
+                lease: Duration::from_mins(1),
+            },
             partition: "a".into(),
             index: 0,
-            run_id: String::new(),
             retry: false,
         };
         NulFilter::new(wanted, &claim)

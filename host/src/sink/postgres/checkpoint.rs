@@ -1,10 +1,12 @@
-//! The host's own tables in the sink: checkpoints and dead letters.
+//! Checkpoints in the sink, and the epoch that fences attempts; dead letters beside them.
 
 use std::collections::BTreeMap;
 
 use etl_plugin_api::Cursor;
 use tokio_postgres::{Client, Row};
 
+use super::host_tables::exist;
+use super::lease;
 use crate::checkpoint::{Checkpoint, Ledger};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sink::{CheckpointEdit, Claim, DeadLetter, fenced};
@@ -17,65 +19,6 @@ pub const LOCK_TIMEOUT: &str = "10s";
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 const COLUMNS: &str = "epoch, cursor, fingerprint, run_id, ledger, edited_epoch, updated_at::text";
-
-const HOST_TABLES: &str = r"
-CREATE SCHEMA IF NOT EXISTS etl_host;
-CREATE TABLE IF NOT EXISTS etl_host.checkpoints (
-    pipeline text NOT NULL,
-    partition text NOT NULL,
-    epoch bigint NOT NULL DEFAULT 0,
-    cursor text,
-    fingerprint text,
-    run_id text,
-    ledger text,
-    edited_epoch bigint NOT NULL DEFAULT 0,
-    claimed_by text,
-    backend_pid integer,
-    backend_start timestamptz,
-    updated_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (pipeline, partition)
-);
-CREATE TABLE IF NOT EXISTS etl_host.dead_letters (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    pipeline text NOT NULL,
-    partition text NOT NULL,
-    run_id text NOT NULL,
-    stage text NOT NULL,
-    target text,
-    column_name text,
-    reason text NOT NULL,
-    payload bytea NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now()
-);
-";
-
-/// Whether the host's tables are there.
-async fn exist(client: &Client) -> Result<bool> {
-    let row = client
-        .query_one(
-            "SELECT to_regclass('etl_host.checkpoints') IS NOT NULL AND to_regclass('etl_host.dead_letters') IS NOT NULL",
-            &[],
-        )
-        .await?;
-    Ok(row.try_get(0)?)
-}
-
-/// Creates the host's tables where they are missing.
-pub async fn ensure(client: &Client) -> Result<()> {
-    if exist(client).await? {
-        return Ok(());
-    }
-    let sql = format!(
-        "BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SELECT pg_advisory_xact_lock({DDL_LOCK}); {HOST_TABLES} COMMIT"
-    );
-    if let Err(error) = client.batch_execute(&sql).await {
-        let _ = client.batch_execute("ROLLBACK").await;
-        return Err(Error::from(error)
-            .while_trying("create the host's tables in schema etl_host")
-            .hint("grant CREATE on the database to the sink's user, or let an administrator run the statements in docs/operations.md"));
-    }
-    Ok(())
-}
 
 /// All checkpoints of a pipeline. Creates nothing.
 pub async fn load(client: &Client, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>> {
@@ -124,7 +67,8 @@ fn parse_cursor(text: &str) -> Result<Cursor> {
 /// not commit any more and might hold locks this attempt will need. A retry that finds another run's claim has lost
 /// the partition: two runs must not take it from each other in turns.
 pub async fn begin(client: &Client, claim: &Claim) -> Result<Checkpoint> {
-    let key: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&claim.pipeline, &claim.partition];
+    let key: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
+        [&claim.tenure.pipeline, &claim.partition];
     client
         .execute(
             "INSERT INTO etl_host.checkpoints (pipeline, partition) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -140,10 +84,11 @@ pub async fn begin(client: &Client, claim: &Claim) -> Result<Checkpoint> {
             .await?
             .try_get(0)?;
         // None: a hand has changed the checkpoint, or a failover has lost the claim. Nobody else has it.
-        if mine.is_some_and(|mine| mine != claim.run_id) {
-            return Err(fenced(claim));
+        if mine.is_some_and(|mine| mine != claim.tenure.run_id) {
+            return Err(fenced(&claim.partition));
         }
     }
+    lease::take(client, claim).await?;
     terminate_predecessor(client, claim).await?;
     let row = match count_up(client, claim).await {
         Err(error) if *error.kind() == ErrorKind::SqlState(LOCK_NOT_AVAILABLE.to_owned()) => {
@@ -152,7 +97,7 @@ pub async fn begin(client: &Client, claim: &Claim) -> Result<Checkpoint> {
         }
         other => other?,
     };
-    checkpoint(&row.ok_or_else(|| fenced(claim))?)
+    checkpoint(&row.ok_or_else(|| fenced(&claim.partition))?)
 }
 
 /// `None` if another run has claimed the partition in between.
@@ -167,7 +112,7 @@ async fn count_up(client: &Client, claim: &Claim) -> Result<Option<Row>> {
                  backend_start = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) \
                  WHERE pipeline = $1 AND partition = $2 AND (NOT $4 OR claimed_by = $3 OR claimed_by IS NULL) RETURNING {COLUMNS}"
             ),
-            &[&claim.pipeline, &claim.partition, &claim.run_id, &claim.retry],
+            &[&claim.tenure.pipeline, &claim.partition, &claim.tenure.run_id, &claim.retry],
         )
         .await;
     client
@@ -182,7 +127,7 @@ async fn terminate_predecessor(client: &Client, claim: &Claim) -> Result<()> {
             "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN etl_host.checkpoints c \
              ON a.pid = c.backend_pid AND a.backend_start = c.backend_start \
              WHERE c.pipeline = $1 AND c.partition = $2 AND a.pid <> pg_backend_pid()",
-            &[&claim.pipeline, &claim.partition],
+            &[&claim.tenure.pipeline, &claim.partition],
         )
         .await?;
     Ok(())
@@ -194,7 +139,7 @@ pub async fn release(client: &Client, claim: &Claim, epoch: i64) -> Result<()> {
         .execute(
             "UPDATE etl_host.checkpoints SET backend_pid = NULL, backend_start = NULL \
              WHERE pipeline = $1 AND partition = $2 AND epoch = $3",
-            &[&claim.pipeline, &claim.partition, &epoch],
+            &[&claim.tenure.pipeline, &claim.partition, &epoch],
         )
         .await?;
     Ok(())
@@ -272,7 +217,7 @@ pub async fn write_dead_letters(
         .execute(
             "INSERT INTO etl_host.dead_letters (pipeline, partition, run_id, stage, target, column_name, reason, payload) \
              SELECT $1, $2, $3, * FROM unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[])",
-            &[&claim.pipeline, &claim.partition, &run_id, &stages, &targets, &columns, &reasons, &payloads],
+            &[&claim.tenure.pipeline, &claim.partition, &run_id, &stages, &targets, &columns, &reasons, &payloads],
         )
         .await?;
     Ok(())

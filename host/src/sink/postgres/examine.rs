@@ -91,15 +91,18 @@ async fn check_host_tables(
     // By the catalogue: names that may not be used are errors elsewhere.
     let sql = "SELECT n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'USAGE'), false), \
                coalesce(has_schema_privilege(n.oid, 'CREATE'), false), has_database_privilege(current_database(), 'CREATE'), \
-               c.oid IS NOT NULL, l.oid IS NOT NULL, \
+               c.oid IS NOT NULL, l.oid IS NOT NULL AND k.oid IS NOT NULL, \
                coalesce(has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \
-               AND has_table_privilege(c.oid, 'UPDATE'), false), coalesce(has_table_privilege(l.oid, 'INSERT'), false) \
+               AND has_table_privilege(c.oid, 'UPDATE'), false), coalesce(has_table_privilege(l.oid, 'INSERT'), false), \
+               coalesce(has_table_privilege(k.oid, 'SELECT') AND has_table_privilege(k.oid, 'INSERT') \
+               AND has_table_privilege(k.oid, 'UPDATE') AND has_table_privilege(k.oid, 'DELETE'), false) \
                FROM (SELECT 1) AS one LEFT JOIN pg_namespace n ON n.nspname = 'etl_host' \
                LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'checkpoints' \
-               LEFT JOIN pg_class l ON l.relnamespace = n.oid AND l.relname = 'dead_letters'";
+               LEFT JOIN pg_class l ON l.relnamespace = n.oid AND l.relname = 'dead_letters' \
+               LEFT JOIN pg_class k ON k.relnamespace = n.oid AND k.relname = 'leases'";
     let asked = async {
         let row = client.query_one(sql, &[]).await?;
-        let mut facts = [false; 8];
+        let mut facts = [false; 9];
         for (index, fact) in facts.iter_mut().enumerate() {
             *fact = row.try_get(index)?;
         }
@@ -110,7 +113,7 @@ async fn check_host_tables(
     }
 }
 
-fn judge_host_tables(facts: [bool; 8], server: &Server, mode: &WriteMode) -> Result<&'static str> {
+fn judge_host_tables(facts: [bool; 9], server: &Server, mode: &WriteMode) -> Result<&'static str> {
     let [
         schema,
         usage,
@@ -120,6 +123,7 @@ fn judge_host_tables(facts: [bool; 8], server: &Server, mode: &WriteMode) -> Res
         letters,
         may_checkpoint,
         may_letter,
+        may_lease,
     ] = facts;
     let user = quote(&server.username);
     let denied = |what: &str, fix: String| {
@@ -165,6 +169,12 @@ fn judge_host_tables(facts: [bool; 8], server: &Server, mode: &WriteMode) -> Res
         return denied(
             "the user may not write to etl_host.dead_letters",
             format!("GRANT INSERT ON {HOST_SCHEMA}.dead_letters TO {user}"),
+        );
+    }
+    if !may_lease {
+        return denied(
+            "the user may not read and write etl_host.leases",
+            format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {HOST_SCHEMA}.leases TO {user}"),
         );
     }
     if *mode == WriteMode::Replace && !create {
@@ -361,41 +371,45 @@ mod tests {
             tls: Tls::default(),
             pool: PoolLimits::default(),
         };
-        let judge = |facts: [u8; 8], mode: &WriteMode| {
+        let judge = |facts: [u8; 9], mode: &WriteMode| {
             judge_host_tables(facts.map(|fact| fact == 1), &server, mode).map_err(|error| {
                 let fix = error.own_hint().unwrap();
                 fix.split(", or see").next().unwrap().to_owned()
             })
         };
         let append = |facts| judge(facts, &WriteMode::Append);
-        assert!(append([0, 0, 0, 1, 0, 0, 0, 0]).is_ok());
-        assert!(append([1, 1, 1, 1, 0, 0, 0, 0]).is_ok());
-        assert!(append([1, 1, 0, 0, 1, 1, 1, 1]).is_ok());
+        assert!(append([0, 0, 0, 1, 0, 0, 0, 0, 1]).is_ok());
+        assert!(append([1, 1, 1, 1, 0, 0, 0, 0, 1]).is_ok());
+        assert!(append([1, 1, 0, 0, 1, 1, 1, 1, 1]).is_ok());
         for (facts, fix) in [
             (
-                [0, 0, 0, 0, 0, 0, 0, 0],
+                [0, 0, 0, 0, 0, 0, 0, 0, 1],
                 "GRANT CREATE ON DATABASE \"d\" TO \"u\"",
             ),
             (
-                [1, 0, 0, 0, 1, 1, 1, 1],
+                [1, 0, 0, 0, 1, 1, 1, 1, 1],
                 "GRANT USAGE ON SCHEMA etl_host TO \"u\"",
             ),
             (
-                [1, 1, 0, 0, 1, 1, 0, 1],
+                [1, 1, 0, 0, 1, 1, 0, 1, 1],
                 "GRANT SELECT, INSERT, UPDATE ON etl_host.checkpoints TO \"u\"",
             ),
             (
-                [1, 1, 0, 0, 1, 1, 1, 0],
+                [1, 1, 0, 0, 1, 1, 1, 0, 1],
                 "GRANT INSERT ON etl_host.dead_letters TO \"u\"",
             ),
             (
-                [1, 1, 0, 0, 1, 0, 1, 0],
+                [1, 1, 0, 0, 1, 1, 1, 1, 0],
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON etl_host.leases TO \"u\"",
+            ),
+            (
+                [1, 1, 0, 0, 1, 0, 1, 0, 1],
                 "let an administrator run the statements in docs/operations.md",
             ),
         ] {
             assert_eq!(append(facts).unwrap_err(), fix);
         }
-        let replace = judge([1, 1, 0, 0, 1, 1, 1, 1], &WriteMode::Replace);
+        let replace = judge([1, 1, 0, 0, 1, 1, 1, 1, 1], &WriteMode::Replace);
         assert_eq!(
             replace.unwrap_err(),
             "GRANT CREATE ON SCHEMA etl_host TO \"u\""

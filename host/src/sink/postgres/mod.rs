@@ -6,7 +6,9 @@
 mod checkpoint;
 mod encode;
 mod examine;
+mod host_tables;
 mod json;
+mod lease;
 mod swap;
 mod table;
 mod types;
@@ -21,7 +23,7 @@ use tokio::sync::Mutex;
 use self::table::PgTable;
 use self::write::PostgresWriter;
 use super::nul::NulFilter;
-use super::{CheckpointEdit, Claim, Examination, PartitionWriter, Sink, Swap, TableSpec};
+use super::{CheckpointEdit, Claim, Examination, PartitionWriter, Sink, Swap, TableSpec, Tenure};
 use crate::checkpoint::Checkpoint;
 use crate::config::{NulCharacters, Server, WriteMode};
 use crate::error::Result;
@@ -67,7 +69,7 @@ impl Sink for PostgresSink {
         edit: &CheckpointEdit,
     ) -> Result<()> {
         let lease = self.pools.postgres(&self.server).await?;
-        checkpoint::ensure(lease.client()?).await?;
+        host_tables::ensure(lease.client()?).await?;
         checkpoint::edit(lease.client()?, pipeline, partition, edit).await?;
         lease.give_back();
         Ok(())
@@ -76,12 +78,12 @@ impl Sink for PostgresSink {
     async fn begin(&self, claim: &Claim) -> Result<Box<dyn PartitionWriter>> {
         let lease = self.pools.postgres(&self.server).await?;
         let client = lease.client()?;
-        let name = format!("etl-host {}/{}", claim.pipeline, claim.partition);
+        let name = format!("etl-host {}/{}", claim.tenure.pipeline, claim.partition);
         // The server cuts names at 63 bytes by itself.
         client
             .execute("SELECT set_config('application_name', $1, false)", &[&name])
             .await?;
-        checkpoint::ensure(client).await?;
+        host_tables::ensure(client).await?;
         let checkpoint = checkpoint::begin(client, claim).await?;
         Ok(Box::new(PostgresWriter::new(
             lease,
@@ -90,6 +92,20 @@ impl Sink for PostgresSink {
             self.prepared.clone(),
             NulFilter::new(self.nuls, claim),
         )))
+    }
+
+    async fn renew(&self, tenure: &Tenure) -> Result<()> {
+        let connection = self.pools.postgres_aside(&self.server).await?;
+        lease::renew(connection.client()?, tenure).await?;
+        connection.give_back();
+        Ok(())
+    }
+
+    async fn release(&self, tenure: &Tenure) -> Result<()> {
+        let connection = self.pools.postgres_aside(&self.server).await?;
+        lease::release(connection.client()?, tenure).await?;
+        connection.give_back();
+        Ok(())
     }
 
     fn places(&self) -> Places {

@@ -7,7 +7,7 @@ use super::checkpoint::{LOCK_TIMEOUT, cursor_text};
 use super::table::PgTable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::literal::hex;
-use crate::sink::{Claim, Swap, fenced};
+use crate::sink::{Swap, fenced};
 
 /// The shadow of one partition. Names are cut at 63 bytes, hence the digest.
 pub fn shadow_name(pipeline: &str, partition: usize, table: usize) -> String {
@@ -82,13 +82,7 @@ pub async fn swap(client: &Client, tables: &[PgTable], swap: &Swap) -> Result<()
             )
             .await?;
         if mine != 1 {
-            return Err(fenced(&Claim {
-                pipeline: swap.pipeline.clone(),
-                partition: partition.name.clone(),
-                index: partition.index,
-                run_id: swap.run_id.clone(),
-                retry: true,
-            }));
+            return Err(fenced(&partition.name));
         }
     }
     client.batch_execute("COMMIT").await?;

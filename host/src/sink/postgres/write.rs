@@ -254,7 +254,7 @@ impl PartitionWriter for PostgresWriter {
                         .await?;
                 }
                 WriteMode::Replace => {
-                    let shadow = shadow_name(&self.claim.pipeline, self.claim.index, index);
+                    let shadow = shadow_name(&self.claim.tenure.pipeline, self.claim.index, index);
                     client
                         .batch_execute(&format!(
                             "DROP TABLE IF EXISTS {shadow}; CREATE TABLE {shadow} AS SELECT {columns} FROM {name} WITH NO DATA"
@@ -308,7 +308,8 @@ impl PartitionWriter for PostgresWriter {
         match &table.spec.mode {
             WriteMode::Append => copy(client, &table.name(), &table, &batches).await,
             WriteMode::Replace => {
-                let shadow = shadow_name(&self.claim.pipeline, self.claim.index, flush.table);
+                let shadow =
+                    shadow_name(&self.claim.tenure.pipeline, self.claim.index, flush.table);
                 copy(client, &shadow, &table, &batches).await
             }
             WriteMode::Upsert { key, .. } => {
@@ -339,7 +340,7 @@ impl PartitionWriter for PostgresWriter {
                 "UPDATE etl_host.checkpoints SET cursor = CASE WHEN $4 THEN cursor ELSE $5 END, fingerprint = $6, \
                  run_id = $7, ledger = $8, updated_at = now() WHERE pipeline = $1 AND partition = $2 AND epoch = $3",
                 &[
-                    &self.claim.pipeline,
+                    &self.claim.tenure.pipeline,
                     &self.claim.partition,
                     &self.checkpoint.epoch,
                     &keep,
@@ -351,7 +352,7 @@ impl PartitionWriter for PostgresWriter {
             )
             .await?;
         if mine != 1 {
-            return Err(fenced(&self.claim));
+            return Err(fenced(&self.claim.partition));
         }
         client.batch_execute("COMMIT").await?;
         self.in_transaction = false;

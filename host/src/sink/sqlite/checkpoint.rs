@@ -1,51 +1,19 @@
-//! The host's own tables in the sink: checkpoints and dead letters.
+//! Checkpoints in the sink, and the epoch that fences attempts; dead letters beside them.
 
 use std::collections::BTreeMap;
 
 use etl_plugin_api::Cursor;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::lease;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::sink::{
     CheckpointEdit, Chunk, Claim, CursorChange, DeadLetter, Swap, SwapPartition, fenced,
 };
 
-const HOST_TABLES: &str = r"
-CREATE TABLE IF NOT EXISTS etl_host_checkpoints (
-    pipeline TEXT NOT NULL,
-    partition TEXT NOT NULL,
-    epoch INTEGER NOT NULL DEFAULT 0,
-    cursor TEXT,
-    fingerprint TEXT,
-    run_id TEXT,
-    ledger TEXT,
-    edited_epoch INTEGER NOT NULL DEFAULT 0,
-    claimed_by TEXT,
-    updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%fZ', 'now')),
-    PRIMARY KEY (pipeline, partition)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS etl_host_dead_letters (
-    id INTEGER PRIMARY KEY,
-    pipeline TEXT NOT NULL,
-    partition TEXT NOT NULL,
-    run_id TEXT NOT NULL,
-    stage TEXT NOT NULL,
-    target TEXT,
-    column_name TEXT,
-    reason TEXT NOT NULL,
-    payload BLOB NOT NULL,
-    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%fZ', 'now'))
-);
-";
-
 const COLUMNS: &str =
     "partition, epoch, cursor, fingerprint, run_id, ledger, edited_epoch, updated_at";
-
-/// Creates the host's tables where they are missing.
-pub fn ensure(connection: &Connection) -> Result<()> {
-    Ok(connection.execute_batch(HOST_TABLES)?)
-}
 
 /// All checkpoints of a pipeline. Creates nothing.
 pub fn load(connection: &Connection, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>> {
@@ -96,20 +64,21 @@ fn checkpoint(row: &Row<'_>) -> Result<Checkpoint> {
 /// Counts the epoch up and gives the checkpoint, inside a transaction that the caller holds. A retry that finds another
 /// run's claim has lost the partition.
 pub fn begin(connection: &Connection, claim: &Claim) -> Result<Checkpoint> {
-    make_row(connection, &claim.pipeline, &claim.partition)?;
+    lease::take(connection, claim)?;
+    make_row(connection, &claim.tenure.pipeline, &claim.partition)?;
     let mut statement = connection.prepare(&format!(
         "UPDATE etl_host_checkpoints SET epoch = epoch + 1, claimed_by = ?3 \
          WHERE pipeline = ?1 AND partition = ?2 AND (NOT ?4 OR claimed_by = ?3 OR claimed_by IS NULL) RETURNING {COLUMNS}"
     ))?;
     let mut rows = statement.query(params![
-        claim.pipeline,
+        claim.tenure.pipeline,
         claim.partition,
-        claim.run_id,
+        claim.tenure.run_id,
         claim.retry
     ])?;
     match rows.next()? {
         Some(row) => checkpoint(row),
-        None => Err(fenced(claim)),
+        None => Err(fenced(&claim.partition)),
     }
 }
 
@@ -163,7 +132,7 @@ pub fn write(connection: &Connection, claim: &Claim, epoch: i64, chunk: &Chunk) 
         "UPDATE etl_host_checkpoints SET cursor = iif(?4, cursor, ?5), fingerprint = ?6, run_id = ?7, ledger = ?8, \
          updated_at = strftime('%Y-%m-%d %H:%M:%fZ', 'now') WHERE pipeline = ?1 AND partition = ?2 AND epoch = ?3",
         params![
-            claim.pipeline,
+            claim.tenure.pipeline,
             claim.partition,
             epoch,
             keep,
@@ -227,7 +196,7 @@ pub fn write_dead_letters(
     )?;
     for letter in letters {
         statement.execute(params![
-            claim.pipeline,
+            claim.tenure.pipeline,
             claim.partition,
             run_id,
             letter.stage,

@@ -5,6 +5,8 @@
 
 mod checkpoint;
 mod examine;
+mod host_tables;
+mod lease;
 mod table;
 mod types;
 mod write;
@@ -23,7 +25,7 @@ use self::write::Staged;
 use super::nul::NulFilter;
 use super::{
     CheckpointEdit, Chunk, Claim, Examination, Flush, PartitionWriter, RangeDelete, Sink, Swap,
-    TableSpec, Written, unlike_partitions,
+    TableSpec, Tenure, Written, unlike_partitions,
 };
 use crate::checkpoint::Checkpoint;
 use crate::config::{NulCharacters, WriteMode};
@@ -127,7 +129,7 @@ impl Sink for SqliteSink {
     ) -> Result<()> {
         let (pipeline, partition, edit) = (pipeline.to_owned(), partition.to_owned(), edit.clone());
         self.as_writer(move |connection| {
-            checkpoint::ensure(connection)?;
+            host_tables::ensure(connection)?;
             write::transaction(connection, || {
                 checkpoint::edit(connection, &pipeline, &partition, &edit)
             })
@@ -142,7 +144,7 @@ impl Sink for SqliteSink {
         let (connection, checkpoint) = tokio::task::spawn_blocking(move || {
             let _writer = writer;
             let connection = open_file(&path)?;
-            checkpoint::ensure(&connection)?;
+            host_tables::ensure(&connection)?;
             let checkpoint =
                 write::transaction(&connection, || checkpoint::begin(&connection, &owned))?;
             Ok::<_, Error>((connection, checkpoint))
@@ -157,6 +159,27 @@ impl Sink for SqliteSink {
             staged: Staged::default(),
             nuls: NulFilter::new(self.nuls, claim),
         }))
+    }
+
+    async fn renew(&self, tenure: &Tenure) -> Result<()> {
+        let tenure = tenure.clone();
+        self.as_writer(move |connection| lease::renew(connection, &tenure))
+            .await
+    }
+
+    async fn release(&self, tenure: &Tenure) -> Result<()> {
+        if !self.path.exists() {
+            return Ok(());
+        }
+        let tenure = tenure.clone();
+        self.as_writer(move |connection| {
+            // A run that came to no partition has made nothing.
+            if host_tables::exist(connection)? {
+                lease::release(connection, &tenure)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     fn places(&self) -> Places {

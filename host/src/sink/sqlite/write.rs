@@ -30,7 +30,7 @@ pub fn open_tables(connection: &Connection, tables: &[SqliteTable], claim: &Clai
             stage_name(index)
         ))?;
         if table.spec.mode == WriteMode::Replace {
-            let shadow = shadow_name(&claim.pipeline, claim.index, index);
+            let shadow = shadow_name(&claim.tenure.pipeline, claim.index, index);
             connection.execute_batch(&format!(
                 "DROP TABLE IF EXISTS {shadow}; CREATE TABLE {shadow} AS SELECT {columns} FROM {name} WHERE false"
             ))?;
@@ -153,7 +153,7 @@ pub fn commit(
         if checkpoint::write(connection, claim, epoch, chunk)? {
             Ok(())
         } else {
-            Err(fenced(claim))
+            Err(fenced(&claim.partition))
         }
     })?;
     for index in 0..tables.len() {
@@ -187,7 +187,7 @@ fn merge(
     let (target, conflict) = match &table.spec.mode {
         WriteMode::Append => (table.name(), String::new()),
         WriteMode::Replace => (
-            shadow_name(&claim.pipeline, claim.index, index),
+            shadow_name(&claim.tenure.pipeline, claim.index, index),
             String::new(),
         ),
         WriteMode::Upsert { key, .. } => {
@@ -280,13 +280,7 @@ pub fn swap(connection: &Connection, tables: &[SqliteTable], swap: &Swap) -> Res
         }
         for partition in &swap.partitions {
             if !checkpoint::mark_swapped(connection, swap, partition)? {
-                return Err(fenced(&Claim {
-                    pipeline: swap.pipeline.clone(),
-                    partition: partition.name.clone(),
-                    index: partition.index,
-                    run_id: swap.run_id.clone(),
-                    retry: true,
-                }));
+                return Err(fenced(&partition.name));
             }
         }
         Ok(())

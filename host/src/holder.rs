@@ -1,0 +1,122 @@
+//! Which process has a partition, in a form that other processes can read and judge.
+//!
+//! It says who holds a lease and whether that process is certainly gone. It takes no lease itself; the sinks do.
+
+use std::fmt;
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+
+/// A process, as others know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Holder {
+    /// The host's name, for people.
+    host: String,
+    /// Since which start of the machine, and in which namespace, the process number means anything.
+    machine: String,
+    /// The process number.
+    process: u32,
+    /// When the process began, in ticks since the machine's start: numbers are used again.
+    started: u64,
+}
+
+impl Holder {
+    /// This process.
+    pub fn of_this_process() -> Self {
+        let process = std::process::id();
+        Self {
+            host: read("/proc/sys/kernel/hostname"),
+            machine: machine(),
+            process,
+            started: started(process).unwrap_or_default(),
+        }
+    }
+
+    /// Whether the process has certainly ended. A process of another machine may always live.
+    pub fn is_gone(&self) -> bool {
+        !self.machine.is_empty()
+            && self.machine == machine()
+            && self.started != 0
+            && started(self.process) != Some(self.started)
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} on {}", self.process, self.host)
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+/// Boot and process namespace. Empty where they cannot be told, so that nothing is concluded from them.
+fn machine() -> String {
+    let boot = read("/proc/sys/kernel/random/boot_id");
+    match fs::read_link("/proc/self/ns/pid") {
+        Ok(namespace) if !boot.is_empty() => format!("{boot} {}", namespace.display()),
+        _ => String::new(),
+    }
+}
+
+/// When a process began: field 22 of `/proc/<pid>/stat` (proc(5)). `None` if there is none, or only what is left of one.
+fn started(process: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The second field is a name in parentheses, which may itself hold spaces and parentheses.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn this_process_lives() {
+        let own = Holder::of_this_process();
+        assert!(!own.is_gone());
+        assert!(own.to_string().starts_with("process "));
+        assert_ne!(own.started, 0);
+    }
+
+    #[test]
+    fn a_process_that_ended_is_gone_and_so_is_one_whose_number_is_used_again() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let other = Holder {
+            process: child.id(),
+            started: started(child.id()).unwrap(),
+            ..Holder::of_this_process()
+        };
+        assert!(!other.is_gone());
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert!(other.is_gone());
+        let earlier = Holder {
+            started: 1,
+            ..Holder::of_this_process()
+        };
+        assert!(earlier.is_gone());
+    }
+
+    #[test]
+    fn nothing_is_known_of_another_machine() {
+        let elsewhere = Holder {
+            machine: "another boot".to_owned(),
+            started: 1,
+            ..Holder::of_this_process()
+        };
+        assert!(!elsewhere.is_gone());
+    }
+}

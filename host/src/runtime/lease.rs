@@ -1,0 +1,39 @@
+//! Keeps a run's leases alive while it works, and gives them up at its end.
+//!
+//! A lease only says who may try; that nobody commits what another one has taken over is the epoch's business.
+
+use std::convert::Infallible;
+
+use tokio::time::{sleep, timeout};
+
+use super::RunContext;
+
+/// Renewals within the time of one lease: two may fail before it runs out.
+const RENEWALS: u32 = 3;
+
+/// Renews the leases for ever.
+pub async fn keep(run: &RunContext) -> Infallible {
+    let tenure = run.tenure();
+    let pause = tenure.lease / RENEWALS;
+    loop {
+        sleep(pause).await;
+        let failure = match timeout(pause, run.sink.renew(&tenure)).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the sink did not answer in time".to_owned(),
+        };
+        tracing::warn!(
+            pipeline = tenure.pipeline,
+            "the leases could not be renewed: {failure}; if they run out, another run may take over"
+        );
+    }
+}
+
+/// Gives the leases up. If the sink cannot be reached they run out by themselves.
+pub async fn release(run: &RunContext) {
+    let tenure = run.tenure();
+    let released = timeout(tenure.lease / RENEWALS, run.sink.release(&tenure)).await;
+    if let Ok(Err(error)) = released {
+        tracing::debug!(%error, "the leases were not given up");
+    }
+}
