@@ -68,6 +68,7 @@ pub struct Error {
     hint: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
     not_before: Option<Instant>,
+    untried: bool,
 }
 
 impl Error {
@@ -79,6 +80,7 @@ impl Error {
             hint: None,
             source: None,
             not_before: None,
+            untried: false,
         }
     }
 
@@ -123,6 +125,18 @@ impl Error {
     pub fn not_before(mut self, time: Instant) -> Self {
         self.not_before = Some(time);
         self
+    }
+
+    /// Nothing was tried at all: it was known to be of no use.
+    #[must_use]
+    pub fn untried(mut self) -> Self {
+        self.untried = true;
+        self
+    }
+
+    /// Whether nothing was tried at all.
+    pub fn is_untried(&self) -> bool {
+        self.untried
     }
 
     /// The time before which trying again is of no use.

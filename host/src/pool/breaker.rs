@@ -223,7 +223,9 @@ impl Breaker {
             opened.since,
             seconds(opened.until - now)
         );
-        let error = Error::new(kind.clone(), message).not_before(opened.until);
+        let error = Error::new(kind.clone(), message)
+            .not_before(opened.until)
+            .untried();
         Err(match hint {
             Some(hint) => error.hint(hint),
             None => error,
@@ -267,8 +269,8 @@ impl Permit<'_> {
         self.breaker.changed.send_replace(());
     }
 
-    /// It did not.
-    pub fn failed(mut self, error: &Error) {
+    /// It did not. Gives the time of the next trial, if nobody is let through until then.
+    pub fn failed(mut self, error: &Error) -> Option<Instant> {
         let trial = std::mem::take(&mut self.trial);
         let breaker = self.breaker;
         let mut circuit = breaker.circuit();
@@ -283,8 +285,10 @@ impl Permit<'_> {
                 seconds(opened.pause)
             );
         }
+        let until = circuit.opened.as_ref().map(|opened| opened.until);
         drop(circuit);
         breaker.changed.send_replace(());
+        until
     }
 }
 
@@ -379,6 +383,7 @@ mod tests {
         );
         assert!(text.ends_with("the next trial is in 30 s"), "{text}");
         assert_eq!(error.own_hint(), Some("start the server"));
+        assert!(error.is_untried() && !refused().is_untried());
         let wait = error.earliest_retry().unwrap() - Instant::now();
         assert!(wait > Duration::from_secs(25) && wait <= Duration::from_secs(30));
         let state = breaker.state();

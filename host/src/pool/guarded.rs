@@ -63,20 +63,29 @@ impl Breakers {
         // In one order for everybody, so that nobody waits in a circle.
         let server = self.server.admit().await?;
         let login = self.login.admit().await?;
-        let result = connect.await;
-        match result.as_ref().map_err(|error| (fault(error), error)) {
-            Ok(_) => {
+        let error = match connect.await {
+            Ok(connection) => {
                 server.succeeded();
                 login.succeeded();
+                return Ok(connection);
             }
-            Err((Fault::Server, error)) => server.failed(error),
-            Err((Fault::Login, error)) => {
+            Err(error) => error,
+        };
+        let next_trial = match fault(&error) {
+            Fault::Server => server.failed(&error),
+            Fault::Login => {
                 server.succeeded();
-                login.failed(error);
+                login.failed(&error)
             }
-            Err((Fault::Neither, _)) => server.succeeded(),
-        }
-        result
+            Fault::Neither => {
+                server.succeeded();
+                None
+            }
+        };
+        Err(match next_trial {
+            Some(time) => error.not_before(time),
+            None => error,
+        })
     }
 }
 

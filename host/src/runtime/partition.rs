@@ -40,6 +40,7 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
     let mut attempts = 0;
     let mut retries = 0;
     let mut last_panic = None;
+    let mut postponed = false;
     let progress = Progress::default();
     loop {
         if run.cancel.is_cancelled() {
@@ -70,11 +71,16 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
             retries = 0;
         }
         let again = came_again(run, partition, &error, &mut last_panic).await;
-        let hopeless = again || policy(&error) != Policy::Retry || retries >= handling.max_retries;
+        // Who finds that a server is left alone waits for the next trial at no cost, but only once: if the server is left
+        // alone after that too, the trial has failed.
+        let free = error.is_untried() && !postponed && handling.max_retries > 0;
+        postponed = error.earliest_retry().is_some();
+        let exhausted = retries >= handling.max_retries && !free;
+        let hopeless = again || policy(&error) != Policy::Retry || exhausted;
         if hopeless || run.cancel.is_cancelled() {
             return failed(run, partition, attempts, again, &error).await;
         }
-        retries += 1;
+        retries += u32::from(!free);
         let wait = backoff::after(&error, handling, retries);
         tracing::warn!(
             pipeline = run.plan.config.name,

@@ -15,6 +15,9 @@ use crate::sink::{CheckpointEdit, Claim, DeadLetter, fenced};
 pub const DDL_LOCK: i64 = 0x0065_746c_686f_7374;
 /// Longest wait for a lock. Whoever holds one longer is stuck.
 pub const LOCK_TIMEOUT: &str = "10s";
+/// Longest pause between two statements of the host's own short transactions. Whoever pauses longer is gone, and its
+/// locks go with it.
+pub const IDLE_TIMEOUT: &str = "30s";
 /// SQLSTATE `lock_not_available`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -105,7 +108,10 @@ pub async fn begin(client: &Client, claim: &Claim) -> Result<Checkpoint> {
 /// `None` if another run has claimed the partition in between.
 async fn count_up(client: &Client, claim: &Claim) -> Result<Option<Row>> {
     client
-        .batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        .batch_execute(&format!(
+            "BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; \
+             SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'"
+        ))
         .await?;
     let row = client
         .query_opt(

@@ -4,7 +4,7 @@
 use arrow_schema::Field;
 use tokio_postgres::Client;
 
-use super::checkpoint::{DDL_LOCK, LOCK_TIMEOUT};
+use super::checkpoint::{DDL_LOCK, IDLE_TIMEOUT, LOCK_TIMEOUT};
 use super::types::{PgType, Widening, accepts, field_type, widening};
 use crate::config::{SchemaChange, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
@@ -134,7 +134,9 @@ pub async fn prepare(client: &Client, spec: &TableSpec) -> Result<PgTable> {
     }
     client
         .batch_execute(&format!(
-            "BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SELECT pg_advisory_xact_lock({DDL_LOCK})"
+            "BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; \
+             SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'; \
+             SELECT pg_advisory_xact_lock({DDL_LOCK})"
         ))
         .await?;
     let prepared = prepare_locked(client, spec).await;
