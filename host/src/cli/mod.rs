@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod completions;
+mod dead_letters;
 mod doctor;
 mod info;
 mod list;
@@ -135,6 +136,9 @@ pub enum Command {
     /// Show or change how far partitions have been read
     #[command(subcommand)]
     Checkpoint(checkpoint::Checkpoint),
+    /// Show rows in quarantine, and load them again
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLetters),
     /// Write completions for a shell to stdout
     Completions(completions::Completions),
     /// Load a library and say what it is; used by the host on a child process
@@ -215,6 +219,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::Validate(command) => validate::validate(&globals, &command),
         Command::Doctor(command) => doctor::doctor(&globals, &command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&globals, command),
+        Command::DeadLetters(command) => dead_letters::dead_letters(&globals, command),
         Command::Completions(command) => {
             completions::completions(&command);
             Ok(0)

@@ -176,7 +176,7 @@ fn never_started(manifest: &Manifest, dry_run: bool, error: Error) -> RunReport 
 }
 
 /// The first signal drains, the second ends the process at once.
-fn watch_signals(cancel: CancellationToken, stopped_by: Arc<AtomicI32>) -> Result<()> {
+pub fn watch_signals(cancel: CancellationToken, stopped_by: Arc<AtomicI32>) -> Result<()> {
     let describe =
         |error: std::io::Error| Error::internal("cannot listen for signals").caused_by(error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(describe)?;

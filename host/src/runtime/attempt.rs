@@ -335,6 +335,7 @@ async fn begin(
             partition: partition.name.clone(),
             index: partition.index,
             retry: progress.claimed.load(Atomic::Relaxed),
+            replay: false,
         })
         .await?;
     progress.claimed.store(true, Atomic::Relaxed);
@@ -488,6 +489,8 @@ async fn open_target(
                 run_id: unknown.run_id,
                 ledger: unknown.ledger,
                 dead_letters: Vec::new(),
+                replayed: Vec::new(),
+                most_refused: 0,
             })
             .await?;
         return Ok(None);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Chunk, Flush, PartitionWriter, RangeDelete, TableSpec, Written};
+use super::{Chunk, Committed, Flush, PartitionWriter, RangeDelete, TableSpec, Written};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -54,11 +54,12 @@ impl PartitionWriter for TimedWriter {
         self.inner.delete_range(range).await
     }
 
-    async fn write(&mut self, flush: &Flush) -> Result<Written> {
-        within(self.step, "load rows", self.inner.write(flush)).await
+    async fn write(&mut self, flush: &Flush, most_refused: u64) -> Result<Written> {
+        let writing = self.inner.write(flush, most_refused);
+        within(self.step, "load rows", writing).await
     }
 
-    async fn commit(&mut self, chunk: &Chunk) -> Result<()> {
+    async fn commit(&mut self, chunk: &Chunk) -> Result<Committed> {
         within(self.step, "commit", self.inner.commit(chunk)).await
     }
 

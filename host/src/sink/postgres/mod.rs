@@ -4,8 +4,11 @@
 //! the server rolls back whatever it had open.
 
 mod checkpoint;
+mod copy;
+mod dead_letters;
 mod encode;
 mod examine;
+mod fault;
 mod host_tables;
 mod json;
 mod lease;
@@ -27,11 +30,12 @@ use super::drift::{self, SharedTables};
 use super::nul::NulFilter;
 use super::timed::{TimedWriter, within};
 use super::{
-    CheckpointEdit, Claim, Examination, PartitionWriter, Sink, Swap, TablePreview, TableSpec,
-    Tenure,
+    CheckpointEdit, Claim, Examination, LetterFilter, PartitionWriter, Sink, Swap, TablePreview,
+    TableSpec, Tenure,
 };
 use crate::checkpoint::{Checkpoint, WrittenTable};
 use crate::config::{NulCharacters, Server, WriteMode, WriteTimeouts};
+use crate::dead_letter::StoredLetter;
 use crate::error::Result;
 use crate::finding::Finding;
 use crate::pool::{Places, Pools};
@@ -74,6 +78,18 @@ impl Sink for PostgresSink {
         let checkpoints = within(self.timeouts.step, "read the checkpoints", loading).await?;
         lease.give_back();
         Ok(checkpoints)
+    }
+
+    async fn load_dead_letters(
+        &self,
+        pipeline: &str,
+        filter: &LetterFilter,
+    ) -> Result<Vec<StoredLetter>> {
+        let lease = self.pools.postgres(&self.server).await?;
+        let loading = dead_letters::load(lease.client()?, pipeline, filter);
+        let letters = within(self.timeouts.step, "read the dead letters", loading).await?;
+        lease.give_back();
+        Ok(letters)
     }
 
     async fn edit_checkpoint(

@@ -26,6 +26,8 @@ pub struct PgTable {
     pub spec: TableSpec,
     /// The columns that are written: index in the output, name, type.
     pub columns: Vec<(usize, String, PgType)>,
+    /// For `upsert` the unique indexes on exactly the key.
+    pub key_indexes: Vec<String>,
     /// All its columns.
     existing: Vec<Existing>,
     /// A plain or a partitioned table, as opposed to a view or a foreign table.
@@ -207,8 +209,8 @@ pub async fn compare(client: &Client, spec: &TableSpec) -> Result<(Changes, Opti
         widen.any(|widen| widen.column == field)
     };
     let columns = match_columns(spec, &look.existing, widened)?;
-    require_index(client, spec).await?;
-    let table = build(spec, columns, look);
+    let key_indexes = require_unique(client, spec).await?;
+    let table = build(spec, columns, key_indexes, look);
     Ok((changes, Some(table)))
 }
 
@@ -247,15 +249,21 @@ pub async fn hold(client: &Client, table: &PgTable) -> Result<()> {
 
 async fn ready(client: &Client, spec: &TableSpec, look: Look) -> Result<PgTable> {
     let columns = match_columns(spec, &look.existing, |_| false)?;
-    require_index(client, spec).await?;
-    Ok(build(spec, columns, look))
+    let key_indexes = require_unique(client, spec).await?;
+    Ok(build(spec, columns, key_indexes, look))
 }
 
-fn build(spec: &TableSpec, columns: Vec<(usize, String, PgType)>, look: Look) -> PgTable {
+fn build(
+    spec: &TableSpec,
+    columns: Vec<(usize, String, PgType)>,
+    key_indexes: Vec<String>,
+    look: Look,
+) -> PgTable {
     let kind = look.kind.and_then(|kind| u8::try_from(kind).ok());
     PgTable {
         spec: spec.clone(),
         columns,
+        key_indexes,
         existing: look.existing,
         lockable: matches!(kind, Some(b'r' | b'p')),
     }
@@ -322,10 +330,11 @@ async fn look(client: &Client, spec: &TableSpec) -> Result<Look> {
 async fn load_columns(client: &Client, name: &str) -> Result<Vec<Existing>> {
     let rows = client
         .query(
-            "SELECT attname, atttypid, atttypmod, format_type(atttypid, atttypmod), \
+            "SELECT attname, CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE atttypid END, \
+             CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE atttypmod END, format_type(atttypid, atttypmod), \
              attnotnull AND NOT atthasdef AND attidentity = '', \
              attgenerated <> '' OR attidentity = 'a' \
-             FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+             FROM pg_attribute JOIN pg_type t ON t.oid = atttypid WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
             &[&name],
         )
         .await?;
@@ -401,36 +410,27 @@ fn unfit(spec: &TableSpec, field: &Field, found: &Existing) -> Problem {
     }
 }
 
-async fn require_index(client: &Client, spec: &TableSpec) -> Result<()> {
-    match &spec.mode {
-        WriteMode::Upsert { key, .. } => {
-            require_unique(client, spec, &quote_table(&spec.name), key).await
-        }
-        _ => Ok(()),
-    }
-}
-
-/// An upsert needs a unique index on exactly its key.
-async fn require_unique(
-    client: &Client,
-    spec: &TableSpec,
-    name: &str,
-    key: &[String],
-) -> Result<()> {
+/// An upsert needs a unique index on exactly its key. Gives the names of all there are; none for other modes.
+async fn require_unique(client: &Client, spec: &TableSpec) -> Result<Vec<String>> {
+    let WriteMode::Upsert { key, .. } = &spec.mode else {
+        return Ok(Vec::new());
+    };
+    let name = quote_table(&spec.name);
     let mut wanted: Vec<&str> = key.iter().map(String::as_str).collect();
     wanted.sort_unstable();
-    let found: bool = client
+    let found: Vec<String> = client
         .query_one(
-            "SELECT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = to_regclass($1) AND i.indisunique \
+            "SELECT coalesce(array_agg(c.relname::text), '{}') FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+             WHERE i.indrelid = to_regclass($1) AND i.indisunique \
              AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AND $2 = ( \
              SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE \"C\") FROM pg_attribute a \
-             WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])))",
+             WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]))",
             &[&name, &wanted],
         )
         .await?
         .try_get(0)?;
-    if found {
-        return Ok(());
+    if !found.is_empty() {
+        return Ok(found);
     }
     Err(Error::data(format!(
         "the table {} has no unique index on the key ({})",

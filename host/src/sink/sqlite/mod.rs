@@ -4,9 +4,11 @@
 //! short merge takes the file's write lock, under a mutex of the host so that partitions queue instead of failing.
 
 mod checkpoint;
+mod dead_letters;
 mod examine;
 mod host_tables;
 mod lease;
+mod merge;
 mod table;
 mod types;
 mod write;
@@ -25,11 +27,12 @@ use self::write::Staged;
 use super::drift::{self, SharedTables};
 use super::nul::NulFilter;
 use super::{
-    CheckpointEdit, Chunk, Claim, Examination, Flush, PartitionWriter, RangeDelete, Sink, Swap,
-    TablePreview, TableSpec, Tenure, Written,
+    CheckpointEdit, Chunk, Claim, Committed, Examination, Flush, LetterFilter, PartitionWriter,
+    RangeDelete, Sink, Swap, TablePreview, TableSpec, Tenure, Written,
 };
 use crate::checkpoint::{Checkpoint, WrittenTable};
 use crate::config::{NulCharacters, WriteMode};
+use crate::dead_letter::StoredLetter;
 use crate::error::{Error, Result};
 use crate::finding::Finding;
 use crate::pool::Places;
@@ -64,6 +67,20 @@ impl SqliteSink {
             shared: Arc::default(),
             places: Places::new(PARTITIONS_AT_ONCE),
         }
+    }
+
+    /// Runs work on a connection that writes nothing. What is not there yet holds nothing.
+    async fn as_reader<T: Default + Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if !self.path.exists() {
+            return Ok(T::default());
+        }
+        let path = self.path.clone();
+        tokio::task::spawn_blocking(move || work(&open_to_read(&path)?))
+            .await?
+            .map_err(|error| error.while_trying(format!("read the sink {}", self.path.display())))
     }
 
     /// Runs work on a connection of its own, as the only writer of this host.
@@ -126,16 +143,19 @@ fn open_as_is(path: &Path) -> Result<Connection> {
 #[async_trait]
 impl Sink for SqliteSink {
     async fn load_checkpoints(&self, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>> {
-        if !self.path.exists() {
-            return Ok(BTreeMap::new());
-        }
-        let (path, pipeline) = (self.path.clone(), pipeline.to_owned());
-        tokio::task::spawn_blocking(move || {
-            let connection = open_to_read(&path)?;
-            checkpoint::load(&connection, &pipeline)
-        })
-        .await?
-        .map_err(|error| error.while_trying(format!("read the sink {}", self.path.display())))
+        let pipeline = pipeline.to_owned();
+        self.as_reader(move |connection| checkpoint::load(connection, &pipeline))
+            .await
+    }
+
+    async fn load_dead_letters(
+        &self,
+        pipeline: &str,
+        filter: &LetterFilter,
+    ) -> Result<Vec<StoredLetter>> {
+        let (pipeline, filter) = (pipeline.to_owned(), filter.clone());
+        self.as_reader(move |connection| dead_letters::load(connection, &pipeline, &filter))
+            .await
     }
 
     async fn edit_checkpoint(
@@ -272,7 +292,7 @@ async fn prepare(
         })
         .await?;
     for table in &tables {
-        let before = &writer.checkpoint.columns;
+        let before = writer.claim.columns_before(&writer.checkpoint);
         for warning in drift::check(&partition, &table.spec, before, table)? {
             tracing::warn!(pipeline = writer.claim.tenure.pipeline, "{warning}");
         }
@@ -346,7 +366,8 @@ impl PartitionWriter for SqliteWriter {
         Ok(())
     }
 
-    async fn write(&mut self, flush: &Flush) -> Result<Written> {
+    // What the table itself refuses shows when staged rows are merged.
+    async fn write(&mut self, flush: &Flush, _most_refused: u64) -> Result<Written> {
         let Some(table) = self.tables.get(flush.table).cloned() else {
             return Err(Error::internal(format!(
                 "there is no output table number {}",
@@ -375,7 +396,7 @@ impl PartitionWriter for SqliteWriter {
         Ok(written)
     }
 
-    async fn commit(&mut self, chunk: &Chunk) -> Result<()> {
+    async fn commit(&mut self, chunk: &Chunk) -> Result<Committed> {
         let rows = vec![0; self.tables.len()];
         let staged = std::mem::replace(
             &mut self.staged,
