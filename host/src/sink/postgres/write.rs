@@ -83,7 +83,7 @@ impl PostgresWriter {
             tables.push(table);
         }
         let tables = Arc::new(tables);
-        prepared.keep(tables.clone());
+        prepared.keep(partition, specs, tables.clone());
         Ok(tables)
     }
 

@@ -280,11 +280,11 @@ async fn prepare(
     let mut prepared = shared.tables.lock().await;
     let partition = writer.claim.partition.clone();
     prepared.require_alike(&partition, specs)?;
-    let specs = specs.to_vec();
+    let wanted = specs.to_vec();
     let tables = writer
         .writing(move |connection| {
             write::transaction(connection, || {
-                specs
+                wanted
                     .iter()
                     .map(|spec| table::prepare(connection, spec))
                     .collect::<Result<Vec<_>>>()
@@ -298,7 +298,7 @@ async fn prepare(
         }
     }
     let tables = Arc::new(tables);
-    prepared.keep(tables.clone());
+    prepared.keep(&partition, specs, tables.clone());
     Ok(tables)
 }
 
