@@ -17,7 +17,7 @@ use super::feed::{Feeder, Reader};
 use super::ties::TieSplitter;
 use super::transform::{Ready, transform_all};
 use super::window::{Start, Window, check_fingerprint, fingerprint, fix_window, ranges_to_delete};
-use crate::checkpoint::{Checkpoint, Ledger};
+use crate::checkpoint::{Checkpoint, Ledger, WrittenTable};
 use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::PartitionPlan;
@@ -88,7 +88,7 @@ pub async fn run(
     number: u32,
     progress: &Progress,
 ) -> Result<Ended> {
-    let writer = begin(run, partition, progress).await?;
+    let writer = unless_cancelled(run, begin(run, partition, progress)).await?;
     let checkpoint = writer.checkpoint().clone();
     let start = Start::new(run, &checkpoint);
     let opening = open_source(run, partition, &checkpoint, start);
@@ -335,6 +335,7 @@ async fn begin(
             partition: partition.name.clone(),
             index: partition.index,
             retry: progress.claimed.load(Atomic::Relaxed),
+            replay: false,
         })
         .await?;
     progress.claimed.store(true, Atomic::Relaxed);
@@ -450,13 +451,17 @@ async fn open_target(
         return Ok(Some(Target::Sink(writer)));
     }
     let stages = run.stages.clone();
-    let loader = if plan.options.dry_run {
-        None
-    } else {
-        blocking(move || stages.loader()).await?
-    };
+    let loader = blocking(move || stages.loader()).await?;
     let delivery = plan.manifest.delivery;
-    if !plan.options.dry_run && (loader.is_none() || delivery == Delivery::Transactional) {
+    let writes_tables = loader.is_none() || delivery == Delivery::Transactional;
+    if plan.options.dry_run {
+        if writes_tables {
+            let before = &writer.checkpoint().columns;
+            preview_tables(run, &signature.partition, before, tables).await?;
+        }
+        return Ok(Some(Target::Sink(writer)));
+    }
+    if writes_tables {
         writer.open_tables(&plan.table_specs(tables)?).await?;
         if signature.single_commit && !plan.options.allow_duplicates {
             for range in ranges_to_delete(run, tables, window)? {
@@ -491,6 +496,25 @@ async fn open_target(
         return Ok(None);
     }
     Ok(Some(Target::Loader(Box::new(stage))))
+}
+
+/// For `--dry-run`: fails where a run would, and says what it would change.
+async fn preview_tables(
+    run: &RunContext,
+    partition: &str,
+    before: &[WrittenTable],
+    tables: &[TableSchema],
+) -> Result<()> {
+    let specs = run.plan.table_specs(tables)?;
+    let preview = run.sink.preview_tables(partition, before, &specs).await?;
+    let pipeline = &run.plan.config.name;
+    for statement in preview.statements {
+        tracing::warn!(pipeline, partition, "a run would execute {statement}");
+    }
+    for warning in preview.warnings {
+        tracing::warn!(pipeline, partition, "{warning}");
+    }
+    Ok(())
 }
 
 async fn close(target: Target, cancelled: bool) -> Result<()> {

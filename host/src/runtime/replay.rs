@@ -353,6 +353,7 @@ impl Replay {
                 partition: partition.to_owned(),
                 index,
                 retry: false,
+                replay: true,
             })
             .await?;
         writer.open_tables(&tables).await?;

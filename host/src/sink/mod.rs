@@ -3,12 +3,14 @@
 //! A sink knows its server's types, DDL and merge statements. It knows nothing of sources, plugins or retries.
 
 mod ddl;
+mod drift;
 mod dry_run;
 pub mod key;
 mod nul;
 mod part;
 pub mod postgres;
 pub mod sqlite;
+mod timed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use async_trait::async_trait;
 use etl_plugin_api::Cursor;
 
 pub use self::dry_run::DryRunWriter;
-use crate::checkpoint::{Checkpoint, Ledger};
+use crate::checkpoint::{Checkpoint, Ledger, WrittenTable};
 use crate::config::{SchemaChange, Sink as SinkConfig, SinkConnector, TableName, WriteMode};
 use crate::dead_letter::{DeadLetter, StoredLetter};
 use crate::error::{Error, ErrorKind, Result};
@@ -75,6 +77,15 @@ pub trait Sink: Send + Sync {
     /// Looks whether these tables can take the pipeline's rows. Writes nothing. A table without columns stands for one
     /// whose columns are not known: only what needs none is looked at.
     async fn examine_tables(&self, tables: &[TableSpec]) -> Vec<Finding>;
+
+    /// What [`open_tables`](PartitionWriter::open_tables) would do for a partition that has written these columns before.
+    /// Writes nothing.
+    async fn preview_tables(
+        &self,
+        partition: &str,
+        before: &[WrittenTable],
+        tables: &[TableSpec],
+    ) -> Result<TablePreview>;
 }
 
 /// What was found out about a sink.
@@ -86,13 +97,22 @@ pub struct Examination {
     pub usable: bool,
 }
 
+/// What opening tables would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TablePreview {
+    /// The statements that would make or change them.
+    pub statements: Vec<String>,
+    /// What would be logged.
+    pub warnings: Vec<String>,
+}
+
 /// One attempt's hold on one partition.
 #[async_trait]
 pub trait PartitionWriter: Send {
     /// The checkpoint as this attempt found it.
     fn checkpoint(&self) -> &Checkpoint;
 
-    /// Makes the tables ready. The first partition of a run creates, checks and extends them; the others must agree.
+    /// Makes the tables ready: creates, checks and extends them. All partitions of a run must give the same columns.
     async fn open_tables(&mut self, tables: &[TableSpec]) -> Result<()>;
 
     /// Deletes this partition's rows of a range, inside the transaction of the next commit.
@@ -135,6 +155,20 @@ pub struct Claim {
     pub index: usize,
     /// The run has had the partition before: if another run has it now, this one has lost it.
     pub retry: bool,
+    /// It loads dead letters, whose columns may be those of another time: they are not compared with the last ones, and
+    /// not remembered.
+    pub replay: bool,
+}
+
+impl Claim {
+    /// The columns that those of this attempt are compared with.
+    fn columns_before<'a>(&self, checkpoint: &'a Checkpoint) -> &'a [WrittenTable] {
+        if self.replay {
+            &[]
+        } else {
+            &checkpoint.columns
+        }
+    }
 }
 
 /// A change of a checkpoint by hand.
@@ -335,6 +369,7 @@ pub fn build_sink(config: &SinkConfig, pools: &Arc<Pools>) -> Box<dyn Sink> {
         SinkConnector::Postgres(server) => Box::new(postgres::PostgresSink::new(
             server.clone(),
             nuls,
+            config.timeouts.unwrap_or_default(),
             pools.clone(),
         )),
         SinkConnector::Sqlite { path } => Box::new(sqlite::SqliteSink::new(path.clone(), nuls)),
@@ -346,11 +381,6 @@ impl Swap {
     pub fn mark(&self) -> String {
         format!("{}/swapped", self.run_id)
     }
-}
-
-fn unlike_partitions() -> Error {
-    Error::data("the partitions do not give the same columns")
-        .hint("make the shards' tables alike, or name and cast the columns in the query")
 }
 
 /// The error of one who comes while another run works on the partition.

@@ -7,6 +7,8 @@
 //! - [`artifact`]: the path of a plugin or program of this workspace, built when it is stale
 //! - [`project`]: a folder with plugins, configuration, `SQLite` files and the host to run in it
 //! - [`stand_in`]: a server that speaks TDS in the place of SQL Server, with faults on order
+//! - [`fault_proxy`]: a TCP proxy that breaks connections to order
+//! - [`tally`]: the count of rows lost, doubled and claimed in vain
 //! - [`process`]: a program run with captured output, signals and a deadline
 //!
 //! Nothing here is skipped in silence: what is missing on the machine is an error that names the command
@@ -31,7 +33,9 @@
 
 pub mod artifact;
 pub mod certificates;
+pub mod fault_proxy;
 pub mod postgres;
 pub mod process;
 pub mod project;
 pub mod stand_in;
+pub mod tally;

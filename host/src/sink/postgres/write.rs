@@ -16,17 +16,18 @@ use super::dead_letters;
 use super::fault::Fault;
 use super::swap::shadow_name;
 use super::table::{self, PgTable};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, WrittenTable, columns_text};
 use crate::config::{KeyScope, WriteMode};
 use crate::error::{Error, Result};
 use crate::identifier::quote;
 use crate::pool::PostgresLease;
+use crate::sink::drift;
 use crate::sink::key::reduce;
 use crate::sink::nul::NulFilter;
 use crate::sink::part::Part;
 use crate::sink::{
     Chunk, Claim, Committed, CursorChange, Flush, Keep, PartitionWriter, RangeDelete, Refusal,
-    TableSpec, Written, fenced, unlike_partitions,
+    TableSpec, Written, fenced,
 };
 
 /// One attempt's connection and transaction.
@@ -66,24 +67,35 @@ impl PostgresWriter {
         self.lease.client()
     }
 
-    /// Makes the tables ready, once per run, on this attempt's own connection.
+    /// Makes the tables ready, on this attempt's own connection. Each attempt looks for itself: somebody may have changed
+    /// a table, and after a failover the server may have lost what it had committed.
     async fn prepare(&self, specs: &[TableSpec]) -> Result<Arc<Vec<PgTable>>> {
         let mut prepared = self.prepared.lock().await;
-        // A retry looks again: after a failover the server may have lost what it had committed.
-        if let Some(tables) = prepared.as_ref().filter(|_| !self.claim.retry) {
-            return if tables.iter().map(|table| &table.spec).eq(specs) {
-                Ok(tables.clone())
-            } else {
-                Err(unlike_partitions())
-            };
-        }
+        let partition = &self.claim.partition;
+        prepared.require_alike(partition, specs)?;
         let mut tables = Vec::with_capacity(specs.len());
         for spec in specs {
-            tables.push(table::prepare(self.client()?, spec).await?);
+            let table = table::prepare(self.client()?, spec).await?;
+            let before = self.claim.columns_before(&self.checkpoint);
+            for warning in drift::check(partition, spec, before, &table)? {
+                tracing::warn!(pipeline = self.claim.tenure.pipeline, "{warning}");
+            }
+            tables.push(table);
         }
         let tables = Arc::new(tables);
-        *prepared = Some(tables.clone());
+        prepared.keep(tables.clone());
         Ok(tables)
+    }
+
+    /// The columns that are written, for the checkpoint; nothing if that is to keep those it has.
+    fn written_columns(&self) -> Vec<WrittenTable> {
+        if self.claim.replay {
+            return Vec::new();
+        }
+        drift::written(self.tables.iter().map(|table| {
+            let columns = table.columns.iter().map(|(index, ..)| *index);
+            (&table.spec, columns.collect())
+        }))
     }
 
     fn table(&self, index: usize) -> Result<PgTable> {
@@ -97,6 +109,13 @@ impl PostgresWriter {
         if !self.in_transaction {
             self.client()?.batch_execute("BEGIN").await?;
             self.in_transaction = true;
+            let client = self.client()?;
+            for table in self.tables.iter() {
+                // The rows of a `replace` wait in a shadow.
+                if table.spec.mode != WriteMode::Replace {
+                    table::hold(client, table).await?;
+                }
+            }
         }
         Ok(())
     }
@@ -355,7 +374,8 @@ impl PartitionWriter for PostgresWriter {
         let mine = client
             .execute(
                 "UPDATE etl_host.checkpoints SET cursor = CASE WHEN $4 THEN cursor ELSE $5 END, fingerprint = $6, \
-                 run_id = $7, ledger = $8, updated_at = now() WHERE pipeline = $1 AND partition = $2 AND epoch = $3",
+                 run_id = $7, ledger = $8, columns = coalesce($9, columns), updated_at = now() \
+                 WHERE pipeline = $1 AND partition = $2 AND epoch = $3",
                 &[
                     &self.claim.tenure.pipeline,
                     &self.claim.partition,
@@ -365,6 +385,7 @@ impl PartitionWriter for PostgresWriter {
                     &chunk.fingerprint,
                     &chunk.run_id,
                     &ledger,
+                    &columns_text(&self.written_columns()),
                 ],
             )
             .await?;

@@ -24,12 +24,13 @@ use tokio::sync::Mutex;
 
 use self::table::SqliteTable;
 use self::write::Staged;
+use super::drift::{self, SharedTables};
 use super::nul::NulFilter;
 use super::{
     CheckpointEdit, Chunk, Claim, Committed, Examination, Flush, LetterFilter, PartitionWriter,
-    RangeDelete, Sink, Swap, TableSpec, Tenure, Written, unlike_partitions,
+    RangeDelete, Sink, Swap, TablePreview, TableSpec, Tenure, Written,
 };
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, WrittenTable};
 use crate::config::{NulCharacters, WriteMode};
 use crate::dead_letter::StoredLetter;
 use crate::error::{Error, Result};
@@ -52,7 +53,7 @@ pub struct SqliteSink {
 
 #[derive(Default)]
 struct Shared {
-    tables: Mutex<Option<Arc<Vec<SqliteTable>>>>,
+    tables: Mutex<SharedTables<SqliteTable>>,
     /// Held by the partition that writes to the file; by its blocking thread, which may outlive the attempt.
     writer: Arc<Mutex<()>>,
 }
@@ -77,14 +78,9 @@ impl SqliteSink {
             return Ok(T::default());
         }
         let path = self.path.clone();
-        tokio::task::spawn_blocking(move || {
-            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let connection = Connection::open_with_flags(&path, flags)?;
-            connection.busy_timeout(BUSY_TIMEOUT)?;
-            work(&connection)
-        })
-        .await?
-        .map_err(|error| error.while_trying(format!("read the sink {}", self.path.display())))
+        tokio::task::spawn_blocking(move || work(&open_to_read(&path)?))
+            .await?
+            .map_err(|error| error.while_trying(format!("read the sink {}", self.path.display())))
     }
 
     /// Runs work on a connection of its own, as the only writer of this host.
@@ -124,6 +120,24 @@ fn open_file(path: &Path) -> Result<Connection> {
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
         .map_err(describe)?;
     Ok(connection)
+}
+
+fn open_to_read(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // The first read finds out whether this is a database at all.
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+/// The file to read; an empty database for one that is not there yet.
+fn open_as_is(path: &Path) -> Result<Connection> {
+    if path.exists() {
+        open_to_read(path)
+    } else {
+        Ok(Connection::open_in_memory()?)
+    }
 }
 
 #[async_trait]
@@ -210,14 +224,14 @@ impl Sink for SqliteSink {
     }
 
     async fn swap(&self, swap: &Swap) -> Result<()> {
-        let tables = self.shared.tables.lock().await.clone().unwrap_or_default();
+        let tables = self.shared.tables.lock().await.tables();
         let swap = swap.clone();
         self.as_writer(move |connection| write::swap(connection, &tables, &swap))
             .await
     }
 
     async fn discard(&self, swap: &Swap) -> Result<()> {
-        let tables = self.shared.tables.lock().await.clone().unwrap_or_default();
+        let tables = self.shared.tables.lock().await.tables();
         let swap = swap.clone();
         self.as_writer(move |connection| write::discard(connection, tables.len(), &swap))
             .await
@@ -230,22 +244,42 @@ impl Sink for SqliteSink {
     async fn examine_tables(&self, tables: &[TableSpec]) -> Vec<Finding> {
         examine::examine_tables(&self.path, tables).await
     }
+
+    async fn preview_tables(
+        &self,
+        partition: &str,
+        before: &[WrittenTable],
+        tables: &[TableSpec],
+    ) -> Result<TablePreview> {
+        let path = self.path.clone();
+        let (partition, before) = (partition.to_owned(), before.to_vec());
+        let tables = tables.to_vec();
+        tokio::task::spawn_blocking(move || {
+            let connection = open_as_is(&path)?;
+            let mut preview = TablePreview::default();
+            for spec in &tables {
+                let (ddl, table) = table::compare(&connection, spec)?;
+                preview.statements.extend(ddl);
+                if let Some(table) = table {
+                    let warnings = drift::check(&partition, spec, &before, &table)?;
+                    preview.warnings.extend(warnings);
+                }
+            }
+            Ok(preview)
+        })
+        .await?
+    }
 }
 
-/// Makes the tables ready, once per run.
+/// Makes the tables ready. Each attempt looks for itself: somebody may have changed a table.
 async fn prepare(
     shared: &Shared,
     writer: &mut SqliteWriter,
     specs: &[TableSpec],
 ) -> Result<Arc<Vec<SqliteTable>>> {
     let mut prepared = shared.tables.lock().await;
-    if let Some(tables) = prepared.as_ref() {
-        return if tables.iter().map(|table| &table.spec).eq(specs) {
-            Ok(tables.clone())
-        } else {
-            Err(unlike_partitions())
-        };
-    }
+    let partition = writer.claim.partition.clone();
+    prepared.require_alike(&partition, specs)?;
     let specs = specs.to_vec();
     let tables = writer
         .writing(move |connection| {
@@ -257,8 +291,14 @@ async fn prepare(
             })
         })
         .await?;
+    for table in &tables {
+        let before = writer.claim.columns_before(&writer.checkpoint);
+        for warning in drift::check(&partition, &table.spec, before, table)? {
+            tracing::warn!(pipeline = writer.claim.tenure.pipeline, "{warning}");
+        }
+    }
     let tables = Arc::new(tables);
-    *prepared = Some(tables.clone());
+    prepared.keep(tables.clone());
     Ok(tables)
 }
 

@@ -7,12 +7,13 @@ use arrow_array::RecordBatch;
 use rusqlite::{Connection, params_from_iter};
 
 use super::merge::Merge;
-use super::table::SqliteTable;
+use super::table::{SqliteTable, require_unchanged};
 use super::types;
 use super::{checkpoint, dead_letters};
 use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::quote;
+use crate::sink::drift;
 use crate::sink::key::reduce;
 use crate::sink::{Chunk, Claim, Committed, RangeDelete, Refusal, Swap, Written, fenced};
 
@@ -151,6 +152,10 @@ pub fn commit(
             if rows == 0 {
                 continue;
             }
+            // The rows of a `replace` wait in a shadow.
+            if table.spec.mode != WriteMode::Replace {
+                require_unchanged(connection, table)?;
+            }
             let merge = Merge::new(connection, table, claim, index);
             let allowance = chunk.most_refused - committed.refused.len() as u64;
             committed.add(merge.run(rows, allowance)?);
@@ -160,7 +165,15 @@ pub fn commit(
         dead_letters::write(connection, claim, &chunk.run_id, &chunk.dead_letters)?;
         dead_letters::write(connection, claim, &chunk.run_id, &committed.refused)?;
         dead_letters::mark_replayed(connection, claim, &chunk.replayed)?;
-        if checkpoint::write(connection, claim, epoch, &chunk)? {
+        let columns = if claim.replay {
+            Vec::new()
+        } else {
+            drift::written(tables.iter().map(|table| {
+                let columns = table.columns.iter().map(|(index, _)| *index);
+                (&table.spec, columns.collect())
+            }))
+        };
+        if checkpoint::write(connection, claim, epoch, &columns, &chunk)? {
             Ok(committed)
         } else {
             Err(fenced(&claim.partition))
