@@ -260,6 +260,7 @@ async fn copy_alone(config: &Config, sample: &SourceBatch) -> u64 {
                 partition: format!("shard-{index}"),
                 index,
                 retry: false,
+                replay: false,
             };
             let mut writer = sink.begin(&claim).await.unwrap();
             writer.open_tables(&[spec]).await.unwrap();
