@@ -277,6 +277,7 @@ mod tests {
 
     use super::*;
     use crate::config::{TableName, WriteMode};
+    use crate::sink::Keep;
 
     struct View(Vec<&'static str>, Option<bool>);
 
@@ -308,6 +309,7 @@ mod tests {
             },
             schema: Arc::new(Schema::new(fields)),
             mode: WriteMode::Append,
+            keep: Keep::Last,
             on_schema_change: policy,
         }
     }
