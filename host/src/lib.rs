@@ -23,3 +23,4 @@ pub mod source;
 pub mod stage;
 pub mod state;
 pub mod tls;
+pub mod verify;

@@ -14,6 +14,7 @@ mod session;
 mod table;
 pub mod telemetry;
 mod validate;
+mod verify;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -132,6 +133,8 @@ pub enum Command {
     Validate(validate::Validate),
     /// Connect everywhere a run would, and say what is wrong and how to mend it; writes nothing
     Doctor(doctor::Doctor),
+    /// Compare the sink's rows with the source's, by count and checksum; writes nothing
+    Verify(verify::Verify),
     /// Show or change how far partitions have been read
     #[command(subcommand)]
     Checkpoint(checkpoint::Checkpoint),
@@ -214,6 +217,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::Run(command) => run::run(&globals, command),
         Command::Validate(command) => validate::validate(&globals, &command),
         Command::Doctor(command) => doctor::doctor(&globals, &command),
+        Command::Verify(command) => verify::verify(&globals, command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&globals, command),
         Command::Completions(command) => {
             completions::completions(&command);

@@ -42,6 +42,8 @@ pub enum Reader {
         stage: ExtractStage,
         /// The cursor column, if it leaves the position to that.
         cursor: Option<CursorConfig>,
+        /// Nothing is taken behind this position.
+        stop_at: Option<Cursor>,
         /// Its last rows must come with a position.
         must_resume: bool,
     },
@@ -105,8 +107,12 @@ impl Feeder {
             Reader::Extractor {
                 stage,
                 cursor,
+                stop_at,
                 must_resume,
-            } => self.feed_extractor(stage, cursor, must_resume).await,
+            } => {
+                self.feed_extractor(stage, cursor, stop_at, must_resume)
+                    .await
+            }
             Reader::Nothing(_) => {
                 let _ = self.end(None).await;
                 Ok(())
@@ -163,6 +169,7 @@ impl Feeder {
         &mut self,
         mut stage: ExtractStage,
         cursor: Option<CursorConfig>,
+        stop_at: Option<Cursor>,
         must_resume: bool,
     ) -> Result<()> {
         let mut safe = true;
@@ -212,6 +219,9 @@ impl Feeder {
                 if self.rows(piece).await.is_err() {
                     return Ok(());
                 }
+            }
+            if stop_at.is_some() && last == stop_at {
+                break;
             }
         }
         if must_resume && !safe && by_column != Some(true) {
