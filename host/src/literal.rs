@@ -1,8 +1,13 @@
-//! Single values as text: cursors as a sink compares them with its columns, bytes as digits.
+//! Single values as text: cursors as a sink compares them with its columns, times as people write them, bytes as digits.
 
 use arrow_schema::DataType;
 use etl_plugin_api::Cursor;
-use jiff::civil::DateTime;
+use jiff::SignedDuration;
+use jiff::civil::{Date, DateTime};
+
+/// Nanoseconds in a day.
+pub const NANOS_PER_DAY: i128 = 86_400_000_000_000;
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 /// An end of a range of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +45,32 @@ pub fn in_sink(cursor: &Cursor, end: End, column: &DataType) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Days since 1970-01-01 of a date.
+pub fn parse_date(text: &str) -> Option<i64> {
+    let date: Date = text.parse().ok().filter(|_| text.len() == 10)?;
+    let since = date.duration_since(EPOCH.date());
+    Some(since.as_hours() / 24)
+}
+
+/// Nanoseconds since 1970 of a time or a date, with or without `Z`.
+pub fn parse_time(text: &str) -> Option<i128> {
+    if let Some(days) = parse_date(text) {
+        return Some(i128::from(days) * NANOS_PER_DAY);
+    }
+    let time: DateTime = text.strip_suffix('Z').unwrap_or(text).parse().ok()?;
+    let since = time.duration_since(EPOCH);
+    Some(since.as_nanos())
+}
+
+/// Nanoseconds since 1970 as a time, `2024-01-31T23:59:59.5`; `-` for years before -9999 and after 9999.
+pub fn write_time(nanos: i128) -> String {
+    let time = i64::try_from(nanos.div_euclid(1_000_000_000))
+        .ok()
+        .zip(i32::try_from(nanos.rem_euclid(1_000_000_000)).ok())
+        .and_then(|(seconds, nanos)| EPOCH.checked_add(SignedDuration::new(seconds, nanos)).ok());
+    time.map_or_else(|| "-".to_owned(), |time| time.to_string())
 }
 
 /// Bytes as hexadecimal digits.
@@ -109,5 +140,16 @@ mod tests {
             in_sink(&Cursor::Integer(7), End::UpTo, &DataType::Int64).as_deref(),
             Some("7")
         );
+    }
+
+    #[test]
+    fn times_are_read_and_written() {
+        assert_eq!(parse_time("1970-01-02"), Some(NANOS_PER_DAY));
+        assert_eq!(parse_time("1969-12-31 23:59:59.5Z"), Some(-500_000_000));
+        assert_eq!(parse_time("soon"), None);
+        for text in ["1969-12-31T23:59:59.5", "2024-01-31T00:00:00"] {
+            assert_eq!(parse_time(text).map(write_time).as_deref(), Some(text));
+        }
+        assert_eq!(write_time(i128::MAX), "-");
     }
 }

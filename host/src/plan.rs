@@ -340,7 +340,9 @@ fn check_writing(
     if facts.extractor
         && (options.since.is_some() || options.until.is_some() || options.limit.is_some())
     {
-        problems.push(format!("{bounds} need the host's own extractor, but the pipeline has one of its own"));
+        problems.push(format!(
+            "{bounds} need the host's own extractor, but the pipeline has one of its own"
+        ));
     }
     if replace
         && options.purpose == Purpose::Load

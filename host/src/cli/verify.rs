@@ -171,7 +171,11 @@ fn table_to_text(pipeline: &str, report: &TableReport) -> String {
     let verdict = if report.agrees {
         "agrees".to_owned()
     } else {
-        format!("DIFFERS in {} of {} ranges", thousands(differing), thousands(ranges))
+        format!(
+            "DIFFERS in {} of {} ranges",
+            thousands(differing),
+            thousands(ranges)
+        )
     };
     let _ = writeln!(
         text,
@@ -184,7 +188,14 @@ fn table_to_text(pipeline: &str, report: &TableReport) -> String {
         let _ = writeln!(text, "  not compared: {}", report.left_out.join(", "));
     }
     let mut lines = table(
-        &["partition", "by the source", "in the sink", "quarantined", "ranges", "differ"],
+        &[
+            "partition",
+            "by the source",
+            "in the sink",
+            "quarantined",
+            "ranges",
+            "differ",
+        ],
         &[1, 2, 3, 4, 5],
     );
     for partition in &report.partitions {
@@ -201,7 +212,17 @@ fn table_to_text(pipeline: &str, report: &TableReport) -> String {
     if report.agrees {
         return text;
     }
-    let mut lines = table(&["partition", "after", "up to", "by the source", "in the sink", "what"], &[3, 4]);
+    let mut lines = table(
+        &[
+            "partition",
+            "after",
+            "up to",
+            "by the source",
+            "in the sink",
+            "what",
+        ],
+        &[3, 4],
+    );
     let all = report.partitions.iter().flat_map(|partition| {
         let differences = partition.differences.iter();
         differences.map(move |difference| (partition, difference))
@@ -218,9 +239,15 @@ fn table_to_text(pipeline: &str, report: &TableReport) -> String {
         ]);
     }
     text.push_str(&indented(&lines));
-    let left = usize::try_from(differing).unwrap_or(usize::MAX).saturating_sub(SHOWN);
+    let left = usize::try_from(differing)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(SHOWN);
     if left > 0 {
-        let _ = writeln!(text, "  and {} more; --output json has all of them", thousands(left as u64));
+        let _ = writeln!(
+            text,
+            "  and {} more; --output json has all of them",
+            thousands(left as u64)
+        );
     }
     text
 }

@@ -199,7 +199,8 @@ async fn open(
     cx: &HostContext,
 ) -> Result<Option<Opened>> {
     let plan = &run.plan;
-    let (reader, splitter, ordered) = open_reader(run, checkpoint, start, window, session, cx).await?;
+    let (reader, splitter, ordered) =
+        open_reader(run, checkpoint, start, window, session, cx).await?;
     let transform = open_transform(run, reader.schema(), cx).await?;
     let tables = transform.tables().to_vec();
     let aggregates = transform.aggregates();

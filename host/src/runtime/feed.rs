@@ -220,8 +220,13 @@ impl Feeder {
                     return Ok(());
                 }
             }
-            if stop_at.is_some() && last == stop_at {
-                break;
+            match last.as_ref().zip(stop_at.as_ref()) {
+                Some((last, stop)) if last == stop => break,
+                Some((last, stop)) if compare(last, stop).is_some_and(Ordering::is_gt) => {
+                    return Err(Error::data("the extractor gives rows on both sides of the checkpoint at once, so those behind it cannot be told")
+                        .hint("run the pipeline first, so that there is nothing new to read"));
+                }
+                _ => {}
             }
         }
         if must_resume && !safe && by_column != Some(true) {

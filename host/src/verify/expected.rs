@@ -59,8 +59,10 @@ pub struct Expected {
 
 impl Expected {
     fn merge(&mut self, other: &Self) -> Result<()> {
-        self.tallies
-            .resize_with(self.tallies.len().max(other.tallies.len()), Tallies::default);
+        self.tallies.resize_with(
+            self.tallies.len().max(other.tallies.len()),
+            Tallies::default,
+        );
         for (sum, tallies) in self.tallies.iter_mut().zip(&other.tallies) {
             sum.merge(tallies)?;
         }
@@ -84,6 +86,16 @@ impl Comparison {
         let tables = self
             .tables
             .get_or_try_init(|| async {
+                let unknown = self.exclude.iter().find(|name| {
+                    let known = |spec: &TableSpec| spec.schema.column_with_name(name).is_some();
+                    !specs.iter().any(known)
+                });
+                if let Some(unknown) = unknown {
+                    return Err(Error::config(format!(
+                        "there is no column `{unknown}` in the output to leave out"
+                    ))
+                    .hint("correct --exclude"));
+                }
                 let mut tables = Vec::new();
                 for spec in specs {
                     tables.push(self.holding.match_table(spec, &self.wanted()).await?);
@@ -224,7 +236,11 @@ impl PartitionWriter for AddingWriter {
 /// Adds a flush up, and gives the number of its rows.
 fn add(comparison: &Comparison, index: usize, flush: &Flush, sums: &mut Expected) -> Result<u64> {
     let scope = &comparison.scope;
-    let tables = comparison.tables.get().map(Vec::as_slice).unwrap_or_default();
+    let tables = comparison
+        .tables
+        .get()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let (Some(table), Some(tallies)) = (tables.get(flush.table), sums.tallies.get_mut(flush.table))
     else {
         return Err(Error::internal(format!(
@@ -232,7 +248,10 @@ fn add(comparison: &Comparison, index: usize, flush: &Flush, sums: &mut Expected
             flush.table
         )));
     };
-    let mut keys = comparison.keys.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut keys = comparison
+        .keys
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     let keys = match keys.as_mut() {
         Some(keys) => Some(keys.begin()?),
         None => None,

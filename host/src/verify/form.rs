@@ -13,15 +13,13 @@ use arrow_array::types::{
 };
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, TimeUnit};
-use jiff::civil::{Date, DateTime, Time};
+use jiff::civil::Time;
 use uuid::Uuid;
 
 use super::json;
 use crate::config::NulCharacters;
 use crate::error::{Error, Result};
-
-/// Nanoseconds in a day.
-const NANOS_PER_DAY: i128 = 86_400_000_000_000;
+use crate::literal::{NANOS_PER_DAY, parse_date, parse_time};
 
 /// What a column of the sink makes of its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,8 +189,7 @@ impl<'a> Values<'a> {
                 .ok()
                 .map(|uuid| field(b'u', uuid.as_bytes(), out)),
             Form::Json => json::canonical(text).map(|json| field(b'j', json.as_bytes(), out)),
-            Form::Date => parse_date(text)
-                .map(|days| field(b'd', &i64::to_le_bytes(days), out)),
+            Form::Date => parse_date(text).map(|days| field(b'd', &i64::to_le_bytes(days), out)),
             Form::Time => text.parse::<Time>().ok().map(|time| {
                 let since = time.duration_since(Time::midnight());
                 nanos(b't', since.as_nanos(), out);
@@ -263,8 +260,12 @@ fn kind(array: &dyn Array) -> Result<Kind<'_>> {
             TimeUnit::Microsecond => ticks::<TimestampMicrosecondType>(array, 1_000),
             TimeUnit::Nanosecond => ticks::<TimestampNanosecondType>(array, 1),
         },
-        other => return Err(Error::data(format!("values of Arrow type {other} cannot be compared"))
-            .hint("leave the column out with --exclude")),
+        other => {
+            return Err(
+                Error::data(format!("values of Arrow type {other} cannot be compared"))
+                    .hint("leave the column out with --exclude"),
+            );
+        }
     })
 }
 
@@ -340,31 +341,15 @@ fn parse_decimal(text: &str) -> Option<(i128, i8)> {
     Some((if negative { -value } else { value }, scale))
 }
 
-/// Days since 1970-01-01.
-fn parse_date(text: &str) -> Option<i64> {
-    let date: Date = text.parse().ok().filter(|_| text.len() == 10)?;
-    let since = date.duration_since(Date::constant(1970, 1, 1));
-    Some(since.as_hours() / 24)
-}
-
-/// Nanoseconds since 1970 of a time or a date, with or without `Z`.
-pub fn parse_time(text: &str) -> Option<i128> {
-    if let Some(days) = parse_date(text) {
-        return Some(i128::from(days) * NANOS_PER_DAY);
-    }
-    let time: DateTime = text.strip_suffix('Z').unwrap_or(text).parse().ok()?;
-    let since = time.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0));
-    Some(since.as_nanos())
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use arrow_array::builder::StringDictionaryBuilder;
     use arrow_array::{
         ArrayRef, BooleanArray, Decimal128Array, FixedSizeBinaryArray, Float32Array, Float64Array,
-        Int16Array, Int64Array, StringArray, StringDictionaryBuilder, TimestampMicrosecondArray,
-        TimestampSecondArray, UInt64Array,
+        Int16Array, Int64Array, StringArray, TimestampMicrosecondArray, TimestampSecondArray,
+        UInt64Array,
     };
 
     use super::*;
@@ -387,28 +372,68 @@ mod tests {
 
     #[test]
     fn the_same_value_has_the_same_bytes_whatever_carries_it() {
-        let mut words = StringDictionaryBuilder::<arrow_array::types::Int32Type>::new();
+        let mut words = StringDictionaryBuilder::<Int32Type>::new();
         words.append_value("Ann");
         let id = Uuid::from_u128(0xab);
         let raw = FixedSizeBinaryArray::try_from_iter([id.as_bytes()].into_iter()).unwrap();
         let time = "2024-01-31 10:00:00";
         let seconds = 1_706_695_200;
         let same: [(Form, ArrayRef, ArrayRef); 16] = [
-            (Form::Number, Arc::new(Int16Array::from(vec![7])), Arc::new(Int64Array::from(vec![7]))),
-            (Form::Number, Arc::new(BooleanArray::from(vec![true])), Arc::new(Int64Array::from(vec![1]))),
+            (
+                Form::Number,
+                Arc::new(Int16Array::from(vec![7])),
+                Arc::new(Int64Array::from(vec![7])),
+            ),
+            (
+                Form::Number,
+                Arc::new(BooleanArray::from(vec![true])),
+                Arc::new(Int64Array::from(vec![1])),
+            ),
             (Form::Number, decimal(-1_500, 3), decimal(-15, 1)),
             (Form::Number, decimal(-1_500, 3), text("-1.50")),
-            (Form::Number, Arc::new(UInt64Array::from(vec![u64::MAX])), text("18446744073709551615")),
-            (Form::Float, Arc::new(Float32Array::from(vec![0.5])), Arc::new(Float64Array::from(vec![0.5]))),
-            (Form::Float, Arc::new(Float64Array::from(vec![-f64::NAN])), Arc::new(Float64Array::from(vec![f64::NAN]))),
-            (Form::Float, Arc::new(Float64Array::from(vec![-0.0])), Arc::new(Float64Array::from(vec![0.0]))),
+            (
+                Form::Number,
+                Arc::new(UInt64Array::from(vec![u64::MAX])),
+                text("18446744073709551615"),
+            ),
+            (
+                Form::Float,
+                Arc::new(Float32Array::from(vec![0.5])),
+                Arc::new(Float64Array::from(vec![0.5])),
+            ),
+            (
+                Form::Float,
+                Arc::new(Float64Array::from(vec![-f64::NAN])),
+                Arc::new(Float64Array::from(vec![f64::NAN])),
+            ),
+            (
+                Form::Float,
+                Arc::new(Float64Array::from(vec![-0.0])),
+                Arc::new(Float64Array::from(vec![0.0])),
+            ),
             (Form::Text, Arc::new(words.finish()), text("Ann")),
             (Form::Text, text("A\0nn"), text("Ann")),
             (Form::Padded, text("Ann  "), text("Ann")),
-            (Form::Uuid, text(&id.to_string().to_uppercase()), Arc::new(raw)),
-            (Form::Json, text(r#"{"b": 1e2, "a": [1.50, "é"]}"#), text(r#"{"a":[1.5,"\u00e9"],"b":100}"#)),
-            (Form::Date, Arc::new(arrow_array::Date32Array::from(vec![-1])), text("1969-12-31")),
-            (Form::Time, Arc::new(Int64Array::from(vec![86_399_000_001])), text("23:59:59.000001")),
+            (
+                Form::Uuid,
+                text(&id.to_string().to_uppercase()),
+                Arc::new(raw),
+            ),
+            (
+                Form::Json,
+                text(r#"{"b": 1e2, "a": [1.50, "é"]}"#),
+                text(r#"{"a":[1.5,"\u00e9"],"b":100}"#),
+            ),
+            (
+                Form::Date,
+                Arc::new(arrow_array::Date32Array::from(vec![-1])),
+                text("1969-12-31"),
+            ),
+            (
+                Form::Time,
+                Arc::new(Int64Array::from(vec![86_399_000_001])),
+                text("23:59:59.000001"),
+            ),
             (
                 Form::Timestamp { zoned: false },
                 Arc::new(TimestampMicrosecondArray::from(vec![seconds * 1_000_000])),
@@ -420,7 +445,10 @@ mod tests {
         }
         let coarse: ArrayRef = Arc::new(TimestampSecondArray::from(vec![seconds]));
         let zoned = Form::Timestamp { zoned: true };
-        assert_eq!(written(&coarse, zoned), written(&text(&format!("{time}Z")), zoned));
+        assert_eq!(
+            written(&coarse, zoned),
+            written(&text(&format!("{time}Z")), zoned)
+        );
         assert_ne!(written(&coarse, zoned), written(&text(time), zoned));
     }
 
@@ -431,9 +459,21 @@ mod tests {
             (Form::Text, null, text("")),
             (Form::Text, text("Ann  "), text("Ann")),
             (Form::Number, decimal(15, 1), decimal(15, 2)),
-            (Form::Number, Arc::new(Int64Array::from(vec![1])), Arc::new(Float64Array::from(vec![1.0]))),
-            (Form::Float, Arc::new(Float64Array::from(vec![f64::INFINITY])), Arc::new(Float64Array::from(vec![f64::NEG_INFINITY]))),
-            (Form::Json, text(r#"{"a": [1, 2]}"#), text(r#"{"a": [2, 1]}"#)),
+            (
+                Form::Number,
+                Arc::new(Int64Array::from(vec![1])),
+                Arc::new(Float64Array::from(vec![1.0])),
+            ),
+            (
+                Form::Float,
+                Arc::new(Float64Array::from(vec![f64::INFINITY])),
+                Arc::new(Float64Array::from(vec![f64::NEG_INFINITY])),
+            ),
+            (
+                Form::Json,
+                text(r#"{"a": [1, 2]}"#),
+                text(r#"{"a": [2, 1]}"#),
+            ),
             (Form::Json, text("\"1\""), text("1")),
             (Form::Date, text("2024-01-31 10:00:00"), text("2024-01-31")),
         ];

@@ -80,12 +80,15 @@ impl Holding {
     ) -> Result<ComparedTable> {
         let found = self.columns(&spec.name).await?;
         let form = |output: usize, name: &str| {
-            let (_, type_name) = found.iter().find(|(known, _)| known == name)?;
-            Some(if self.server {
-                Form::of_postgres(type_name)
-            } else {
-                Form::of_sqlite(spec.schema.fields().get(output)?.data_type())
-            })
+            let known = found.iter().find(|(known, _)| known == name);
+            match known {
+                Some((_, type_name)) if self.server => Some(Form::of_postgres(type_name)),
+                // Of a table that is not there every row is missing, with all its columns.
+                None if !found.is_empty() => None,
+                _ => Some(Form::of_sqlite(
+                    spec.schema.fields().get(output)?.data_type(),
+                )),
+            }
         };
         Ok(ComparedTable::new(spec, !found.is_empty(), wanted, form))
     }
@@ -93,9 +96,8 @@ impl Holding {
     /// The names and types of a table's columns; none if it is not there.
     pub async fn columns(&self, table: &TableName) -> Result<Vec<(String, String)>> {
         let (sql, name) = if self.server {
-            let sql = "SELECT a.attname::text, coalesce(base.typname, t.typname)::text FROM pg_attribute a \
+            let sql = "SELECT a.attname::text, t.typname::text FROM pg_attribute a \
                        JOIN pg_type t ON t.oid = a.atttypid \
-                       LEFT JOIN pg_type base ON base.oid = t.typbasetype AND t.typtype = 'd' \
                        WHERE a.attrelid = to_regclass(@table::text) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
             (sql, quote_table(table))
         } else {
@@ -128,7 +130,9 @@ impl Holding {
     ) -> Result<HeldRows> {
         self.read(&self.select(table, scope, partitions), Vec::new())
             .await
-            .map_err(|error| error.while_trying(format!("read table {} of the sink", table.spec.name)))
+            .map_err(|error| {
+                error.while_trying(format!("read table {} of the sink", table.spec.name))
+            })
     }
 
     /// Runs a statement on the sink.
@@ -165,7 +169,10 @@ impl Holding {
         }
         let name_of = |column: Option<usize>| {
             let column = table.columns.get(column?)?;
-            Some((quote(&column.name), table.spec.schema.fields().get(column.output)?.data_type()))
+            Some((
+                quote(&column.name),
+                table.spec.schema.fields().get(column.output)?.data_type(),
+            ))
         };
         let mut conditions = Vec::new();
         // The rows are looked at once more when they are here; this only spares reading them.
@@ -175,7 +182,11 @@ impl Holding {
             let end = |position: i128| literal(step.write(position), data_type, self.server);
             conditions.extend(scope.from.map(|from| format!("{name} > {}", end(from))));
             // As text a longer time comes behind a shorter one.
-            let slack = if self.server || data_type.is_integer() { 0 } else { 1_000_000_000 };
+            let slack = if self.server || data_type.is_integer() {
+                0
+            } else {
+                1_000_000_000
+            };
             conditions.extend(scope.to.map(|to| format!("{name} <= {}", end(to + slack))));
         }
         if let (Some((name, _)), false) = (name_of(table.partition), partitions.is_empty()) {
@@ -202,7 +213,9 @@ impl Holding {
             (true, _) => name.to_owned(),
             // A column of whole numbers keeps 1.0 as 1.
             (false, Form::Float) => {
-                format!("CASE typeof({name}) WHEN 'integer' THEN CAST({name} AS REAL) ELSE {name} END")
+                format!(
+                    "CASE typeof({name}) WHEN 'integer' THEN CAST({name} AS REAL) ELSE {name} END"
+                )
             }
             // Without the declared type, which would decide what the value must look like.
             (false, _) => format!("+{name}"),

@@ -64,7 +64,10 @@ mod tests {
     #[test]
     fn what_means_the_same_is_the_same() {
         for (a, b) in [
-            (r#"{"b":1, "a":{"d":null,"c":true}}"#, r#"{"a":{"c":true,"d":null},"b":1.0}"#),
+            (
+                r#"{"b":1, "a":{"d":null,"c":true}}"#,
+                r#"{"a":{"c":true,"d":null},"b":1.0}"#,
+            ),
             (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
             ("1e2", "100"),
             ("1e17", "100000000000000000"),

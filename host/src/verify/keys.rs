@@ -80,7 +80,10 @@ impl KeyFile {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let table: i64 = row.get(0)?;
-            let Some(tallies) = usize::try_from(table).ok().and_then(|table| tallies.get_mut(table)) else {
+            let Some(tallies) = usize::try_from(table)
+                .ok()
+                .and_then(|table| tallies.get_mut(table))
+            else {
                 continue;
             };
             if row.get(6)? {
@@ -153,7 +156,10 @@ fn number(value: usize) -> i64 {
 }
 
 fn read(bytes: &[u8]) -> Checksum {
-    bytes.try_into().map(u128::from_le_bytes).unwrap_or_default()
+    bytes
+        .try_into()
+        .map(u128::from_le_bytes)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -174,7 +180,10 @@ mod tests {
     fn the_last_row_of_a_key_counts_and_a_contested_key_only_by_itself() {
         let mut file = KeyFile::open().unwrap();
         for (attempt, rows) in [
-            (0, vec![row(1, 10, 0), row(1, 11, 5), row(2, 20, 0), row(3, 30, 0)]),
+            (
+                0,
+                vec![row(1, 10, 0), row(1, 11, 5), row(2, 20, 0), row(3, 30, 0)],
+            ),
             (1, vec![row(2, 21, 0), row(3, 30, 0)]),
             (2, vec![row(4, 40, 0)]),
         ] {

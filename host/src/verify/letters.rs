@@ -54,18 +54,27 @@ impl Letters {
             .map_err(|error| error.while_trying("count the dead letters"))?;
         while let Some((batch, _)) = rows.next().await? {
             let [targets, partitions, counts] = batch.columns() else {
-                return Err(Error::internal("dead letters have other columns than expected"));
+                return Err(Error::internal(
+                    "dead letters have other columns than expected",
+                ));
             };
             let (Some(targets), Some(partitions), Some(counts)) = (
                 targets.as_string_opt::<i32>(),
                 partitions.as_string_opt::<i32>(),
                 counts.as_primitive_opt::<Int64Type>(),
             ) else {
-                return Err(Error::internal("dead letters have other types than expected"));
+                return Err(Error::internal(
+                    "dead letters have other types than expected",
+                ));
             };
             for ((target, partition), count) in targets.iter().zip(partitions).zip(counts) {
-                let key = (target.unwrap_or_default().to_owned(), partition.unwrap_or_default().to_owned());
-                letters.counts.insert(key, count.unwrap_or_default().unsigned_abs());
+                let key = (
+                    target.unwrap_or_default().to_owned(),
+                    partition.unwrap_or_default().to_owned(),
+                );
+                letters
+                    .counts
+                    .insert(key, count.unwrap_or_default().unsigned_abs());
             }
         }
         Ok(letters)
@@ -73,7 +82,10 @@ impl Letters {
 
     /// How many there are of a table's rows, of one partition or of all.
     pub fn count(&self, table: &str, partition: Option<&str>) -> u64 {
-        let of_table = self.counts.iter().filter(|((target, _), _)| target == table);
+        let of_table = self
+            .counts
+            .iter()
+            .filter(|((target, _), _)| target == table);
         of_table
             .filter(|((_, known), _)| partition.is_none_or(|partition| partition == known))
             .map(|(_, count)| count)

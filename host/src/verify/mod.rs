@@ -18,6 +18,7 @@ mod tally;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_schema::{DataType, Field, Schema};
+use serde_json::Value as Json;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -25,14 +26,14 @@ use self::expected::{ComparingSink, Comparison, Expected};
 use self::holding::Holding;
 use self::keys::{KeyFile, contested};
 use self::letters::Letters;
-pub use self::range::{window_of_numbers, window_of_time};
 use self::range::Step;
 use self::report::{TableReport, VerifyReport, compare};
 use self::table::{ComparedTable, Scope};
-use self::tally::{Cell, Place, Tallies, checksum};
+use self::tally::{Cell, Tallies, checksum};
 use crate::checkpoint::Checkpoint;
 use crate::config::{BadRowLimit, KeyScope, WriteMode};
 use crate::error::{Error, Result};
+use crate::literal::parse_time;
 use crate::plan::Plan;
 use crate::pool::Pools;
 use crate::runtime::RunContext;
@@ -110,7 +111,11 @@ impl Verification {
             cursor_column: config.cursor.as_ref().map(|cursor| cursor.column.clone()),
             tables: OnceCell::new(),
             expected: Mutex::new(Expected::default()),
-            keys: Mutex::new(if upserts { Some(KeyFile::open()?) } else { None }),
+            keys: Mutex::new(if upserts {
+                Some(KeyFile::open()?)
+            } else {
+                None
+            }),
             checkpoints,
         };
         let partitions = if chosen && apart {
@@ -146,7 +151,10 @@ impl Verification {
         let comparison = &self.comparison;
         let config = &self.plan.config;
         let mut expected = {
-            let mut expected = comparison.expected.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut expected = comparison
+                .expected
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *expected)
         };
         let tables = self.tables().await?;
@@ -165,7 +173,12 @@ impl Verification {
             }
             scope.loaded.clear();
         }
-        if let Some(keys) = comparison.keys.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        if let Some(keys) = comparison
+            .keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+        {
             keys.settle(&mut expected.tallies)?;
         }
         let letters = Letters::load(&comparison.holding, config).await?;
@@ -251,7 +264,10 @@ impl Verification {
             .rows(table, scope, &self.partitions)
             .await?;
         while let Some((batch, unreadable)) = rows.next().await? {
-            let keys = comparison.keys.lock().unwrap_or_else(PoisonError::into_inner);
+            let keys = comparison
+                .keys
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             table.digest(batch.columns(), batch.num_rows(), comparison.nuls, |row| {
                 if let (Some(keys), Some(key)) = (keys.as_ref(), row.key)
                     && keys.is_one_of(index, key, row.checksum)?
@@ -266,27 +282,35 @@ impl Verification {
                 found.add(Cell { partition, range }, row.checksum)
             })?;
             for row in &unreadable {
-                self.add_unreadable(table, row, &mut found)?;
+                add_unreadable(table, scope, row, &mut found)?;
             }
         }
         Ok(found)
     }
+}
 
-    /// A row with a value that no pipeline writes, such as an infinite date, is there all the same.
-    fn add_unreadable(
-        &self,
-        table: &ComparedTable,
-        row: &SourceRejection,
-        found: &mut Tallies,
-    ) -> Result<()> {
-        let column = table.partition.and_then(|partition| table.columns.get(partition));
-        let partition = column.and_then(|column| row.payload.get(&column.name)?.as_str());
-        let cell = Cell {
-            partition: found.partition(partition),
-            range: Place::Anywhere,
-        };
-        found.add(cell, checksum(row.payload.to_string().as_bytes()))
-    }
+/// A row with a value that no pipeline writes, such as an infinite date, is there all the same.
+fn add_unreadable(
+    table: &ComparedTable,
+    scope: &Scope,
+    row: &SourceRejection,
+    found: &mut Tallies,
+) -> Result<()> {
+    let value = |column: Option<usize>| row.payload.get(&table.columns.get(column?)?.name);
+    let partition = value(table.partition).and_then(Json::as_str);
+    let position = match value(table.axis) {
+        Some(Json::Number(number)) => number.as_i64().map(i128::from),
+        Some(Json::String(text)) => parse_time(text),
+        _ => None,
+    };
+    let Some(range) = scope.place(partition, position) else {
+        return Ok(());
+    };
+    let partition = found.partition(partition);
+    found.add(
+        Cell { partition, range },
+        checksum(row.payload.to_string().as_bytes()),
+    )
 }
 
 fn build_scope(
@@ -296,21 +320,27 @@ fn build_scope(
 ) -> Result<Scope> {
     let Some(cursor) = &plan.config.cursor else {
         return match window {
-            Some(_) => Err(Error::config("--window needs a `cursor` in the configuration")),
+            Some(_) => Err(Error::config(
+                "--window needs a `cursor` in the configuration",
+            )),
             None => Ok(Scope::default()),
         };
     };
     let step = Step::new(cursor.kind, window)?;
     let parse = |text: &Option<String>| match (text, step) {
         (Some(text), Some(step)) => step.parse(text).map(Some),
-        (Some(_), None) => Err(Error::config("--from and --to need a cursor of times or integers")
-            .hint("leave them out")),
+        (Some(_), None) => Err(
+            Error::config("--from and --to need a cursor of times or integers")
+                .hint("leave them out"),
+        ),
         (None, _) => Ok(None),
     };
     let loaded = plan.partitions.iter().map(|partition| {
         let checkpoint = checkpoints.get(&partition.name);
         let cursor = checkpoint.and_then(|checkpoint| checkpoint.cursor.as_ref());
-        let place = cursor.zip(step).and_then(|(cursor, step)| step.place(cursor));
+        let place = cursor
+            .zip(step)
+            .and_then(|(cursor, step)| step.place(cursor));
         (partition.name.clone(), place)
     });
     Ok(Scope {

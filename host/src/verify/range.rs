@@ -2,17 +2,13 @@
 //!
 //! A window is `(k * step, (k + 1) * step]`, like the windows that are read: a row at its end belongs to it.
 
-use std::time::Duration;
-
 use arrow_schema::DataType;
 use etl_plugin_api::Cursor;
-use jiff::SignedDuration;
-use jiff::civil::DateTime;
 
-use super::form::parse_time;
 use crate::config::CursorKind;
-use crate::config::duration;
 use crate::error::{Error, Result};
+use crate::literal::{NANOS_PER_DAY, parse_time, write_time};
+use crate::span::Span;
 
 /// The windows of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,27 +19,21 @@ pub enum Step {
     Number(i128),
 }
 
-/// A day, in nanoseconds.
-const DAY: i128 = 86_400_000_000_000;
 /// What a range of numbers has unless it is told otherwise.
 const NUMBERS: i128 = 100_000;
 
 impl Step {
     /// The windows for a cursor; `None` if its values are no places among others.
     pub fn new(kind: CursorKind, wanted: Option<&str>) -> Result<Option<Self>> {
-        Ok(Some(match (kind, wanted) {
-            (CursorKind::Timestamp, None) => Self::Time(DAY),
-            (CursorKind::Integer, None) => Self::Number(NUMBERS),
-            (CursorKind::Timestamp, Some(text)) => Self::Time(window_of_time(text)?.as_nanos().cast_signed()),
-            (CursorKind::Integer, Some(text)) => Self::Number(window_of_numbers(text)?.into()),
-            (CursorKind::Rowversion, None) => return Ok(None),
-            (CursorKind::Rowversion, Some(_)) => {
-                return Err(Error::config(
-                    "--window needs a cursor of times or integers, not a `rowversion`",
-                )
-                .hint("leave --window out"));
-            }
-        }))
+        Ok(match (kind, wanted) {
+            (CursorKind::Timestamp, None) => Some(Self::Time(NANOS_PER_DAY)),
+            (CursorKind::Integer, None) => Some(Self::Number(NUMBERS)),
+            (CursorKind::Rowversion, None) => None,
+            (_, Some(text)) => Some(match Span::parse(kind, text)? {
+                Span::Time(nanos) => Self::Time(nanos),
+                Span::Number(numbers) => Self::Number(numbers),
+            }),
+        })
     }
 
     fn length(self) -> i128 {
@@ -116,38 +106,6 @@ impl Step {
     }
 }
 
-/// The length of a window of times.
-pub fn window_of_time(text: &str) -> Result<Duration> {
-    duration::parse(text)
-        .ok()
-        .filter(|length| !length.is_zero())
-        .ok_or_else(|| {
-            Error::config(format!("--window `{text}` is no length of time"))
-                .hint("write 1d, 6h or 30m: the cursor is a time")
-        })
-}
-
-/// The length of a window of numbers.
-pub fn window_of_numbers(text: &str) -> Result<u64> {
-    text.parse().ok().filter(|length| *length > 0).ok_or_else(|| {
-        Error::config(format!("--window `{text}` is no number of numbers"))
-            .hint("write 100000: the cursor is an integer")
-    })
-}
-
-/// Nanoseconds since 1970 as a time.
-fn write_time(nanos: i128) -> String {
-    let time = i64::try_from(nanos.div_euclid(1_000_000_000))
-        .ok()
-        .zip(i32::try_from(nanos.rem_euclid(1_000_000_000)).ok())
-        .and_then(|(seconds, nanos)| {
-            DateTime::constant(1970, 1, 1, 0, 0, 0, 0)
-                .checked_add(SignedDuration::new(seconds, nanos))
-                .ok()
-        });
-    time.map_or_else(|| "-".to_owned(), |time| time.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,22 +129,8 @@ mod tests {
     }
 
     #[test]
-    fn a_window_fits_its_cursor() {
-        for (kind, text) in [
-            (CursorKind::Integer, "1d"),
-            (CursorKind::Integer, "0"),
-            (CursorKind::Timestamp, "100"),
-            (CursorKind::Timestamp, "0s"),
-            (CursorKind::Rowversion, "1d"),
-        ] {
-            assert!(Step::new(kind, Some(text)).is_err(), "{kind:?} {text}");
-        }
-        assert_eq!(Step::new(CursorKind::Rowversion, None).unwrap(), None);
-    }
-
-    #[test]
     fn a_place_to_cut_at_is_no_finer_than_the_sinks_are() {
-        let days = Step::Time(DAY);
+        let days = Step::Time(NANOS_PER_DAY);
         assert_eq!(days.parse("1970-01-01T00:00:00.000001Z").unwrap(), 1_000);
         for no in ["1970-01-01T00:00:00.0000001", "1970-01-01,7", "soon"] {
             assert!(days.parse(no).is_err(), "{no}");

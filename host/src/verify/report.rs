@@ -115,11 +115,19 @@ pub fn compare(
     let mut all: BTreeMap<Option<String>, BTreeMap<Place, Both>> = BTreeMap::new();
     for (cell, tally) in expected.cells() {
         let name = expected.name(cell.partition).map(str::to_owned);
-        all.entry(name).or_default().entry(cell.range).or_default().0 = tally;
+        all.entry(name)
+            .or_default()
+            .entry(cell.range)
+            .or_default()
+            .0 = tally;
     }
     for (cell, tally) in found.cells() {
         let name = found.name(cell.partition).map(str::to_owned);
-        all.entry(name).or_default().entry(cell.range).or_default().1 = tally;
+        all.entry(name)
+            .or_default()
+            .entry(cell.range)
+            .or_default()
+            .1 = tally;
     }
     let name = table.spec.name.to_string();
     let partitions: Vec<PartitionReport> = all

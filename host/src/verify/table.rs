@@ -91,7 +91,8 @@ impl ComparedTable {
                 left_out.push(name.clone());
             }
             let is = |other: Option<&str>| other == Some(name.as_str());
-            let needed = is(wanted.partition_column) || is(wanted.cursor_column) || key_names.contains(name);
+            let needed =
+                is(wanted.partition_column) || is(wanted.cursor_column) || key_names.contains(name);
             if compared || needed {
                 columns.push(Column {
                     name: name.clone(),
@@ -106,11 +107,15 @@ impl ComparedTable {
         let fits = |name: &str| {
             let field = spec.schema.field_with_name(name).ok();
             let step = wanted.step;
-            step.zip(field).is_some_and(|(step, field)| step.fits(field.data_type()))
+            step.zip(field)
+                .is_some_and(|(step, field)| step.fits(field.data_type()))
         };
         Self {
             partition: wanted.partition_column.and_then(place),
-            axis: wanted.cursor_column.filter(|name| fits(name)).and_then(place),
+            axis: wanted
+                .cursor_column
+                .filter(|name| fits(name))
+                .and_then(place),
             key: key_names.iter().filter_map(|name| place(name)).collect(),
             spec: spec.clone(),
             columns,
@@ -141,13 +146,20 @@ impl ComparedTable {
             .zip(arrays)
             .map(|(column, array)| {
                 Values::new(array.as_ref(), column.form, nuls).map_err(|error| {
-                    error.while_trying(format!("table {}, column `{}`", self.spec.name, column.name))
+                    error.while_trying(format!(
+                        "table {}, column `{}`",
+                        self.spec.name, column.name
+                    ))
                 })
             })
             .collect::<Result<Vec<_>>>()?;
         let axis = self.axis.and_then(|axis| values.get(axis));
         let partition = self.partition.and_then(|partition| values.get(partition));
-        let key: Vec<&Values<'_>> = self.key.iter().filter_map(|part| values.get(*part)).collect();
+        let key: Vec<&Values<'_>> = self
+            .key
+            .iter()
+            .filter_map(|part| values.get(*part))
+            .collect();
         let mut bytes = Vec::new();
         for row in 0..rows {
             bytes.clear();
@@ -201,7 +213,8 @@ impl Scope {
             }
             // Of all together the farthest; one that is not known may be farther.
             None => {
-                let all: Option<Vec<i128>> = self.loaded.iter().map(|(_, loaded)| *loaded).collect();
+                let all: Option<Vec<i128>> =
+                    self.loaded.iter().map(|(_, loaded)| *loaded).collect();
                 all?.into_iter().max()
             }
         }
@@ -217,7 +230,10 @@ impl Scope {
         if outside {
             return None;
         }
-        if self.loaded(partition).is_some_and(|loaded| position > loaded) {
+        if self
+            .loaded(partition)
+            .is_some_and(|loaded| position > loaded)
+        {
             return Some(Place::Beyond);
         }
         Some(Place::Window(step.window(position)))
@@ -229,7 +245,9 @@ impl Scope {
         position.is_some_and(|position| {
             self.from.is_some_and(|from| position < from)
                 || self.to.is_some_and(|to| position > to)
-                || self.loaded(partition).is_some_and(|loaded| position > loaded)
+                || self
+                    .loaded(partition)
+                    .is_some_and(|loaded| position > loaded)
         })
     }
 }

@@ -109,7 +109,13 @@ impl Tallies {
 
     /// Counts a row.
     pub fn add(&mut self, cell: Cell, checksum: Checksum) -> Result<()> {
-        self.add_all(cell, Tally { rows: 1, sum: checksum })
+        self.add_all(
+            cell,
+            Tally {
+                rows: 1,
+                sum: checksum,
+            },
+        )
     }
 
     fn add_all(&mut self, cell: Cell, tally: Tally) -> Result<()> {
@@ -119,7 +125,10 @@ impl Tallies {
             ))
             .hint("give a longer --window"));
         }
-        self.cells.entry(cell).or_default().add(tally.rows, tally.sum);
+        self.cells
+            .entry(cell)
+            .or_default()
+            .add(tally.rows, tally.sum);
         Ok(())
     }
 
