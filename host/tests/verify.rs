@@ -261,7 +261,7 @@ async fn every_type_agrees_with_itself() {
         let report = verify(&project, &[], 1);
         assert_eq!(
             differences(&report, 0),
-            json!([[null, null, null, "values", 4, 4]]),
+            json!([["a", null, null, "values", 4, 4]]),
             "{column}"
         );
         let type_name = to
@@ -336,32 +336,32 @@ async fn a_sqlite_file_is_compared_like_a_server() {
         (
             "DELETE FROM copy WHERE id = 4",
             "",
-            json!([null, "2", "4", "missing", 2, 1]),
+            json!(["eu", "2", "4", "missing", 2, 1]),
         ),
         (
             "INSERT INTO copy SELECT * FROM copy WHERE id = 1",
             "DELETE FROM copy WHERE rowid = (SELECT max(rowid) FROM copy)",
-            json!([null, "0", "2", "surplus", 2, 3]),
+            json!(["eu", "0", "2", "surplus", 2, 3]),
         ),
         (
             "UPDATE copy SET amount = 'text' WHERE id = 3",
             "",
-            json!([null, "2", "4", "values", 2, 2]),
+            json!(["eu", "2", "4", "values", 2, 2]),
         ),
         (
             "UPDATE copy SET at = '2024-01-31 10:00:00.123457' WHERE id = 2",
             "",
-            json!([null, "0", "2", "values", 2, 2]),
+            json!(["eu", "0", "2", "values", 2, 2]),
         ),
         (
             "UPDATE copy SET price = '1.51' WHERE id = 1",
             "UPDATE copy SET price = '1.500' WHERE id = 1",
-            json!([null, "0", "2", "values", 2, 2]),
+            json!(["eu", "0", "2", "values", 2, 2]),
         ),
         (
             "UPDATE copy SET yes = 2 WHERE id = 1",
             "UPDATE copy SET yes = 1 WHERE id = 1",
-            json!([null, "0", "2", "values", 2, 2]),
+            json!(["eu", "0", "2", "values", 2, 2]),
         ),
     ] {
         project.execute(
@@ -425,7 +425,7 @@ fn an_upsert_is_compared_by_the_last_row_of_each_key() {
     let report = verify(&project, &["--window", "1"], 1);
     assert_eq!(
         differences(&report, 0),
-        json!([[null, "2", "3", "values", 1, 1]])
+        json!([["eu", "2", "3", "values", 1, 1]])
     );
 }
 
@@ -550,7 +550,7 @@ fn a_source_that_lost_its_rows_and_a_table_that_is_gone_are_differences() {
     let report = verify(&project, &[], 1);
     assert_eq!(
         differences(&report, 0),
-        json!([[null, null, null, "surplus", 0, 5]])
+        json!([["eu", null, null, "surplus", 0, 5]])
     );
     project.execute(SINK, "DROP TABLE copy");
     verify(&project, &[], 0);
@@ -558,6 +558,31 @@ fn a_source_that_lost_its_rows_and_a_table_that_is_gone_are_differences() {
     let report = verify(&project, &[], 1);
     assert_eq!(
         differences(&report, 0),
-        json!([[null, "0", "100000", "missing", 1, 0]])
+        json!([["eu", "0", "100000", "missing", 1, 0]])
+    );
+}
+
+#[tokio::test]
+async fn rows_in_quarantine_may_be_missing_and_no_others() {
+    let to = Database::new().await;
+    let project = kinds(FIVE);
+    project.write(".env", format!("TEST_PASSWORD='{}'\n", to.at.password));
+    let bad = "error_handling: { max_bad_rows: 1 }\n";
+    project.config("copy", &(query(ALL_OF_FIVE) + &sink(&to, "") + bad));
+    project.result(RUN, 0);
+    let report = verify(&project, &["--window", "1"], 0);
+    assert_eq!(report["tables"][0]["partitions"][0]["quarantined"], 1);
+    assert_eq!(
+        differences(&report, 0),
+        json!([["eu", "4", "5", "quarantined", 1, 0]])
+    );
+    to.execute("DELETE FROM copy WHERE id = 2").await;
+    let report = verify(&project, &["--window", "1"], 1);
+    assert_eq!(
+        differences(&report, 0),
+        json!([
+            ["eu", "1", "2", "missing", 1, 0],
+            ["eu", "4", "5", "missing", 1, 0]
+        ])
     );
 }

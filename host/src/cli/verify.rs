@@ -166,7 +166,8 @@ fn to_text(report: &VerifyReport) -> String {
 fn table_to_text(pipeline: &str, report: &TableReport) -> String {
     let mut text = String::new();
     let sum = |count: fn(&PartitionReport) -> u64| report.partitions.iter().map(count).sum();
-    let differing = sum(|partition| partition.differences.len() as u64);
+    let listed = sum(|partition| partition.differences.len() as u64);
+    let differing = sum(wrong_ranges);
     let ranges: u64 = sum(|partition| partition.ranges);
     let verdict = if report.agrees {
         "agrees".to_owned()
@@ -205,11 +206,11 @@ fn table_to_text(pipeline: &str, report: &TableReport) -> String {
             thousands(partition.found),
             thousands(partition.quarantined),
             thousands(partition.ranges),
-            thousands(partition.differences.len() as u64),
+            thousands(wrong_ranges(partition)),
         ]);
     }
     text.push_str(&indented(&lines));
-    if report.agrees {
+    if listed == 0 {
         return text;
     }
     let mut lines = table(
@@ -252,6 +253,14 @@ fn table_to_text(pipeline: &str, report: &TableReport) -> String {
     text
 }
 
+/// Ranges with more wrong than rows in quarantine.
+fn wrong_ranges(partition: &PartitionReport) -> u64 {
+    let wrong = partition.differences.iter();
+    wrong
+        .filter(|found| found.kind != Kind::Quarantined)
+        .count() as u64
+}
+
 fn name(partition: &PartitionReport) -> String {
     let name = partition.partition.clone();
     name.unwrap_or_else(|| "(all together)".to_owned())
@@ -264,5 +273,6 @@ fn describe(difference: &Difference) -> String {
         Kind::Surplus => format!("{} more than expected", thousands(found - expected)),
         Kind::Values => "other values".to_owned(),
         Kind::BeyondCheckpoint => "behind the checkpoint".to_owned(),
+        Kind::Quarantined => format!("{} in quarantine", thousands(expected - found)),
     }
 }

@@ -182,10 +182,14 @@ impl Verification {
             keys.settle(&mut expected.tallies)?;
         }
         let letters = Letters::load(&comparison.holding, config).await?;
+        let only = match self.plan.partitions.as_slice() {
+            [only] if self.plan.all_partitions == 1 => Some(only.name.as_str()),
+            _ => None,
+        };
         let mut reports = Vec::new();
         for ((index, table), expected) in tables.iter().enumerate().zip(&expected.tallies) {
             let found = self.read_table(index, table, &scope).await?;
-            reports.push(compare(table, scope.step, expected, &found, &letters));
+            reports.push(compare(table, scope.step, expected, &found, &letters, only));
         }
         let now = self.sink.load_checkpoints(&config.name).await?;
         let cursor = |checkpoint: Option<&Checkpoint>| {
