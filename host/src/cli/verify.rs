@@ -53,7 +53,7 @@ enum Verified {
     /// Both sides were read.
     Compared(VerifyReport),
     /// The source's side could not be read.
-    NotRead(RunReport),
+    NotRead(Box<RunReport>),
 }
 
 /// Compares one pipeline's rows.
@@ -90,11 +90,11 @@ pub fn verify(globals: &Globals, command: Verify) -> Result<u8, Failure> {
         let report = runtime::run(context).await;
         drop(watcher);
         if report.status != Status::Succeeded {
-            return Ok(Verified::NotRead(report));
+            return Ok(Verified::NotRead(Box::new(report)));
         }
         tokio::select! {
             biased;
-            () = cancel.cancelled() => Ok(Verified::NotRead(RunReport { status: Status::Cancelled, ..report })),
+            () = cancel.cancelled() => Ok(Verified::NotRead(Box::new(RunReport { status: Status::Cancelled, ..report }))),
             compared = verification.finish() => compared.map(Verified::Compared),
         }
     });

@@ -270,8 +270,8 @@ fn add(comparison: &Comparison, index: usize, flush: &Flush, sums: &mut Expected
                     .map_or(Place::Anywhere, |step| Place::Window(step.window(position))),
                 (Some(place), _) => place,
             };
-            match (&keys, row.key) {
-                (Some(keys), Some(key)) => put(
+            if let (Some(keys), Some(key)) = (&keys, row.key) {
+                return put(
                     keys,
                     index,
                     &KeyedRow {
@@ -281,16 +281,16 @@ fn add(comparison: &Comparison, index: usize, flush: &Flush, sums: &mut Expected
                         partition: row.partition,
                         place,
                     },
-                ),
-                _ => {
-                    let partition = tallies.partition(row.partition);
-                    let cell = Cell {
-                        partition,
-                        range: place,
-                    };
-                    tallies.add(cell, row.checksum)
-                }
+                );
             }
+            let partition = tallies.partition(row.partition);
+            tallies.add(
+                Cell {
+                    partition,
+                    range: place,
+                },
+                row.checksum,
+            )
         })?;
     }
     if let Some(keys) = keys {

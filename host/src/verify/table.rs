@@ -206,18 +206,13 @@ impl Scope {
 
     /// How far a partition is loaded; `None` where nobody knows.
     fn loaded(&self, partition: Option<&str>) -> Option<i128> {
-        match partition {
-            Some(name) => {
-                let known = self.loaded.iter().find(|(known, _)| known == name);
-                known.and_then(|(_, loaded)| *loaded)
-            }
-            // Of all together the farthest; one that is not known may be farther.
-            None => {
-                let all: Option<Vec<i128>> =
-                    self.loaded.iter().map(|(_, loaded)| *loaded).collect();
-                all?.into_iter().max()
-            }
+        if let Some(name) = partition {
+            let known = self.loaded.iter().find(|(known, _)| known == name);
+            return known.and_then(|(_, loaded)| *loaded);
         }
+        // Of all together the farthest; one that is not known may be farther.
+        let all: Option<Vec<i128>> = self.loaded.iter().map(|(_, loaded)| *loaded).collect();
+        all?.into_iter().max()
     }
 
     /// Where a row is counted; `None` if it is not.
