@@ -3,7 +3,7 @@
 
 use crate::config::{Cursor, CursorKind};
 use crate::error::{Error, Result};
-use crate::literal::{parse_time, write_time};
+use crate::literal::{parse_position, timestamp};
 use crate::span::Span;
 
 /// The windows `(from, to]` of a range.
@@ -80,13 +80,13 @@ impl Windows {
         let cut = |index: u64| {
             let cuts = self.cuts?;
             let place = cuts.from + cuts.length * i128::from(index);
-            (index > 0 && place < cuts.to).then(|| {
-                if cuts.times {
-                    write_time(place)
-                } else {
-                    place.to_string()
-                }
-            })
+            if index == 0 || place >= cuts.to {
+                None
+            } else if cuts.times {
+                timestamp(place, false)
+            } else {
+                Some(place.to_string())
+            }
         };
         Some((
             cut(index).unwrap_or_else(|| self.from.clone()),
@@ -98,7 +98,7 @@ impl Windows {
 /// A position as a place among others, where it is one.
 pub fn place(kind: CursorKind, text: &str) -> Option<i128> {
     match kind {
-        CursorKind::Timestamp => parse_time(text),
+        CursorKind::Timestamp => parse_position(text),
         CursorKind::Integer => text.parse().ok(),
         CursorKind::Rowversion => None,
     }
@@ -141,8 +141,8 @@ mod tests {
         assert_eq!(
             all(Timestamp, "2024-01-30 12:00", "2024-02-01Z", Some("1d")),
             [
-                "2024-01-30 12:00 2024-01-31T12:00:00",
-                "2024-01-31T12:00:00 2024-02-01Z"
+                "2024-01-30 12:00 2024-01-31 12:00:00",
+                "2024-01-31 12:00:00 2024-02-01Z"
             ]
         );
         assert_eq!(all(Timestamp, "a", "b", None), ["a b"]);

@@ -65,6 +65,13 @@ impl Ledger {
         self.bytes += other.bytes;
     }
 
+    /// Writes down what a commit found out about rows that had counted as loaded.
+    pub fn settle(&mut self, superseded: u64, refused: u64) {
+        self.loaded -= superseded + refused;
+        self.superseded += superseded;
+        self.refused += refused;
+    }
+
     /// Rows in quarantine.
     pub fn quarantined(&self) -> u64 {
         self.rejected + self.refused

@@ -8,6 +8,7 @@ pub mod backfill;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod dead_letter;
 pub mod error;
 pub mod extension;
 pub mod finding;

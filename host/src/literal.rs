@@ -1,13 +1,12 @@
-//! Single values as text: cursors as a sink compares them with its columns, times as people write them, bytes as digits.
+//! Single values as text: times, cursors as a sink compares them with its columns, bytes as digits.
 
 use arrow_schema::DataType;
 use etl_plugin_api::Cursor;
-use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime};
+use jiff::{SignedDuration, ToSpan};
 
 /// Nanoseconds in a day.
 pub const NANOS_PER_DAY: i128 = 86_400_000_000_000;
-const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 /// An end of a range of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,30 +46,92 @@ pub fn in_sink(cursor: &Cursor, end: End, column: &DataType) -> Option<String> {
     }
 }
 
-/// Days since 1970-01-01 of a date.
-pub fn parse_date(text: &str) -> Option<i64> {
-    let date: Date = text.parse().ok().filter(|_| text.len() == 10)?;
-    let since = date.duration_since(EPOCH.date());
-    Some(since.as_hours() / 24)
+/// A date as ISO 8601 text; `None` beyond the years 0 to 9999.
+pub fn date(days: i32) -> Option<String> {
+    let date = Date::constant(1970, 1, 1)
+        .checked_add(i64::from(days).days())
+        .ok()?;
+    (date.year() >= 0).then(|| date.to_string())
 }
 
-/// Nanoseconds since 1970 of a time or a date, with or without `Z`.
-pub fn parse_time(text: &str) -> Option<i128> {
-    if let Some(days) = parse_date(text) {
-        return Some(i128::from(days) * NANOS_PER_DAY);
+/// A time of the day, with as many digits as it has; `None` if it is none.
+pub fn time_of_day(micros: i64) -> Option<String> {
+    let seconds = micros.div_euclid(1_000_000);
+    (0..86_400).contains(&seconds).then(|| {
+        format!(
+            "{:02}:{:02}:{:02}{}",
+            seconds / 3_600,
+            seconds / 60 % 60,
+            seconds % 60,
+            fraction(micros.rem_euclid(1_000_000) * 1_000)
+        )
+    })
+}
+
+/// As many digits as there are: none, three, six or nine.
+fn fraction(nanos: i64) -> String {
+    match nanos {
+        0 => String::new(),
+        nanos if nanos % 1_000_000 == 0 => format!(".{:03}", nanos / 1_000_000),
+        nanos if nanos % 1_000 == 0 => format!(".{:06}", nanos / 1_000),
+        nanos => format!(".{nanos:09}"),
     }
-    let time: DateTime = text.strip_suffix('Z').unwrap_or(text).parse().ok()?;
-    let since = time.duration_since(EPOCH);
-    Some(since.as_nanos())
 }
 
-/// Nanoseconds since 1970 as a time, `2024-01-31T23:59:59.5`; `-` for years before -9999 and after 9999.
-pub fn write_time(nanos: i128) -> String {
-    let time = i64::try_from(nanos.div_euclid(1_000_000_000))
-        .ok()
-        .zip(i32::try_from(nanos.rem_euclid(1_000_000_000)).ok())
-        .and_then(|(seconds, nanos)| EPOCH.checked_add(SignedDuration::new(seconds, nanos)).ok());
-    time.map_or_else(|| "-".to_owned(), |time| time.to_string())
+/// A point in time, with as many digits as it has; `None` beyond the years 0 to 9999.
+pub fn timestamp(nanos: i128, zoned: bool) -> Option<String> {
+    const SECOND: i128 = 1_000_000_000;
+    let seconds = i64::try_from(nanos.div_euclid(SECOND)).ok()?;
+    let fraction_nanos = i32::try_from(nanos.rem_euclid(SECOND)).ok()?;
+    // Not as an instant: of those the library leaves out the last hours of the year 9999.
+    let civil = DateTime::constant(1970, 1, 1, 0, 0, 0, 0)
+        .checked_add(SignedDuration::new(seconds, fraction_nanos))
+        .ok()?;
+    // Years before 0 sort wrongly as text.
+    (civil.year() >= 0).then(|| {
+        format!(
+            "{} {:02}:{:02}:{:02}{}{}",
+            civil.date(),
+            civil.hour(),
+            civil.minute(),
+            civil.second(),
+            fraction(civil.subsec_nanosecond().into()),
+            if zoned { "Z" } else { "" }
+        )
+    })
+}
+
+/// What [`date`] has written: days since 1970.
+pub fn parse_date(text: &str) -> Option<i32> {
+    let days = Date::constant(1970, 1, 1)
+        .until(text.parse::<Date>().ok()?)
+        .ok()?
+        .get_days();
+    Some(days)
+}
+
+/// What [`time_of_day`] has written: microseconds since midnight.
+pub fn parse_time_of_day(text: &str) -> Option<i64> {
+    let time: jiff::civil::Time = text.parse().ok()?;
+    let seconds =
+        (i64::from(time.hour()) * 60 + i64::from(time.minute())) * 60 + i64::from(time.second());
+    Some(seconds * 1_000_000 + i64::from(time.subsec_nanosecond()) / 1_000)
+}
+
+/// What [`timestamp`] has written: nanoseconds since 1970.
+pub fn parse_timestamp(text: &str) -> Option<i128> {
+    let civil: DateTime = text.strip_suffix('Z').unwrap_or(text).parse().ok()?;
+    let since = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+    Some(civil.duration_since(since).as_nanos())
+}
+
+/// A time or a date as people write them, with or without `Z`: nanoseconds since 1970.
+pub fn parse_position(text: &str) -> Option<i128> {
+    const DATE: usize = "2024-01-31".len();
+    if text.len() == DATE {
+        return Some(i128::from(parse_date(text)?) * NANOS_PER_DAY);
+    }
+    parse_timestamp(text)
 }
 
 /// Bytes as hexadecimal digits.
@@ -102,7 +163,21 @@ fn written(time: DateTime, digits: usize) -> String {
 mod tests {
     use arrow_schema::TimeUnit;
 
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn times_are_read_as_they_were_written(days in -719_528i32..=2_932_896, micros in 0i64..86_400_000_000, nanos in 0i128..1_000_000_000) {
+            prop_assert_eq!(parse_date(&date(days).unwrap()), Some(days));
+            prop_assert_eq!(parse_time_of_day(&time_of_day(micros).unwrap()), Some(micros));
+            let point = i128::from(days) * 86_400_000_000_000 + i128::from(micros) * 1_000 + nanos % 1_000;
+            for zoned in [false, true] {
+                prop_assert_eq!(parse_timestamp(&timestamp(point, zoned).unwrap()), Some(point));
+            }
+        }
+    }
 
     #[test]
     fn times_compare_as_the_sinks_write_them() {
@@ -143,13 +218,11 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_and_written() {
-        assert_eq!(parse_time("1970-01-02"), Some(NANOS_PER_DAY));
-        assert_eq!(parse_time("1969-12-31 23:59:59.5Z"), Some(-500_000_000));
-        assert_eq!(parse_time("soon"), None);
-        for text in ["1969-12-31T23:59:59.5", "2024-01-31T00:00:00"] {
-            assert_eq!(parse_time(text).map(write_time).as_deref(), Some(text));
-        }
-        assert_eq!(write_time(i128::MAX), "-");
+    fn a_position_is_a_date_or_a_time() {
+        assert_eq!(parse_position("1970-01-02"), Some(NANOS_PER_DAY));
+        let before = Some(-500_000_000);
+        assert_eq!(parse_position("1969-12-31T23:59:59.5Z"), before);
+        assert_eq!(parse_position("1969-12-31 23:59:59.500"), before);
+        assert_eq!(parse_position("soon"), None);
     }
 }

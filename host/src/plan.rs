@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::config::{Config, KeyScope, TableName, WriteMode};
 use crate::error::{Error, Result};
 use crate::literal::hex;
-use crate::sink::TableSpec;
+use crate::sink::{Keep, TableSpec};
 use crate::source::sql;
 
 /// What a run is for.
@@ -117,6 +117,7 @@ impl Plan {
                     schema: table.schema.clone(),
                     mode: self.config.sink.write_mode.clone(),
                     on_schema_change: self.config.error_handling.on_schema_change,
+                    keep: Keep::default(),
                 })
             })
             .collect()

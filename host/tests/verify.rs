@@ -102,7 +102,7 @@ async fn each_difference_is_named_by_partition_and_range() {
     )
     .await;
     let report = verify(&project, &[], 1);
-    let day = |day: u32| format!("2024-01-{day:02}T00:00:00");
+    let day = |day: u32| format!("2024-01-{day:02} 00:00:00");
     let all = json!([
         ["asia", day(1), day(2), "surplus", 0, 1],
         ["eu", day(3), day(4), "missing", 24, 23],
@@ -117,16 +117,16 @@ async fn each_difference_is_named_by_partition_and_range() {
     let six_hours = json!([
         [
             "eu",
-            "2024-01-03T06:00:00",
-            "2024-01-03T12:00:00",
+            "2024-01-03 06:00:00",
+            "2024-01-03 12:00:00",
             "missing",
             6,
             5
         ],
         [
             "eu",
-            "2024-01-07T06:00:00",
-            "2024-01-07T12:00:00",
+            "2024-01-07 06:00:00",
+            "2024-01-07 12:00:00",
             "values",
             6,
             6
@@ -174,7 +174,7 @@ async fn each_difference_is_named_by_partition_and_range() {
         .unwrap();
     for words in [
         "copy: table copy DIFFERS in 6 of 22 ranges",
-        "2024-01-03T00:00:00  2024-01-04T00:00:00             24           23  1 missing",
+        "2024-01-03 00:00:00  2024-01-04 00:00:00             24           23  1 missing",
         "behind the checkpoint",
     ] {
         says(&shown.stdout, words);
@@ -197,8 +197,8 @@ async fn partitions_that_cannot_be_told_apart_are_compared_together() {
         differences(&report, 0),
         json!([[
             null,
-            "2024-01-01T00:00:00",
-            "2024-01-02T00:00:00",
+            "2024-01-01 00:00:00",
+            "2024-01-02 00:00:00",
             "missing",
             48,
             47
@@ -219,8 +219,8 @@ async fn a_value_that_no_pipeline_writes_is_a_difference() {
         json!([
             [
                 "us",
-                "2024-01-01T00:00:00",
-                "2024-01-02T00:00:00",
+                "2024-01-01 00:00:00",
+                "2024-01-02 00:00:00",
                 "missing",
                 24,
                 23

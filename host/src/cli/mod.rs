@@ -5,6 +5,7 @@
 mod backfill;
 mod checkpoint;
 mod completions;
+mod dead_letters;
 mod doctor;
 mod info;
 mod list;
@@ -141,6 +142,9 @@ pub enum Command {
     /// Show or change how far partitions have been read
     #[command(subcommand)]
     Checkpoint(checkpoint::Checkpoint),
+    /// Show rows in quarantine, and load them again
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLetters),
     /// Write completions for a shell to stdout
     Completions(completions::Completions),
     /// Load a library and say what it is; used by the host on a child process
@@ -223,6 +227,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::Backfill(command) => backfill::backfill(&globals, command),
         Command::Verify(command) => verify::verify(&globals, command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&globals, command),
+        Command::DeadLetters(command) => dead_letters::dead_letters(&globals, command),
         Command::Completions(command) => {
             completions::completions(&command);
             Ok(0)

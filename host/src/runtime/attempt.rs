@@ -501,6 +501,8 @@ async fn open_target(
                 run_id: unknown.run_id,
                 ledger: unknown.ledger,
                 dead_letters: Vec::new(),
+                replayed: Vec::new(),
+                most_refused: 0,
             })
             .await?;
         return Ok(None);

@@ -9,12 +9,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::books::Books;
-use super::quarantine;
 use super::ties::{Piece, TieSplitter};
 use crate::checkpoint::compare;
 use crate::config::Cursor as CursorConfig;
+use crate::dead_letter::{self, DeadLetter};
 use crate::error::{Error, Result};
-use crate::sink::DeadLetter;
 use crate::source::{RowStream, SourceRejection};
 use crate::stage::extract::{ExtractStage, cursor_column};
 
@@ -253,13 +252,15 @@ impl Feeder {
             {
                 continue;
             }
-            self.held
-                .push((rejection.cursor.clone(), quarantine::from_source(rejection)));
+            self.held.push((
+                rejection.cursor.clone(),
+                dead_letter::from_source(rejection),
+            ));
         }
         self.note_held();
         let last = self.held.last().map(|(_, letter)| letter);
         let checked = self.books.check_bad_rows(&self.partition);
-        checked.map_err(|error| quarantine::explain(error, last))
+        checked.map_err(|error| dead_letter::explain(error, last))
     }
 
     fn note_held(&self) {

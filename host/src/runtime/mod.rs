@@ -10,7 +10,7 @@ mod chunk;
 mod feed;
 mod lease;
 mod partition;
-mod quarantine;
+pub mod replay;
 pub mod report;
 mod ties;
 mod transform;

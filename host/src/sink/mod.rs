@@ -6,6 +6,7 @@ mod ddl;
 mod dry_run;
 pub mod key;
 mod nul;
+mod part;
 pub mod postgres;
 pub mod sqlite;
 
@@ -21,6 +22,7 @@ use etl_plugin_api::Cursor;
 pub use self::dry_run::DryRunWriter;
 use crate::checkpoint::{Checkpoint, Ledger};
 use crate::config::{SchemaChange, Sink as SinkConfig, SinkConnector, TableName, WriteMode};
+use crate::dead_letter::{DeadLetter, StoredLetter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extension::same_columns;
 use crate::finding::Finding;
@@ -32,6 +34,13 @@ use crate::pool::{Places, Pools};
 pub trait Sink: Send + Sync {
     /// The checkpoints of a pipeline by partition. Writes nothing; empty if nothing was ever committed.
     async fn load_checkpoints(&self, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>>;
+
+    /// Dead letters of a pipeline, in the order of their numbers. Writes nothing.
+    async fn load_dead_letters(
+        &self,
+        pipeline: &str,
+        filter: &LetterFilter,
+    ) -> Result<Vec<StoredLetter>>;
 
     /// Changes a checkpoint by hand, and takes it from any attempt that may be under way.
     async fn edit_checkpoint(
@@ -89,11 +98,14 @@ pub trait PartitionWriter: Send {
     /// Deletes this partition's rows of a range, inside the transaction of the next commit.
     async fn delete_range(&mut self, range: &RangeDelete) -> Result<()>;
 
-    /// Loads a flush, inside the transaction of the next commit.
-    async fn write(&mut self, flush: &Flush) -> Result<Written>;
+    /// Loads a flush, inside the transaction of the next commit. Rows that the sink refuses are left out and told, the
+    /// others are loaded. With more than `most_refused` of them it stops before the flush is done; then nothing may be
+    /// committed.
+    async fn write(&mut self, flush: &Flush, most_refused: u64) -> Result<Written>;
 
-    /// Commits everything since the last commit together with the checkpoint, unless another attempt took over.
-    async fn commit(&mut self, chunk: &Chunk) -> Result<()>;
+    /// Commits everything since the last commit together with the checkpoint, unless another attempt took over. Gives what
+    /// was found out only now; more than [`Chunk::most_refused`] refused rows are an error.
+    async fn commit(&mut self, chunk: &Chunk) -> Result<Committed>;
 
     /// Lets the partition go, after the last commit.
     async fn close(self: Box<Self>) -> Result<()>;
@@ -145,8 +157,20 @@ pub struct TableSpec {
     pub schema: SchemaRef,
     /// What happens to rows that are there already.
     pub mode: WriteMode,
+    /// For `upsert`: which of two rows with one key stays.
+    pub keep: Keep,
     /// What happens when the columns differ.
     pub on_schema_change: SchemaChange,
+}
+
+/// Which of two rows with one key stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// The one that comes last.
+    #[default]
+    Last,
+    /// The one that is there already, unless this column says that it is older.
+    Newer(Option<String>),
 }
 
 impl PartialEq for TableSpec {
@@ -180,6 +204,31 @@ pub struct Written {
     pub refused: Vec<Refusal>,
 }
 
+impl Written {
+    /// Adds what became of another part of the flush.
+    fn add(&mut self, other: Self) {
+        self.loaded += other.loaded;
+        self.superseded += other.superseded;
+        self.refused.extend(other.refused);
+    }
+}
+
+/// What a commit found out about rows that had counted as loaded.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// Rows that yielded to others.
+    pub superseded: u64,
+    /// Rows that the table refused; they are in quarantine.
+    pub refused: Vec<DeadLetter>,
+}
+
+impl Committed {
+    fn add(&mut self, other: Self) {
+        self.superseded += other.superseded;
+        self.refused.extend(other.refused);
+    }
+}
+
 /// A row that the sink cannot hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -206,6 +255,10 @@ pub struct Chunk {
     pub ledger: Ledger,
     /// Rows set aside since the last commit.
     pub dead_letters: Vec<DeadLetter>,
+    /// Dead letters that are loaded with this commit.
+    pub replayed: Vec<i64>,
+    /// How many more rows may be refused.
+    pub most_refused: u64,
 }
 
 /// What a commit does to the cursor.
@@ -219,19 +272,23 @@ pub enum CursorChange {
     Clear,
 }
 
-/// A row set aside with its reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Which stage refused it: `extract`, `transform` or `load`.
-    pub stage: &'static str,
-    /// For `load` the table.
-    pub table: Option<String>,
-    /// The column at fault.
-    pub column: Option<String>,
-    /// Why.
-    pub reason: String,
-    /// The row as JSON: the source's for `extract` and `transform`, the output's for `load`.
-    pub payload: Vec<u8>,
+/// Which dead letters are meant.
+#[derive(Clone, Debug, Default)]
+pub struct LetterFilter {
+    /// Only numbers above this.
+    pub after: i64,
+    /// Only these; all if empty.
+    pub ids: Vec<i64>,
+    /// Only those of these partitions; all if empty.
+    pub partitions: Vec<String>,
+    /// Only those of this run.
+    pub run_id: Option<String>,
+    /// Only those of this stage.
+    pub stage: Option<String>,
+    /// Also those that were replayed.
+    pub replayed: bool,
+    /// At most so many.
+    pub limit: u32,
 }
 
 /// Rows of one partition to delete.
@@ -307,6 +364,15 @@ fn held(claim: &Claim, run_id: &str, holder: &Holder, seconds: f64) -> Error {
         ),
     )
     .hint("wait until that run has ended, or stop it; a run that died is taken over when its lease has run out")
+}
+
+/// The error of a replay that comes second.
+fn replayed_before() -> Error {
+    Error::new(
+        ErrorKind::Fenced,
+        "a dead letter was replayed by somebody else meanwhile",
+    )
+    .hint("look at `etl-host dead-letters list`; what is left there can be replayed")
 }
 
 /// The error of a loser: another attempt has counted the epoch up.

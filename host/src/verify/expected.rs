@@ -11,21 +11,27 @@ use tokio::sync::OnceCell;
 
 use super::holding::Holding;
 use super::keys::{KeyFile, KeyedRow, put};
+use super::letters::{Letters, Sightings};
 use super::table::{ComparedTable, Scope, Wanted};
 use super::tally::{Cell, Place, Tallies};
 use crate::checkpoint::Checkpoint;
 use crate::config::{NulCharacters, WriteMode};
+use crate::dead_letter::StoredLetter;
 use crate::error::{Error, Result};
 use crate::extension::same_columns;
 use crate::finding::Finding;
 use crate::pool::Places;
 use crate::sink::{
-    CheckpointEdit, Chunk, Claim, Examination, Flush, PartitionWriter, RangeDelete, Sink, Swap,
-    TableSpec, Tenure, Written,
+    CheckpointEdit, Chunk, Claim, Committed, Examination, Flush, LetterFilter, PartitionWriter,
+    RangeDelete, Sink, Swap, TableSpec, Tenure, Written,
 };
 
 /// What both sides share.
 pub struct Comparison {
+    /// The sink.
+    pub sink: Arc<dyn Sink>,
+    /// The pipeline.
+    pub pipeline: String,
     /// The sink, to read.
     pub holding: Holding,
     /// The checkpoints, as they were at the start.
@@ -40,8 +46,8 @@ pub struct Comparison {
     pub partition_column: Option<String>,
     /// The cursor's column.
     pub cursor_column: Option<String>,
-    /// The tables, once the first partition has opened its transformer.
-    pub tables: OnceCell<Vec<ComparedTable>>,
+    /// The tables and what lies in quarantine, once the first partition has opened its transformer.
+    pub opened: OnceCell<(Vec<ComparedTable>, Letters)>,
     /// What the source's side gave.
     pub expected: Mutex<Expected>,
     /// The keys of an upsert.
@@ -53,6 +59,8 @@ pub struct Comparison {
 pub struct Expected {
     /// By table.
     pub tallies: Vec<Tallies>,
+    /// Rows that lie in quarantine as well.
+    pub quarantined: Sightings,
     /// A row's cursor, as it is written, is not where it was read.
     pub strays: bool,
 }
@@ -66,6 +74,7 @@ impl Expected {
         for (sum, tallies) in self.tallies.iter_mut().zip(&other.tallies) {
             sum.merge(tallies)?;
         }
+        self.quarantined.merge(&other.quarantined);
         self.strays |= other.strays;
         Ok(())
     }
@@ -83,8 +92,8 @@ impl Comparison {
     }
 
     async fn open_tables(&self, specs: &[TableSpec]) -> Result<&[ComparedTable]> {
-        let tables = self
-            .tables
+        let (tables, _) = self
+            .opened
             .get_or_try_init(|| async {
                 let unknown = self.exclude.iter().find(|name| {
                     let known = |spec: &TableSpec| spec.schema.column_with_name(name).is_some();
@@ -100,7 +109,9 @@ impl Comparison {
                 for spec in specs {
                     tables.push(self.holding.match_table(spec, &self.wanted()).await?);
                 }
-                Ok::<_, Error>(tables)
+                let letters =
+                    Letters::load(self.sink.as_ref(), &self.pipeline, &tables, self.nuls).await?;
+                Ok::<_, Error>((tables, letters))
             })
             .await?;
         let alike = tables.len() == specs.len()
@@ -118,14 +129,13 @@ impl Comparison {
 
 /// A sink that only adds up.
 pub struct ComparingSink {
-    sink: Arc<dyn Sink>,
     comparison: Arc<Comparison>,
 }
 
 impl ComparingSink {
     /// Stands in front of the sink that holds the rows.
-    pub fn new(sink: Arc<dyn Sink>, comparison: Arc<Comparison>) -> Self {
-        Self { sink, comparison }
+    pub fn new(comparison: Arc<Comparison>) -> Self {
+        Self { comparison }
     }
 }
 
@@ -133,6 +143,10 @@ impl ComparingSink {
 impl Sink for ComparingSink {
     async fn load_checkpoints(&self, _: &str) -> Result<BTreeMap<String, Checkpoint>> {
         Ok(self.comparison.checkpoints.clone())
+    }
+
+    async fn load_dead_letters(&self, _: &str, _: &LetterFilter) -> Result<Vec<StoredLetter>> {
+        Ok(Vec::new())
     }
 
     async fn edit_checkpoint(&self, _: &str, _: &str, _: &CheckpointEdit) -> Result<()> {
@@ -158,7 +172,7 @@ impl Sink for ComparingSink {
     }
 
     fn places(&self) -> Places {
-        self.sink.places()
+        self.comparison.sink.places()
     }
 
     async fn swap(&self, _: &Swap) -> Result<()> {
@@ -170,11 +184,11 @@ impl Sink for ComparingSink {
     }
 
     async fn examine(&self, mode: &WriteMode) -> Examination {
-        self.sink.examine(mode).await
+        self.comparison.sink.examine(mode).await
     }
 
     async fn examine_tables(&self, tables: &[TableSpec]) -> Vec<Finding> {
-        self.sink.examine_tables(tables).await
+        self.comparison.sink.examine_tables(tables).await
     }
 }
 
@@ -206,7 +220,7 @@ impl PartitionWriter for AddingWriter {
         Err(Error::internal("a comparison deletes nothing"))
     }
 
-    async fn write(&mut self, flush: &Flush) -> Result<Written> {
+    async fn write(&mut self, flush: &Flush, _: u64) -> Result<Written> {
         let mut sums = std::mem::take(&mut self.sums);
         let (comparison, index, flush) = (self.comparison.clone(), self.index, flush.clone());
         let (sums, rows) = tokio::task::spawn_blocking(move || {
@@ -221,8 +235,8 @@ impl PartitionWriter for AddingWriter {
         })
     }
 
-    async fn commit(&mut self, _: &Chunk) -> Result<()> {
-        Ok(())
+    async fn commit(&mut self, _: &Chunk) -> Result<Committed> {
+        Ok(Committed::default())
     }
 
     async fn close(self: Box<Self>) -> Result<()> {
@@ -236,11 +250,8 @@ impl PartitionWriter for AddingWriter {
 /// Adds a flush up, and gives the number of its rows.
 fn add(comparison: &Comparison, index: usize, flush: &Flush, sums: &mut Expected) -> Result<u64> {
     let scope = &comparison.scope;
-    let tables = comparison
-        .tables
-        .get()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let opened = comparison.opened.get();
+    let (tables, letters) = opened.ok_or_else(|| Error::internal("rows before their tables"))?;
     let (Some(table), Some(tallies)) = (tables.get(flush.table), sums.tallies.get_mut(flush.table))
     else {
         return Err(Error::internal(format!(
@@ -270,7 +281,10 @@ fn add(comparison: &Comparison, index: usize, flush: &Flush, sums: &mut Expected
                     .map_or(Place::Anywhere, |step| Place::Window(step.window(position))),
                 (Some(place), _) => place,
             };
-            if let (Some(keys), Some(key)) = (&keys, row.key) {
+            if letters.hold(flush.table, row.checksum) {
+                let seen = &mut sums.quarantined;
+                seen.add(flush.table, row.checksum, row.partition, place);
+            } else if let (Some(keys), Some(key)) = (&keys, row.key) {
                 return put(
                     keys,
                     index,

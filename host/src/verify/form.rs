@@ -13,13 +13,14 @@ use arrow_array::types::{
 };
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, TimeUnit};
-use jiff::civil::Time;
 use uuid::Uuid;
 
 use super::json;
 use crate::config::NulCharacters;
 use crate::error::{Error, Result};
-use crate::literal::{NANOS_PER_DAY, parse_date, parse_time};
+use crate::literal::{
+    NANOS_PER_DAY, parse_date, parse_position, parse_time_of_day, parse_timestamp,
+};
 
 /// What a column of the sink makes of its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +136,7 @@ impl<'a> Values<'a> {
             Kind::Numbers(values, 0) => values.get(row).copied(),
             Kind::Days(days) => Some(i128::from(*days.get(row)?) * NANOS_PER_DAY),
             Kind::Nanos(nanos) => nanos.get(row).copied(),
-            Kind::Texts(texts) => parse_time(texts.get(row)?),
+            Kind::Texts(texts) => parse_position(texts.get(row)?),
             _ => None,
         }
     }
@@ -189,13 +190,15 @@ impl<'a> Values<'a> {
                 .ok()
                 .map(|uuid| field(b'u', uuid.as_bytes(), out)),
             Form::Json => json::canonical(text).map(|json| field(b'j', json.as_bytes(), out)),
-            Form::Date => parse_date(text).map(|days| field(b'd', &i64::to_le_bytes(days), out)),
-            Form::Time => text.parse::<Time>().ok().map(|time| {
-                let since = time.duration_since(Time::midnight());
-                nanos(b't', since.as_nanos(), out);
-            }),
+            // Not a date with a time behind it.
+            Form::Date if text.len() == 10 => {
+                parse_date(text).map(|days| field(b'd', &i64::from(days).to_le_bytes(), out))
+            }
+            Form::Time => {
+                parse_time_of_day(text).map(|micros| nanos(b't', i128::from(micros) * 1_000, out))
+            }
             Form::Timestamp { zoned } if zoned == text.ends_with('Z') => {
-                parse_time(text).map(|time| nanos(b's', time, out))
+                parse_timestamp(text).map(|time| nanos(b's', time, out))
             }
             Form::Padded => {
                 field(b'x', text.trim_end_matches(' ').as_bytes(), out);

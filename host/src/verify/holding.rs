@@ -179,7 +179,7 @@ impl Holding {
         if let (Some((name, data_type)), Some(step)) = (name_of(table.axis), scope.step)
             && (data_type.is_integer() || matches!(data_type, DataType::Timestamp(..)))
         {
-            let end = |position: i128| literal(step.write(position), data_type, self.server);
+            let end = |position: i128| literal(&step.write(position), data_type, self.server);
             conditions.extend(scope.from.map(|from| format!("{name} > {}", end(from))));
             // As text a longer time comes behind a shorter one.
             let slack = if self.server || data_type.is_integer() {
@@ -224,13 +224,13 @@ impl Holding {
 }
 
 /// An end of a range, as the sinks compare it with their columns.
-fn literal(written: String, data_type: &DataType, server: bool) -> String {
+fn literal(written: &str, data_type: &DataType, server: bool) -> String {
     match data_type {
         DataType::Timestamp(_, zone) => {
             let zone = if server && zone.is_some() { "Z" } else { "" };
-            text_literal(&format!("{}{zone}", written.replace('T', " ")))
+            text_literal(&format!("{written}{zone}"))
         }
-        _ => written,
+        _ => written.to_owned(),
     }
 }
 

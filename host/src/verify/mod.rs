@@ -15,6 +15,7 @@ pub mod report;
 mod table;
 mod tally;
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_schema::{DataType, Field, Schema};
@@ -27,17 +28,17 @@ use self::holding::Holding;
 use self::keys::{KeyFile, contested};
 use self::letters::Letters;
 use self::range::Step;
-use self::report::{TableReport, VerifyReport, compare};
+use self::report::{Sides, TableReport, VerifyReport, compare};
 use self::table::{ComparedTable, Scope};
-use self::tally::{Cell, Tallies, checksum};
+use self::tally::{Cell, Checksum, Tallies, checksum};
 use crate::checkpoint::Checkpoint;
 use crate::config::{BadRowLimit, KeyScope, WriteMode};
 use crate::error::{Error, Result};
-use crate::literal::parse_time;
+use crate::literal::parse_position;
 use crate::plan::Plan;
 use crate::pool::Pools;
 use crate::runtime::RunContext;
-use crate::sink::{Sink, TableSpec};
+use crate::sink::{Keep, Sink, TableSpec};
 use crate::source::{Source, SourceRejection};
 use crate::stage::Stages;
 
@@ -53,7 +54,6 @@ pub struct VerifyOptions {
 /// A comparison under way.
 pub struct Verification {
     plan: Arc<Plan>,
-    sink: Arc<dyn Sink>,
     comparison: Arc<Comparison>,
     window: Option<String>,
     partitions: Vec<String>,
@@ -103,13 +103,15 @@ impl Verification {
         let scope = build_scope(&plan, &checkpoints, options.window.as_deref())?;
         let upserts = matches!(config.sink.write_mode, WriteMode::Upsert { .. });
         let comparison = Comparison {
+            sink,
+            pipeline: config.name.clone(),
             holding: Holding::new(&config.sink, &config.tuning, pools),
             scope,
             nuls: config.sink.nul_characters,
             exclude: options.exclude,
             partition_column: partition_column.filter(|_| apart),
             cursor_column: config.cursor.as_ref().map(|cursor| cursor.column.clone()),
-            tables: OnceCell::new(),
+            opened: OnceCell::new(),
             expected: Mutex::new(Expected::default()),
             keys: Mutex::new(if upserts {
                 Some(KeyFile::open()?)
@@ -125,7 +127,6 @@ impl Verification {
         };
         Ok(Self {
             plan: Arc::new(plan),
-            sink,
             comparison: Arc::new(comparison),
             window: options.window,
             partitions,
@@ -142,7 +143,7 @@ impl Verification {
         let mut plan = Plan::clone(&self.plan);
         // Bad rows of all runs so far are counted together here.
         plan.config.error_handling.max_bad_rows = BadRowLimit::Rows(u64::MAX);
-        let sink = ComparingSink::new(self.sink.clone(), self.comparison.clone());
+        let sink = ComparingSink::new(self.comparison.clone());
         RunContext::new(plan, stages, Some(source), Arc::new(sink), cancel)
     }
 
@@ -157,7 +158,7 @@ impl Verification {
                 .unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *expected)
         };
-        let tables = self.tables().await?;
+        let (tables, letters) = self.tables().await?;
         expected.tallies.resize_with(tables.len(), Tallies::default);
         let mut scope = comparison.scope.clone();
         let placed = tables.iter().filter(|table| table.axis.is_some()).count();
@@ -181,17 +182,27 @@ impl Verification {
         {
             keys.settle(&mut expected.tallies)?;
         }
-        let letters = Letters::load(&comparison.holding, config).await?;
         let only = match self.plan.partitions.as_slice() {
             [only] if self.plan.all_partitions == 1 => Some(only.name.as_str()),
             _ => None,
         };
         let mut reports = Vec::new();
-        for ((index, table), expected) in tables.iter().enumerate().zip(&expected.tallies) {
-            let found = self.read_table(index, table, &scope).await?;
-            reports.push(compare(table, scope.step, expected, &found, &letters, only));
+        let Expected {
+            tallies,
+            quarantined,
+            ..
+        } = expected;
+        for ((index, table), mut expected) in tables.iter().enumerate().zip(tallies) {
+            let (found, letters_found) = self.read_table(index, table, &scope, &letters).await?;
+            let quarantined = letters.take_out(index, &mut expected, &quarantined, &letters_found);
+            let sides = Sides {
+                expected: &expected,
+                found: &found,
+                quarantined: &quarantined,
+            };
+            reports.push(compare(table, scope.step, &sides, &letters, only));
         }
-        let now = self.sink.load_checkpoints(&config.name).await?;
+        let now = comparison.sink.load_checkpoints(&config.name).await?;
         let cursor = |checkpoint: Option<&Checkpoint>| {
             checkpoint.map(|checkpoint| (checkpoint.cursor.clone(), checkpoint.run_id.clone()))
         };
@@ -216,10 +227,10 @@ impl Verification {
     }
 
     /// The tables. If the source gave nothing at all, the sink's must hold nothing either, whatever its columns.
-    async fn tables(&self) -> Result<Vec<ComparedTable>> {
+    async fn tables(&self) -> Result<(Vec<ComparedTable>, Letters)> {
         let comparison = &self.comparison;
-        if let Some(tables) = comparison.tables.get() {
-            return Ok(tables.clone());
+        if let Some(opened) = comparison.opened.get() {
+            return Ok(opened.clone());
         }
         let column = comparison.partition_column.iter();
         let fields: Vec<Field> = column
@@ -229,20 +240,21 @@ impl Verification {
             name: self.plan.config.sink.table.clone(),
             schema: Arc::new(Schema::new(fields)),
             mode: WriteMode::Append,
+            keep: Keep::default(),
             on_schema_change: self.plan.config.error_handling.on_schema_change,
         };
         let table = comparison
             .holding
             .match_table(&spec, &comparison.wanted())
             .await?;
-        Ok(vec![table])
+        Ok((vec![table], Letters::default()))
     }
 
     /// What was asked for by places needs the column that tells them.
     fn refuse_ranges(&self, scope: &Scope) -> Result<()> {
         let asked = scope.is_bounded() || self.window.is_some();
         // Nothing was read, so that the columns are not known.
-        if !asked || self.comparison.tables.get().is_none() {
+        if !asked || self.comparison.opened.get().is_none() {
             return Ok(());
         }
         let column = self.comparison.cursor_column.as_deref().unwrap_or_default();
@@ -257,11 +269,13 @@ impl Verification {
         index: usize,
         table: &ComparedTable,
         scope: &Scope,
-    ) -> Result<Tallies> {
+        letters: &Letters,
+    ) -> Result<(Tallies, HashMap<Checksum, u64>)> {
         let comparison = &self.comparison;
         let mut found = Tallies::default();
+        let mut letters_found = HashMap::new();
         if !table.exists {
-            return Ok(found);
+            return Ok((found, letters_found));
         }
         let mut rows = comparison
             .holding
@@ -282,6 +296,9 @@ impl Verification {
                 let Some(range) = scope.place(row.partition, row.position) else {
                     return Ok(());
                 };
+                if letters.hold(index, row.checksum) {
+                    *letters_found.entry(row.checksum).or_default() += 1;
+                }
                 let partition = found.partition(row.partition);
                 found.add(Cell { partition, range }, row.checksum)
             })?;
@@ -289,7 +306,7 @@ impl Verification {
                 add_unreadable(table, scope, row, &mut found)?;
             }
         }
-        Ok(found)
+        Ok((found, letters_found))
     }
 }
 
@@ -304,7 +321,7 @@ fn add_unreadable(
     let partition = value(table.partition).and_then(Json::as_str);
     let position = match value(table.axis) {
         Some(Json::Number(number)) => number.as_i64().map(i128::from),
-        Some(Json::String(text)) => parse_time(text),
+        Some(Json::String(text)) => parse_position(text),
         _ => None,
     };
     let Some(range) = scope.place(partition, position) else {
@@ -319,7 +336,7 @@ fn add_unreadable(
 
 fn build_scope(
     plan: &Plan,
-    checkpoints: &std::collections::BTreeMap<String, Checkpoint>,
+    checkpoints: &BTreeMap<String, Checkpoint>,
     window: Option<&str>,
 ) -> Result<Scope> {
     let Some(cursor) = &plan.config.cursor else {

@@ -7,7 +7,7 @@ use etl_plugin_api::Cursor;
 
 use crate::config::CursorKind;
 use crate::error::{Error, Result};
-use crate::literal::{NANOS_PER_DAY, parse_time, write_time};
+use crate::literal::{NANOS_PER_DAY, parse_position, timestamp};
 use crate::span::Span;
 
 /// The windows of a comparison.
@@ -65,7 +65,9 @@ impl Step {
     pub fn place(self, cursor: &Cursor) -> Option<i128> {
         match (self, cursor) {
             (Self::Number(_), Cursor::Integer(value)) => Some((*value).into()),
-            (Self::Time(_), Cursor::Text(time) | Cursor::Keyset { time, .. }) => parse_time(time),
+            (Self::Time(_), Cursor::Text(time) | Cursor::Keyset { time, .. }) => {
+                parse_position(time)
+            }
             _ => None,
         }
     }
@@ -86,7 +88,7 @@ impl Step {
     pub fn write(self, position: i128) -> String {
         match self {
             Self::Number(_) => position.to_string(),
-            Self::Time(_) => write_time(position),
+            Self::Time(_) => timestamp(position, false).unwrap_or_else(|| "-".to_owned()),
         }
     }
 
@@ -96,7 +98,7 @@ impl Step {
             Self::Number(_) => (text.parse().ok(), "write a whole number"),
             // The sinks keep no more digits, so that rows on both sides of it could not be told apart.
             Self::Time(_) => (
-                parse_time(text).filter(|nanos| nanos % 1_000 == 0),
+                parse_position(text).filter(|nanos| nanos % 1_000 == 0),
                 "write 2024-01-31 or 2024-01-31T23:59:59, without digits beyond a microsecond and without a keyset's number",
             ),
         };
@@ -119,12 +121,12 @@ mod tests {
         assert_eq!(windows, [-2, -1, -1, 0, 0, 1]);
         assert_eq!(step.ends(-1), (-10, 0));
         let days = Step::new(CursorKind::Timestamp, None).unwrap().unwrap();
-        let midnight = parse_time("2024-01-31").unwrap();
+        let midnight = parse_position("2024-01-31").unwrap();
         assert_eq!(days.window(midnight) + 1, days.window(midnight + 1_000));
         let (from, to) = days.ends(days.window(midnight));
         assert_eq!(
             [days.write(from), days.write(to)],
-            ["2024-01-30T00:00:00", "2024-01-31T00:00:00"]
+            ["2024-01-30 00:00:00", "2024-01-31 00:00:00"]
         );
     }
 

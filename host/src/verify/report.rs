@@ -1,6 +1,6 @@
 //! What a comparison found: the stable JSON of `verify --output json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ pub enum Kind {
     Values,
     /// It holds rows behind the checkpoint.
     BeyondCheckpoint,
-    /// It holds fewer, and no fewer than lie in quarantine. That is no disagreement.
+    /// It holds fewer, but as many lie in quarantine; their values are not known. That is no disagreement.
     Quarantined,
 }
 
@@ -47,11 +47,11 @@ pub struct PartitionReport {
     pub partition: Option<String>,
     /// Both sides are the same.
     pub agrees: bool,
-    /// Rows by the source.
+    /// Rows by the source, without those in quarantine.
     pub expected: u64,
     /// Rows in the sink.
     pub found: u64,
-    /// Its output rows in quarantine.
+    /// Rows by the source that are not in the sink, but in quarantine.
     pub quarantined: u64,
     /// Ranges with rows.
     pub ranges: u64,
@@ -105,16 +105,26 @@ pub struct VerifyReport {
     pub tables: Vec<TableReport>,
 }
 
+/// What was added up.
+pub struct Sides<'a> {
+    /// By the source.
+    pub expected: &'a Tallies,
+    /// In the sink.
+    pub found: &'a Tallies,
+    /// Rows by the source that are not expected, because they lie in quarantine, by partition.
+    pub quarantined: &'a HashMap<Option<String>, u64>,
+}
+
 /// Compares what was added up on both sides. `only` is the pipeline's one partition, if it has one.
 pub fn compare(
     table: &ComparedTable,
     step: Option<Step>,
-    expected: &Tallies,
-    found: &Tallies,
+    sides: &Sides<'_>,
     letters: &Letters,
     only: Option<&str>,
 ) -> TableReport {
     type Both = (Tally, Tally);
+    let (expected, found) = (sides.expected, sides.found);
     let mut all: BTreeMap<Option<String>, BTreeMap<Place, Both>> = BTreeMap::new();
     for (cell, tally) in expected.cells() {
         let name = expected.name(cell.partition).map(str::to_owned);
@@ -141,13 +151,16 @@ pub fn compare(
                 .filter(|(_, (expected, found))| expected != found)
                 .map(|(place, (expected, found))| difference(*place, step, *expected, *found))
                 .collect();
-            let quarantined = letters.count(&name, partition.as_deref());
-            excuse(&mut differences, quarantined);
+            let excused = excuse(
+                &mut differences,
+                letters.unknown(&name, partition.as_deref()),
+            );
+            let known = sides.quarantined.get(&partition);
             PartitionReport {
                 agrees: agree(&differences),
                 expected: ranges.values().map(|(expected, _)| expected.rows).sum(),
                 found: ranges.values().map(|(_, found)| found.rows).sum(),
-                quarantined,
+                quarantined: known.copied().unwrap_or(0) + excused,
                 ranges: ranges.len() as u64,
                 differences,
                 partition: partition.or_else(|| only.map(str::to_owned)),
@@ -162,17 +175,20 @@ pub fn compare(
     }
 }
 
-/// Rows that lie in quarantine may be missing, but nothing else may be wrong then: which rows they are is not known.
-fn excuse(differences: &mut [Difference], quarantined: u64) {
+/// Rows of which no more is known than that they lie in quarantine may be missing, if nothing else is wrong. Gives the
+/// number of those that are.
+fn excuse(differences: &mut [Difference], unknown: u64) -> u64 {
     let missing: Option<u64> = differences
         .iter()
         .map(|found| (found.kind == Kind::Missing).then(|| found.expected - found.found))
         .sum();
-    if missing.is_some_and(|missing| missing <= quarantined) {
+    let excused = missing.filter(|missing| *missing <= unknown).unwrap_or(0);
+    if excused > 0 {
         for difference in differences {
             difference.kind = Kind::Quarantined;
         }
     }
+    excused
 }
 
 fn agree(differences: &[Difference]) -> bool {

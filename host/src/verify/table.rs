@@ -7,6 +7,7 @@ use super::range::Step;
 use super::tally::{Checksum, Place, checksum};
 use crate::config::{NulCharacters, WriteMode};
 use crate::error::Result;
+use crate::extension::same_columns;
 use crate::sink::TableSpec;
 
 /// A column that the output and the table have.
@@ -130,6 +131,11 @@ impl ComparedTable {
         columns
             .filter_map(|column| batch.columns().get(column.output).cloned())
             .collect()
+    }
+
+    /// The columns of a row that was set aside; `None` if the pipeline has other columns now.
+    pub fn of_row(&self, row: &RecordBatch) -> Option<Vec<ArrayRef>> {
+        same_columns(row.schema_ref(), &self.spec.schema).then(|| self.of_output(row))
     }
 
     /// Makes something of each row. The arrays are those of [`Self::columns`].

@@ -9,7 +9,7 @@ use super::host_tables::exist;
 use super::lease;
 use crate::checkpoint::{Checkpoint, Ledger};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sink::{CheckpointEdit, Claim, DeadLetter, fenced};
+use crate::sink::{CheckpointEdit, Claim, fenced};
 
 /// Serialises DDL of all hosts; any fixed number would do.
 pub const DDL_LOCK: i64 = 0x0065_746c_686f_7374;
@@ -183,42 +183,4 @@ pub async fn edit(
 pub fn cursor_text(cursor: &Cursor) -> Result<String> {
     serde_json::to_string(cursor)
         .map_err(|error| Error::internal("a cursor cannot be written down").caused_by(error))
-}
-
-/// Writes dead letters inside the current transaction: one statement for all of them.
-pub async fn write_dead_letters(
-    client: &Client,
-    claim: &Claim,
-    run_id: &str,
-    letters: &[DeadLetter],
-) -> Result<()> {
-    if letters.is_empty() {
-        return Ok(());
-    }
-    let stages: Vec<&str> = letters.iter().map(|letter| letter.stage).collect();
-    let targets: Vec<Option<&str>> = letters
-        .iter()
-        .map(|letter| letter.table.as_deref())
-        .collect();
-    let columns: Vec<Option<&str>> = letters
-        .iter()
-        .map(|letter| letter.column.as_deref())
-        .collect();
-    // A reason may quote text that PostgreSQL cannot hold.
-    let reasons: Vec<String> = letters
-        .iter()
-        .map(|letter| letter.reason.replace('\0', "\u{fffd}"))
-        .collect();
-    let payloads: Vec<&[u8]> = letters
-        .iter()
-        .map(|letter| letter.payload.as_slice())
-        .collect();
-    client
-        .execute(
-            "INSERT INTO etl_host.dead_letters (pipeline, partition, run_id, stage, target, column_name, reason, payload) \
-             SELECT $1, $2, $3, * FROM unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[])",
-            &[&claim.tenure.pipeline, &claim.partition, &run_id, &stages, &targets, &columns, &reasons, &payloads],
-        )
-        .await?;
-    Ok(())
 }

@@ -4,8 +4,11 @@
 //! the server rolls back whatever it had open.
 
 mod checkpoint;
+mod copy;
+mod dead_letters;
 mod encode;
 mod examine;
+mod fault;
 mod host_tables;
 mod json;
 mod lease;
@@ -23,9 +26,13 @@ use tokio::sync::Mutex;
 use self::table::PgTable;
 use self::write::PostgresWriter;
 use super::nul::NulFilter;
-use super::{CheckpointEdit, Claim, Examination, PartitionWriter, Sink, Swap, TableSpec, Tenure};
+use super::{
+    CheckpointEdit, Claim, Examination, LetterFilter, PartitionWriter, Sink, Swap, TableSpec,
+    Tenure,
+};
 use crate::checkpoint::Checkpoint;
 use crate::config::{NulCharacters, Server, WriteMode};
+use crate::dead_letter::StoredLetter;
 use crate::error::Result;
 use crate::finding::Finding;
 use crate::pool::{Places, Pools};
@@ -60,6 +67,17 @@ impl Sink for PostgresSink {
         let checkpoints = checkpoint::load(lease.client()?, pipeline).await?;
         lease.give_back();
         Ok(checkpoints)
+    }
+
+    async fn load_dead_letters(
+        &self,
+        pipeline: &str,
+        filter: &LetterFilter,
+    ) -> Result<Vec<StoredLetter>> {
+        let lease = self.pools.postgres(&self.server).await?;
+        let letters = dead_letters::load(lease.client()?, pipeline, filter).await?;
+        lease.give_back();
+        Ok(letters)
     }
 
     async fn edit_checkpoint(

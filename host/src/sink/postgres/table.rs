@@ -22,6 +22,8 @@ pub struct PgTable {
     pub spec: TableSpec,
     /// The columns that are written: index in the output, name, type.
     pub columns: Vec<(usize, String, PgType)>,
+    /// For `upsert` the unique indexes on exactly the key.
+    pub key_indexes: Vec<String>,
 }
 
 impl PgTable {
@@ -81,12 +83,10 @@ async fn prepare_locked(client: &Client, spec: &TableSpec) -> Result<PgTable> {
         existing = load_columns(client, &name).await?;
     }
     let columns = match_columns(spec, &existing)?;
-    if let WriteMode::Upsert { key, .. } = &spec.mode {
-        require_unique(client, spec, &name, key).await?;
-    }
     Ok(PgTable {
         spec: spec.clone(),
         columns,
+        key_indexes: require_unique(client, spec, &name).await?,
     })
 }
 
@@ -97,9 +97,7 @@ pub async fn compare(client: &Client, spec: &TableSpec) -> Result<Option<String>
     let existing = load_columns(client, &name).await?;
     let ddl = missing_columns(spec, &existing)?;
     match_columns(spec, &existing)?;
-    if let WriteMode::Upsert { key, .. } = &spec.mode {
-        require_unique(client, spec, &name, key).await?;
-    }
+    require_unique(client, spec, &name).await?;
     Ok(ddl)
 }
 
@@ -115,10 +113,11 @@ fn missing_columns(spec: &TableSpec, existing: &[Existing]) -> Result<Option<Str
 async fn load_columns(client: &Client, name: &str) -> Result<Vec<Existing>> {
     let rows = client
         .query(
-            "SELECT attname, atttypid, atttypmod, format_type(atttypid, atttypmod), \
+            "SELECT attname, CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE atttypid END, \
+             CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE atttypmod END, format_type(atttypid, atttypmod), \
              attnotnull AND NOT atthasdef AND attidentity = '', \
              attgenerated <> '' OR attidentity = 'a' \
-             FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+             FROM pg_attribute JOIN pg_type t ON t.oid = atttypid WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
             &[&name],
         )
         .await?;
@@ -169,27 +168,26 @@ fn match_columns(spec: &TableSpec, existing: &[Existing]) -> Result<Vec<(usize, 
     Ok(columns)
 }
 
-/// An upsert needs a unique index on exactly its key.
-async fn require_unique(
-    client: &Client,
-    spec: &TableSpec,
-    name: &str,
-    key: &[String],
-) -> Result<()> {
+/// An upsert needs a unique index on exactly its key. Gives the names of all there are; none for other modes.
+async fn require_unique(client: &Client, spec: &TableSpec, name: &str) -> Result<Vec<String>> {
+    let WriteMode::Upsert { key, .. } = &spec.mode else {
+        return Ok(Vec::new());
+    };
     let mut wanted: Vec<&str> = key.iter().map(String::as_str).collect();
     wanted.sort_unstable();
-    let found: bool = client
+    let found: Vec<String> = client
         .query_one(
-            "SELECT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = to_regclass($1) AND i.indisunique \
+            "SELECT coalesce(array_agg(c.relname::text), '{}') FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+             WHERE i.indrelid = to_regclass($1) AND i.indisunique \
              AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AND $2 = ( \
              SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE \"C\") FROM pg_attribute a \
-             WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])))",
+             WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]))",
             &[&name, &wanted],
         )
         .await?
         .try_get(0)?;
-    if found {
-        return Ok(());
+    if !found.is_empty() {
+        return Ok(found);
     }
     Err(Error::data(format!(
         "the table {} has no unique index on the key ({})",

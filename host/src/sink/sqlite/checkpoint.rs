@@ -8,9 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::lease;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::sink::{
-    CheckpointEdit, Chunk, Claim, CursorChange, DeadLetter, Swap, SwapPartition, fenced,
-};
+use crate::sink::{CheckpointEdit, Chunk, Claim, CursorChange, Swap, SwapPartition, fenced};
 
 const COLUMNS: &str =
     "partition, epoch, cursor, fingerprint, run_id, ledger, edited_epoch, updated_at";
@@ -181,30 +179,4 @@ pub fn is_swapped(connection: &Connection, pipeline: &str, mark: &str) -> Result
         )
         .optional()?;
     Ok(found.is_some())
-}
-
-/// Writes dead letters inside the current transaction.
-pub fn write_dead_letters(
-    connection: &Connection,
-    claim: &Claim,
-    run_id: &str,
-    letters: &[DeadLetter],
-) -> Result<()> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO etl_host_dead_letters (pipeline, partition, run_id, stage, target, column_name, reason, payload) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?;
-    for letter in letters {
-        statement.execute(params![
-            claim.tenure.pipeline,
-            claim.partition,
-            run_id,
-            letter.stage,
-            letter.table,
-            letter.column,
-            letter.reason,
-            letter.payload
-        ])?;
-    }
-    Ok(())
 }

@@ -4,9 +4,11 @@
 //! short merge takes the file's write lock, under a mutex of the host so that partitions queue instead of failing.
 
 mod checkpoint;
+mod dead_letters;
 mod examine;
 mod host_tables;
 mod lease;
+mod merge;
 mod table;
 mod types;
 mod write;
@@ -24,11 +26,12 @@ use self::table::SqliteTable;
 use self::write::Staged;
 use super::nul::NulFilter;
 use super::{
-    CheckpointEdit, Chunk, Claim, Examination, Flush, PartitionWriter, RangeDelete, Sink, Swap,
-    TableSpec, Tenure, Written, unlike_partitions,
+    CheckpointEdit, Chunk, Claim, Committed, Examination, Flush, LetterFilter, PartitionWriter,
+    RangeDelete, Sink, Swap, TableSpec, Tenure, Written, unlike_partitions,
 };
 use crate::checkpoint::Checkpoint;
 use crate::config::{NulCharacters, WriteMode};
+use crate::dead_letter::StoredLetter;
 use crate::error::{Error, Result};
 use crate::finding::Finding;
 use crate::pool::Places;
@@ -63,6 +66,25 @@ impl SqliteSink {
             shared: Arc::default(),
             places: Places::new(PARTITIONS_AT_ONCE),
         }
+    }
+
+    /// Runs work on a connection that writes nothing. What is not there yet holds nothing.
+    async fn as_reader<T: Default + Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if !self.path.exists() {
+            return Ok(T::default());
+        }
+        let path = self.path.clone();
+        tokio::task::spawn_blocking(move || {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&path, flags)?;
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            work(&connection)
+        })
+        .await?
+        .map_err(|error| error.while_trying(format!("read the sink {}", self.path.display())))
     }
 
     /// Runs work on a connection of its own, as the only writer of this host.
@@ -107,18 +129,19 @@ fn open_file(path: &Path) -> Result<Connection> {
 #[async_trait]
 impl Sink for SqliteSink {
     async fn load_checkpoints(&self, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>> {
-        if !self.path.exists() {
-            return Ok(BTreeMap::new());
-        }
-        let (path, pipeline) = (self.path.clone(), pipeline.to_owned());
-        tokio::task::spawn_blocking(move || {
-            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let connection = Connection::open_with_flags(&path, flags)?;
-            connection.busy_timeout(BUSY_TIMEOUT)?;
-            checkpoint::load(&connection, &pipeline)
-        })
-        .await?
-        .map_err(|error| error.while_trying(format!("read the sink {}", self.path.display())))
+        let pipeline = pipeline.to_owned();
+        self.as_reader(move |connection| checkpoint::load(connection, &pipeline))
+            .await
+    }
+
+    async fn load_dead_letters(
+        &self,
+        pipeline: &str,
+        filter: &LetterFilter,
+    ) -> Result<Vec<StoredLetter>> {
+        let (pipeline, filter) = (pipeline.to_owned(), filter.clone());
+        self.as_reader(move |connection| dead_letters::load(connection, &pipeline, &filter))
+            .await
     }
 
     async fn edit_checkpoint(
@@ -303,7 +326,8 @@ impl PartitionWriter for SqliteWriter {
         Ok(())
     }
 
-    async fn write(&mut self, flush: &Flush) -> Result<Written> {
+    // What the table itself refuses shows when staged rows are merged.
+    async fn write(&mut self, flush: &Flush, _most_refused: u64) -> Result<Written> {
         let Some(table) = self.tables.get(flush.table).cloned() else {
             return Err(Error::internal(format!(
                 "there is no output table number {}",
@@ -332,7 +356,7 @@ impl PartitionWriter for SqliteWriter {
         Ok(written)
     }
 
-    async fn commit(&mut self, chunk: &Chunk) -> Result<()> {
+    async fn commit(&mut self, chunk: &Chunk) -> Result<Committed> {
         let rows = vec![0; self.tables.len()];
         let staged = std::mem::replace(
             &mut self.staged,

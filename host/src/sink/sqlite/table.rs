@@ -1,5 +1,8 @@
 //! Tables of the sink: made when missing, checked and extended when there, before the first row.
 
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use rusqlite::Connection;
 
 use super::types::{column_type, keeps};
@@ -27,6 +30,20 @@ impl SqliteTable {
     /// The names of the columns, quoted and separated by commas.
     pub fn column_list(&self) -> String {
         quote_list(self.columns.iter().map(|(_, name)| name.as_str()))
+    }
+
+    /// The columns that are written, as they are staged: without dictionaries.
+    pub fn written_schema(&self) -> SchemaRef {
+        let fields = self.columns.iter().filter_map(|(index, _)| {
+            let field = self.spec.schema.fields().get(*index)?;
+            Some(match field.data_type() {
+                DataType::Dictionary(_, value) => {
+                    Field::new(field.name(), value.as_ref().clone(), true)
+                }
+                _ => field.as_ref().clone().with_nullable(true),
+            })
+        });
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
     /// The table's name, quoted.
