@@ -284,6 +284,39 @@ fn a_window_without_rows_empties_the_sink_s() {
     assert_eq!(copied(&project), 1);
 }
 
+/// As text, a time with a zone comes behind a longer one.
+#[tokio::test]
+async fn the_ends_of_a_range_are_exact_in_a_file_with_zones_too() {
+    let from = Database::new().await;
+    from.execute(
+        "CREATE TABLE people (id bigint, shard text, at timestamptz);
+         INSERT INTO people SELECT i, 'a', timestamptz '2024-01-01 00:00:00Z' + interval '250 ms' * i FROM generate_series(1, 12) i",
+    )
+    .await;
+    let project = project();
+    let by_time = "SELECT id, shard, at FROM people WHERE at > @from AND at <= @until ORDER BY at";
+    let to =
+        format!("sink: {{ type: sqlite, path: {SINK}, table: copy, partition_column: shard }}\n");
+    configure(
+        &project,
+        &(source(&[("a", &from)], by_time, "") + &to + REST),
+    );
+    project.result(RUN, 0);
+    let range = [
+        "--from",
+        "2024-01-01 00:00:01",
+        "--to",
+        "2024-01-01 00:00:02",
+    ];
+    let args: Vec<&str> = ["backfill", "copy"].into_iter().chain(range).collect();
+    assert_eq!(kinds::loaded(&project.result(&args, 0)), 4);
+    assert_eq!(copied(&project), 12);
+    let args: Vec<&str> = ["verify", "copy"].into_iter().chain(range).collect();
+    let report = project.result(&args, 0);
+    assert_eq!(report["tables"][0]["partitions"][0]["found"], 4);
+    project.result(&["verify", "copy"], 0);
+}
+
 #[test]
 fn what_cannot_be_loaded_again_is_refused() {
     let project = kinds(
