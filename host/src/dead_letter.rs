@@ -305,7 +305,7 @@ mod tests {
         let arrow = letter.arrow.unwrap();
         let row = decode(&arrow).unwrap();
         assert_eq!(row.schema(), batch.schema());
-        assert_eq!(format!("{row:?}").contains("unused"), false);
+        assert!(!format!("{row:?}").contains("unused"));
         for (index, column) in row.columns().iter().enumerate() {
             if index != 2 {
                 assert_eq!(column, &batch.column(index).slice(1, 1), "{index}");

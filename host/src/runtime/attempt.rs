@@ -20,7 +20,7 @@ use super::window::{Start, Window, check_fingerprint, fingerprint, fix_window, r
 use crate::checkpoint::{Checkpoint, Ledger, WrittenTable};
 use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::PartitionPlan;
+use crate::plan::{PartitionPlan, Purpose};
 use crate::sink::{Chunk, Claim, CursorChange, DryRunWriter, PartitionWriter};
 use crate::source::{ReadRequest, SourceSession};
 use crate::stage::blocking;
@@ -199,7 +199,8 @@ async fn open(
     cx: &HostContext,
 ) -> Result<Option<Opened>> {
     let plan = &run.plan;
-    let (reader, splitter, ordered) = open_reader(run, start, window, session, cx).await?;
+    let (reader, splitter, ordered) =
+        open_reader(run, checkpoint, start, window, session, cx).await?;
     let transform = open_transform(run, reader.schema(), cx).await?;
     let tables = transform.tables().to_vec();
     let aggregates = transform.aggregates();
@@ -344,6 +345,7 @@ async fn begin(
 
 async fn open_reader(
     run: &RunContext,
+    checkpoint: &Checkpoint,
     start: Start,
     window: &Window,
     session: Option<Box<dyn SourceSession>>,
@@ -351,6 +353,11 @@ async fn open_reader(
 ) -> Result<(Reader, TieSplitter, bool)> {
     let plan = &run.plan;
     let config = &plan.config;
+    let never_loaded = checkpoint.run_id.is_none() && checkpoint.cursor.is_none();
+    if plan.options.purpose == Purpose::Verify && never_loaded {
+        let nothing = Reader::Nothing(SchemaRef::new(Schema::empty()));
+        return Ok((nothing, TieSplitter::new(true, None, None, None), true));
+    }
     let Some(query) = &plan.query else {
         let stages = run.stages.clone();
         let extractor = blocking(move || stages.extractor())
@@ -362,12 +369,22 @@ async fn open_reader(
             batch_bytes: config.tuning.flush_bytes,
         };
         let stage = ExtractStage::open(extractor, cx.clone(), session, queries).await?;
-        let splitter = TieSplitter::new(true, window.from.clone(), None, plan.options.limit);
+        let loads = plan.options.purpose == Purpose::Load;
+        // An extractor reads as far as it can; what is not loaded yet is not compared.
+        let stop_at = checkpoint.cursor.clone().filter(|_| !loads);
+        let splitter = TieSplitter::new(
+            true,
+            window.from.clone(),
+            stop_at.clone(),
+            plan.options.limit,
+        );
         return Ok((
             Reader::Extractor {
                 stage,
                 cursor: config.cursor.clone(),
-                must_resume: config.sink.write_mode == WriteMode::Append
+                stop_at,
+                must_resume: loads
+                    && config.sink.write_mode == WriteMode::Append
                     && !plan.options.allow_duplicates,
             },
             splitter,

@@ -203,7 +203,6 @@ impl Replay {
     }
 
     /// One row through the transformer. The inner error says why it is still rejected.
-    #[expect(clippy::type_complexity, reason = "tables and rows, or a reason")]
     async fn transform(
         &self,
         partition: &str,

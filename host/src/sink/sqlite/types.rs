@@ -237,10 +237,16 @@ fn array(arrow: &DataType, value: ValueRef<'_>) -> Option<ArrayRef> {
             let nanos = parse_timestamp(text()?)?;
             let count = |per: i128| i64::try_from(nanos / per).ok();
             match unit {
-                TimeUnit::Second => zoned::<TimestampSecondType>(count(1_000_000_000)?, zone),
-                TimeUnit::Millisecond => zoned::<TimestampMillisecondType>(count(1_000_000)?, zone),
-                TimeUnit::Microsecond => zoned::<TimestampMicrosecondType>(count(1_000)?, zone),
-                TimeUnit::Nanosecond => zoned::<TimestampNanosecondType>(count(1)?, zone),
+                TimeUnit::Second => {
+                    zoned::<TimestampSecondType>(count(1_000_000_000)?, zone.as_ref())
+                }
+                TimeUnit::Millisecond => {
+                    zoned::<TimestampMillisecondType>(count(1_000_000)?, zone.as_ref())
+                }
+                TimeUnit::Microsecond => {
+                    zoned::<TimestampMicrosecondType>(count(1_000)?, zone.as_ref())
+                }
+                TimeUnit::Nanosecond => zoned::<TimestampNanosecondType>(count(1)?, zone.as_ref()),
             }
         }
         _ => return None,
@@ -251,8 +257,8 @@ fn one<T: ArrowPrimitiveType>(value: T::Native) -> ArrayRef {
     Arc::new(PrimitiveArray::<T>::from_iter_values([value]))
 }
 
-fn zoned<T: ArrowTimestampType>(value: i64, zone: &Option<Arc<str>>) -> ArrayRef {
-    Arc::new(PrimitiveArray::<T>::from_iter_values([value]).with_timezone_opt(zone.clone()))
+fn zoned<T: ArrowTimestampType>(value: i64, zone: Option<&Arc<str>>) -> ArrayRef {
+    Arc::new(PrimitiveArray::<T>::from_iter_values([value]).with_timezone_opt(zone.cloned()))
 }
 
 /// Decimal text as a number of units of the scale.
@@ -371,11 +377,11 @@ mod tests {
                 Arc::new(Decimal128Array::from(vec![decimal]).with_precision_and_scale(38, scale).unwrap()),
                 one::<Date32Type>(days),
                 one::<Time64MicrosecondType>(micros),
-                zoned::<TimestampSecondType>(instant / 1_000_000, &None),
-                zoned::<TimestampMillisecondType>(instant / 1_000, &Some("UTC".into())),
-                zoned::<TimestampMicrosecondType>(instant, &None),
-                zoned::<TimestampMicrosecondType>(instant, &Some("UTC".into())),
-                zoned::<TimestampNanosecondType>(number, &None),
+                zoned::<TimestampSecondType>(instant / 1_000_000, None),
+                zoned::<TimestampMillisecondType>(instant / 1_000, Some(&"UTC".into())),
+                zoned::<TimestampMicrosecondType>(instant, None),
+                zoned::<TimestampMicrosecondType>(instant, Some(&"UTC".into())),
+                zoned::<TimestampNanosecondType>(number, None),
                 new_null_array(&DataType::Decimal128(5, 2), 1),
             ]);
         }

@@ -221,8 +221,18 @@ fn delete_range(
             if let Some(bound) = bound {
                 // The column's affinity applies to the text: numbers are compared as numbers.
                 // Writing to a String cannot fail.
-                let _ = write!(sql, " AND {} {operator} ?", quote(column));
-                parameters.push(bound);
+                let column = quote(column);
+                let _ = match bound.strip_suffix('Z') {
+                    // With the sign behind its digits a longer time would come before a shorter one.
+                    Some(bound) => {
+                        parameters.push(bound);
+                        write!(sql, " AND rtrim({column}, 'Z') {operator} ?")
+                    }
+                    None => {
+                        parameters.push(bound);
+                        write!(sql, " AND {column} {operator} ?")
+                    }
+                };
             }
         }
     }

@@ -208,9 +208,9 @@ fn encode(column: &Column) -> Bytes {
     let encoder = Encoder::new(column.values.as_ref(), column.kind).unwrap();
     let mut bytes = BytesMut::from(HEADER);
     for row in 0..ROWS {
-        let mut encoded = 1i16.to_be_bytes().to_vec();
-        encoder.encode(row, &mut encoded).unwrap();
-        bytes.extend_from_slice(&encoded);
+        let mut values = 1i16.to_be_bytes().to_vec();
+        encoder.encode(row, &mut values).unwrap();
+        bytes.extend_from_slice(&values);
     }
     bytes.extend_from_slice(TRAILER);
     bytes.freeze()
