@@ -69,7 +69,9 @@ impl Verdict {
         }
         // A run that failed may not know of a commit whose answer was lost; one that succeeded knows all.
         if loaded > gained || (exit_ok && loaded != gained) {
-            lies.push(format!("says {loaded} rows loaded, the sink gained {gained}"));
+            lies.push(format!(
+                "says {loaded} rows loaded, the sink gained {gained}"
+            ));
         }
         if !lies.is_empty() {
             self.false_successes += 1;
@@ -139,7 +141,9 @@ pub struct Tally(BTreeMap<String, Verdict>);
 impl Tally {
     /// A tally that expects these faults: one that never happens is a failure, too.
     pub fn expecting<'a>(faults: impl IntoIterator<Item = &'a str>) -> Self {
-        let lines = faults.into_iter().map(|fault| (fault.to_owned(), Verdict::default()));
+        let lines = faults
+            .into_iter()
+            .map(|fault| (fault.to_owned(), Verdict::default()));
         Self(lines.collect())
     }
 

@@ -3,6 +3,7 @@
 //! The rows are known beforehand: what the sink must hold is never read from the source.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use etl_testkit::fault_proxy::FaultProxy;
@@ -11,8 +12,8 @@ use etl_testkit::process::{Finished, Program, Running};
 use etl_testkit::project::Project;
 use etl_testkit::stand_in::{StandInOptions, StandInServer, StandInTls};
 use etl_testkit::tally::{Claim, Verdict, missing};
+use rand::RngExt;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 
 /// Long enough for a slow machine that does two things at once, short enough for a person.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -72,6 +73,8 @@ pub struct Options<'a> {
     /// Whether some rows hold what `PostgreSQL` cannot, and belong into quarantine.
     pub bad_rows: bool,
     pub batch_rows: u32,
+    /// How long the lease of a run lasts that is not heard of.
+    pub lease: &'a str,
 }
 
 impl Default for Options<'_> {
@@ -89,6 +92,7 @@ impl Default for Options<'_> {
             handling: "",
             bad_rows: false,
             batch_rows: 100,
+            lease: "1m",
         }
     }
 }
@@ -117,10 +121,16 @@ pub struct Rig {
 fn row(part: &str, id: u32, bad: bool) -> [String; 4] {
     let note = format!(
         "note {id} of {part}: {}{}",
-        "lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor. ".repeat(2),
+        "lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor. "
+            .repeat(2),
         if bad { "\0" } else { "zoë" }
     );
-    [id.to_string(), part.to_owned(), format!("name {}", id % 97), note]
+    [
+        id.to_string(),
+        part.to_owned(),
+        format!("name {}", id % 97),
+        note,
+    ]
 }
 
 fn is_bad(options: &Options<'_>, id: u32) -> bool {
@@ -163,10 +173,11 @@ impl Rig {
             "copy",
             &format!(
                 "{source}{sink}{}cursor: {{ column: id, kind: integer, settle_delay: 0s }}\n\
-                 tuning: {{ batch_rows: {}, flush_bytes: 65536, flushes_per_commit: {flushes} }}\n\
+                 tuning: {{ batch_rows: {}, flush_bytes: 65536, flushes_per_commit: {flushes}, lease: {} }}\n\
                  error_handling: {{ max_retries: {}, retry_delay: 10ms, max_retry_delay: 200ms, max_bad_rows: {}{} }}\n",
                 options.sink_keys,
                 options.batch_rows,
+                options.lease,
                 options.max_retries,
                 rig.quarantined.len(),
                 options.handling,
@@ -202,7 +213,9 @@ impl Rig {
                 }
             }
             SourceKind::Postgres => {
-                yaml.push_str("  type: postgres\n  timeouts: { statement: 3s, idle_read: 3s }\n  shards:\n");
+                yaml.push_str(
+                    "  type: postgres\n  timeouts: { statement: 3s, idle_read: 3s }\n  shards:\n",
+                );
                 let mut databases = Vec::new();
                 for part in shards {
                     let server = server(options.tls);
@@ -216,7 +229,13 @@ impl Rig {
                     writeln!(
                         yaml,
                         "    - {{ name: {part}, {} }}",
-                        address(&proxy, &database, server, options.tls, "SOURCE_PASSWORD")
+                        address(
+                            &proxy,
+                            &database,
+                            &database.user,
+                            certificate(server, options.tls),
+                            "SOURCE_PASSWORD"
+                        )
                     )
                     .unwrap();
                     databases.push((database, proxy));
@@ -224,13 +243,19 @@ impl Rig {
                 self.source = SourceServer::Postgres(databases);
             }
             SourceKind::SqlServer => {
-                yaml.push_str("  type: sqlserver\n  timeouts: { statement: 3s, idle_read: 3s }\n  shards:\n");
+                yaml.push_str(
+                    "  type: sqlserver\n  timeouts: { statement: 3s, idle_read: 3s }\n  shards:\n",
+                );
                 let mut servers = Vec::new();
                 for part in shards {
                     let server = StandInServer::start(StandInOptions {
                         server_name: part.to_uppercase(),
                         databases: vec!["people".to_owned()],
-                        tls: if options.tls { StandInTls::RequiredFresh } else { StandInTls::Off },
+                        tls: if options.tls {
+                            StandInTls::RequiredFresh
+                        } else {
+                            StandInTls::Off
+                        },
                         ..StandInOptions::default()
                     })
                     .unwrap();
@@ -239,7 +264,11 @@ impl Rig {
                         server.execute("people", &insert).unwrap();
                     }
                     let proxy = FaultProxy::start(&*server.host, server.port).unwrap();
-                    let mode = if options.tls { "require, trust_server_certificate: true" } else { "disable" };
+                    let mode = if options.tls {
+                        "require, trust_server_certificate: true"
+                    } else {
+                        "disable"
+                    };
                     writeln!(
                         yaml,
                         "    - {{ name: {part}, host: \"{}\", port: {}, database: people, tls: {{ mode: {mode} }}, \
@@ -266,17 +295,28 @@ impl Rig {
         let shared = server(options.tls);
         match options.sink {
             SinkKind::Sqlite => {
-                self.project.write(".env", format!("SOURCE_PASSWORD='{}'\n", shared.password));
+                self.project
+                    .write(".env", format!("SOURCE_PASSWORD='{}'\n", shared.password));
                 format!("sink: {{ type: sqlite, path: {SINK_FILE}, {common} }}\n")
             }
             SinkKind::Postgres => {
                 let server = options.server.unwrap_or(shared);
                 let database = server.create_database().await.unwrap();
+                give_to_plain_user(&database).await;
                 let proxy = FaultProxy::start(&*database.host, database.port).unwrap();
-                let address = address(&proxy, &database, server, options.tls, "SINK_PASSWORD");
+                let address = address(
+                    &proxy,
+                    &database,
+                    PLAIN_USER,
+                    certificate(server, options.tls),
+                    "SINK_PASSWORD",
+                );
                 self.project.write(
                     ".env",
-                    format!("SINK_PASSWORD='{}'\nSOURCE_PASSWORD='{}'\n", database.password, shared.password),
+                    format!(
+                        "SINK_PASSWORD='{}'\nSOURCE_PASSWORD='{}'\n",
+                        database.password, shared.password
+                    ),
                 );
                 self.sink_proxy = Some(proxy);
                 self.database = Some(database);
@@ -314,7 +354,9 @@ impl Rig {
         match &self.source {
             SourceServer::File => {
                 let connection = self.project.sqlite(format!("data/{part}.db"));
-                connection.execute("INSERT INTO people VALUES (?, ?, ?, ?)", values).unwrap();
+                connection
+                    .execute("INSERT INTO people VALUES (?, ?, ?, ?)", values)
+                    .unwrap();
             }
             SourceServer::SqlServer(shards) => {
                 let at = SHARDS.iter().position(|it| it == &part).unwrap();
@@ -360,7 +402,8 @@ impl Rig {
             Mode::Replace if claim.exit_ok => found.len() as u64,
             _ => found.len() as u64 - before,
         };
-        self.verdict.hold(claim, gained, missing(&self.expected, &found));
+        self.verdict
+            .hold(claim, gained, missing(&self.expected, &found));
     }
 
     /// Runs until one succeeds, and compares what the sink holds then.
@@ -372,7 +415,10 @@ impl Rig {
             }
         }
         let last = self.run().await;
-        panic!("no run of {TRIES} succeeds without a fault:\n{}", last.stderr);
+        panic!(
+            "no run of {TRIES} succeeds without a fault:\n{}",
+            last.stderr
+        );
     }
 
     /// Compares what the sink and the quarantine hold with what they must.
@@ -396,7 +442,10 @@ impl Rig {
                 if !there.await.unwrap().get::<_, bool>(0) {
                     return Vec::new();
                 }
-                let rows = client.query("SELECT concat_ws('|', part, id, name, note) FROM copied", &[]);
+                let rows = client.query(
+                    "SELECT concat_ws('|', part, id, name, note) FROM copied",
+                    &[],
+                );
                 rows.await.unwrap().iter().map(|row| row.get(0)).collect()
             }
             None if !self.project.path(SINK_FILE).exists() => Vec::new(),
@@ -448,7 +497,10 @@ fn inserts(rows: &[[String; 4]], national: &str) -> Vec<String> {
             .iter()
             .map(|[id, part, name, note]| format!("({id}, '{part}', '{name}', {national}'{note}')"))
             .collect();
-        format!("INSERT INTO people (id, part, name, note) VALUES {}", values.join(", "))
+        format!(
+            "INSERT INTO people (id, part, name, note) VALUES {}",
+            values.join(", ")
+        )
     };
     rows.chunks(500).map(insert).collect()
 }
@@ -470,18 +522,42 @@ pub fn server(tls: bool) -> &'static PostgresServer {
     })
 }
 
-fn address(proxy: &FaultProxy, database: &TestDatabase, server: &PostgresServer, tls: bool, password: &str) -> String {
-    let tls = match server.ca_file().filter(|_| tls) {
+/// The sink belongs to somebody who may do no more than a host in production: limits hold for him.
+const PLAIN_USER: &str = "etl_test_plain";
+
+async fn give_to_plain_user(database: &TestDatabase) {
+    let client = database.connect().await.unwrap();
+    let TestDatabase { name, password, .. } = database;
+    let sql = format!(
+        "DO $$ BEGIN CREATE ROLE {PLAIN_USER} LOGIN PASSWORD '{password}'; \
+         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$; \
+         ALTER DATABASE \"{name}\" OWNER TO {PLAIN_USER}"
+    );
+    // Two tests at once may meet on the catalogue's row of the role.
+    while let Err(error) = client.batch_execute(&sql).await {
+        let code = error.code().map_or("", |code| code.code()).to_owned();
+        assert_eq!(code, "XX000", "{error}");
+    }
+}
+
+fn certificate(server: &PostgresServer, tls: bool) -> Option<&Path> {
+    server.ca_file().filter(|_| tls)
+}
+
+fn address(
+    proxy: &FaultProxy,
+    database: &TestDatabase,
+    user: &str,
+    certificate: Option<&Path>,
+    password: &str,
+) -> String {
+    let tls = match certificate {
         Some(file) => format!("mode: require, ca_file: '{}'", file.display()),
         None => "mode: disable".to_owned(),
     };
     format!(
-        "host: '{}', port: {}, database: '{}', credentials: {{ username: '{}', password: '${{{password}}}' }}, tls: {{ {tls} }}",
-        proxy.host, proxy.port, database.name, database.user
+        "host: '{}', port: {}, database: '{}', credentials: {{ username: '{user}', password: '${{{password}}}' }}, \
+         tls: {{ {tls} }}",
+        proxy.host, proxy.port, database.name
     )
-}
-
-/// A source of chance that a failure can be repeated with.
-pub fn random(seed: u64) -> StdRng {
-    StdRng::seed_from_u64(seed)
 }
