@@ -66,6 +66,7 @@ pub struct Options<'a> {
     /// Whether the servers of the case speak TLS, so that a changed byte is noticed.
     pub tls: bool,
     pub max_retries: u32,
+    pub retry_delay: &'a str,
     /// More keys under `sink`, with two spaces before each.
     pub sink_keys: &'a str,
     /// More keys of `error_handling`, each behind a comma.
@@ -88,6 +89,7 @@ impl Default for Options<'_> {
             server: None,
             tls: false,
             max_retries: 3,
+            retry_delay: "10ms",
             sink_keys: "",
             handling: "",
             bad_rows: false,
@@ -174,11 +176,12 @@ impl Rig {
             &format!(
                 "{source}{sink}{}cursor: {{ column: id, kind: integer, settle_delay: 0s }}\n\
                  tuning: {{ batch_rows: {}, flush_bytes: 65536, flushes_per_commit: {flushes}, lease: {} }}\n\
-                 error_handling: {{ max_retries: {}, retry_delay: 10ms, max_retry_delay: 200ms, max_bad_rows: {}{} }}\n",
+                 error_handling: {{ max_retries: {}, retry_delay: {}, max_retry_delay: 1s, max_bad_rows: {}{} }}\n",
                 options.sink_keys,
                 options.batch_rows,
                 options.lease,
                 options.max_retries,
+                options.retry_delay,
                 rig.quarantined.len(),
                 options.handling,
             ),
