@@ -12,8 +12,6 @@ use etl_testkit::process::{Finished, Program, Running};
 use etl_testkit::project::Project;
 use etl_testkit::stand_in::{StandInOptions, StandInServer, StandInTls};
 use etl_testkit::tally::{Claim, Verdict, missing};
-use rand::RngExt;
-use rand::rngs::StdRng;
 
 /// Long enough for a slow machine that does two things at once, short enough for a person.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -46,10 +44,6 @@ pub enum Mode {
 
 impl Mode {
     pub const ALL: [Self; 4] = [Self::Append, Self::Upsert, Self::Replace, Self::Chunked];
-
-    pub fn any(random: &mut StdRng) -> Self {
-        Self::ALL[random.random_range(0..Self::ALL.len())]
-    }
 }
 
 /// What a rig is like.
@@ -388,25 +382,62 @@ impl Rig {
         finished
     }
 
-    /// Judges a run that has ended, before which the sink held so many rows.
+    /// Judges a run that has ended, before which the sink held so many rows and during which nobody else wrote.
     pub async fn judge(&mut self, finished: &Finished, before: u64) {
-        self.verdict.runs += 1;
-        if finished.signal.is_some() {
+        let Some((mut claim, found)) = self.claim(finished).await else {
             return;
-        }
-        let found = self.found().await;
-        let report = finished.json().unwrap();
-        let claim = Claim {
-            exit_ok: finished.success(),
-            says_succeeded: report["status"] == "succeeded",
-            loaded: report["rows"]["loaded"].as_u64().unwrap(),
         };
         let gained = match self.mode {
             Mode::Replace if claim.exit_ok => found.len() as u64,
             _ => found.len() as u64 - before,
         };
+        claim.must_know |= finished.json().unwrap()["status"] == "cancelled";
         self.verdict
             .hold(claim, gained, missing(&self.expected, &found));
+    }
+
+    /// Judges a run that has ended, beside which others may have written.
+    pub async fn judge_among_others(&mut self, finished: &Finished) {
+        if let Some((mut claim, found)) = self.claim(finished).await {
+            claim.must_know = false;
+            let missing = missing(&self.expected, &found);
+            self.verdict.hold(claim, found.len() as u64, missing);
+        }
+    }
+
+    /// Runs the pipeline while another host may be writing.
+    pub async fn run_among_others(&mut self) -> Finished {
+        let finished = self.program().run().unwrap();
+        self.judge_among_others(&finished).await;
+        finished
+    }
+
+    /// What a run says of itself, and what the sink holds now. Nothing if the run was not let say anything.
+    async fn claim(&mut self, finished: &Finished) -> Option<(Claim, Vec<String>)> {
+        self.verdict.runs += 1;
+        if finished.signal.is_some() {
+            return None;
+        }
+        let report = finished.json().unwrap();
+        let claim = Claim {
+            exit_ok: finished.success(),
+            says_succeeded: report["status"] == "succeeded",
+            loaded: report["rows"]["loaded"].as_u64().unwrap(),
+            must_know: finished.success(),
+        };
+        Some((claim, self.found().await))
+    }
+
+    /// Between two faults there may be rows missing, but none too many.
+    pub async fn assert_no_surplus(&mut self) {
+        let found = self.found().await;
+        let surplus = missing(&found, &self.expected);
+        if surplus > 0 {
+            self.verdict.doubled += surplus;
+            self.verdict
+                .findings
+                .push(format!("{surplus} rows too many before the end"));
+        }
     }
 
     /// Runs until one succeeds, and compares what the sink holds then.
