@@ -7,7 +7,7 @@ use etl_testkit::process::{Running, Signal};
 use etl_testkit::tally::Verdict;
 
 use crate::case::{Case, Dice};
-use crate::rig::{Mode, Options, PATIENCE, Rig, SinkKind, SourceKind};
+use crate::rig::{Mode, Options, Rig, SinkKind, SourceKind};
 
 const SINKS: [SinkKind; 2] = [SinkKind::Postgres, SinkKind::Sqlite];
 /// Less than a whole run sends.

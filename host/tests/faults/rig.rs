@@ -68,6 +68,8 @@ pub struct Options<'a> {
     /// Whether some rows hold what `PostgreSQL` cannot, and belong into quarantine.
     pub bad_rows: bool,
     pub batch_rows: u32,
+    /// The column that orders the rows: `id` is unique, `team` is shared by up to seven of them.
+    pub cursor: &'static str,
     /// How long the lease of a run lasts that is not heard of.
     pub lease: &'a str,
 }
@@ -88,6 +90,7 @@ impl Default for Options<'_> {
             handling: "",
             bad_rows: false,
             batch_rows: 100,
+            cursor: "id",
             lease: "1m",
         }
     }
@@ -113,8 +116,11 @@ pub struct Rig {
     quarantined: Vec<String>,
 }
 
+/// `id`, `part`, `name`, `note`, `team`.
+type Row = [String; 5];
+
 /// A row of the source, as everything here writes it.
-fn row(part: &str, id: u32, bad: bool) -> [String; 4] {
+fn row(part: &str, id: u32, bad: bool) -> Row {
     let note = format!(
         "note {id} of {part}: {}{}",
         "lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor. "
@@ -126,7 +132,17 @@ fn row(part: &str, id: u32, bad: bool) -> [String; 4] {
         part.to_owned(),
         format!("name {}", id % 97),
         note,
+        team(id).to_string(),
     ]
+}
+
+/// Groups of one row, of two, and so on up to seven, over and over.
+fn team(id: u32) -> u32 {
+    let (round, place) = ((id - 1) / 28, (id - 1) % 28);
+    let group = (1..7)
+        .take_while(|size| size * (size + 1) / 2 <= place)
+        .count();
+    round * 7 + u32::try_from(group).unwrap() + 1
 }
 
 fn is_bad(options: &Options<'_>, id: u32) -> bool {
@@ -135,7 +151,7 @@ fn is_bad(options: &Options<'_>, id: u32) -> bool {
 
 /// A row as the comparison writes it.
 pub fn text_of(part: &str, id: u32) -> String {
-    let [id, part, name, note] = row(part, id, false);
+    let [id, part, name, note, _] = row(part, id, false);
     format!("{part}|{id}|{name}|{note}")
 }
 
@@ -168,10 +184,11 @@ impl Rig {
         rig.project.config(
             "copy",
             &format!(
-                "{source}{sink}{}cursor: {{ column: id, kind: integer, settle_delay: 0s }}\n\
+                "{source}{sink}{}cursor: {{ column: {}, kind: integer, settle_delay: 0s }}\n\
                  tuning: {{ batch_rows: {}, flush_bytes: 65536, flushes_per_commit: {flushes}, lease: {} }}\n\
                  error_handling: {{ max_retries: {}, retry_delay: {}, max_retry_delay: 1s, max_bad_rows: {}{} }}\n",
                 options.sink_keys,
+                options.cursor,
                 options.batch_rows,
                 options.lease,
                 options.max_retries,
@@ -185,7 +202,7 @@ impl Rig {
 
     async fn open_source(&mut self, options: &Options<'_>) -> String {
         let shards = &SHARDS[..options.shards];
-        let rows = |part: &str| -> Vec<[String; 4]> {
+        let rows = |part: &str| -> Vec<Row> {
             let row = |id| row(part, id, is_bad(options, id));
             (1..=options.rows).map(row).collect()
         };
@@ -199,7 +216,7 @@ impl Rig {
                     connection.execute_batch(TABLE).unwrap();
                     let transaction = connection.transaction().unwrap();
                     let mut insert = transaction
-                        .prepare("INSERT INTO people VALUES (?, ?, ?, ?)")
+                        .prepare("INSERT INTO people VALUES (?, ?, ?, ?, ?)")
                         .unwrap();
                     for row in rows(part) {
                         insert.execute(row).unwrap();
@@ -278,7 +295,12 @@ impl Rig {
                 self.source = SourceServer::SqlServer(servers);
             }
         }
-        yaml.push_str("  query: SELECT id, part, name, note FROM people WHERE id > @from AND id <= @until ORDER BY id\n");
+        writeln!(
+            yaml,
+            "  query: SELECT id, part, name, note, team FROM people WHERE {0} > @from AND {0} <= @until ORDER BY {0}",
+            options.cursor
+        )
+        .unwrap();
         yaml
     }
 
@@ -345,23 +367,26 @@ impl Rig {
     }
 
     /// A row comes into the source.
-    pub fn insert(&mut self, part: &str, id: u32) {
+    pub async fn insert(&mut self, part: &str, id: u32) {
         self.expected.push(text_of(part, id));
-        let values = row(part, id, false);
+        let row = row(part, id, false);
+        let at = SHARDS.iter().position(|it| it == &part).unwrap();
         match &self.source {
             SourceServer::File => {
                 let connection = self.project.sqlite(format!("data/{part}.db"));
-                connection
-                    .execute("INSERT INTO people VALUES (?, ?, ?, ?)", values)
-                    .unwrap();
+                let sql = "INSERT INTO people VALUES (?, ?, ?, ?, ?)";
+                connection.execute(sql, row).unwrap();
             }
             SourceServer::SqlServer(shards) => {
-                let at = SHARDS.iter().position(|it| it == &part).unwrap();
-                for insert in inserts(&[values], "N") {
-                    shards[at].0.execute("people", &insert).unwrap();
-                }
+                shards[at]
+                    .0
+                    .execute("people", &inserts(&[row], "N")[0])
+                    .unwrap();
             }
-            SourceServer::Postgres(_) => panic!("a client of the test's own writes there"),
+            SourceServer::Postgres(shards) => {
+                let client = shards[at].0.connect().await.unwrap();
+                client.batch_execute(&inserts(&[row], "")[0]).await.unwrap();
+            }
         }
     }
 
@@ -521,18 +546,20 @@ impl Rig {
     }
 }
 
-const TABLE: &str = "CREATE TABLE people (id bigint NOT NULL PRIMARY KEY, part text NOT NULL, name text, note text)";
+const TABLE: &str = "CREATE TABLE people (id bigint NOT NULL PRIMARY KEY, part text NOT NULL, name text, note text, team bigint NOT NULL)";
 const TABLE_OF_SQL_SERVER: &str = "CREATE TABLE people (id bigint NOT NULL PRIMARY KEY, part varchar(10) NOT NULL, \
-                                   name varchar(40), note nvarchar(400))";
+                                   name varchar(40), note nvarchar(400), team bigint NOT NULL)";
 
-fn inserts(rows: &[[String; 4]], national: &str) -> Vec<String> {
-    let insert = |rows: &[[String; 4]]| {
+fn inserts(rows: &[Row], national: &str) -> Vec<String> {
+    let insert = |rows: &[Row]| {
         let values: Vec<String> = rows
             .iter()
-            .map(|[id, part, name, note]| format!("({id}, '{part}', '{name}', {national}'{note}')"))
+            .map(|[id, part, name, note, team]| {
+                format!("({id}, '{part}', '{name}', {national}'{note}', {team})")
+            })
             .collect();
         format!(
-            "INSERT INTO people (id, part, name, note) VALUES {}",
+            "INSERT INTO people (id, part, name, note, team) VALUES {}",
             values.join(", ")
         )
     };
