@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use etl_testkit::fault_proxy::{Direction, Fault};
 use etl_testkit::postgres::{PostgresOptions, PostgresServer};
+use etl_testkit::process::{Finished, Running};
 use etl_testkit::tally::Verdict;
 use tokio_postgres::Client;
 
@@ -36,6 +37,17 @@ impl Trouble {
             Self::StatementTimeout => "sink: statement timeout (57014)",
             Self::LockTimeout => "sink: lock timeout (55P03)",
             Self::FullDisk => "sink: full disk (53100)",
+        }
+    }
+
+    /// A short name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "sink-read-only",
+            Self::TooManyConnections => "sink-too-many-connections",
+            Self::StatementTimeout => "sink-statement-timeout",
+            Self::LockTimeout => "sink-lock-timeout",
+            Self::FullDisk => "sink-full-disk",
         }
     }
 
@@ -160,7 +172,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Starts a run and stops it in the middle of its rows, until the proxy before the sink is told to release it.
-fn start_held(rig: &Rig, dice: &mut Dice) -> etl_testkit::process::Running {
+fn start_held(rig: &Rig, dice: &mut Dice) -> Running {
     let byte = 30_000 + dice.below(60_000);
     rig.sink().order(Fault::Hold.at(Direction::ToServer, byte));
     let running = rig.start();
@@ -251,14 +263,14 @@ async fn deadlocked(_: Dice) -> Verdict {
         ..Options::default()
     };
     let mut rig = Rig::new(&options).await;
-    let injected = deadlock(&mut rig).await;
+    deadlock(&mut rig).await;
     rig.settle().await;
-    rig.done(injected)
+    rig.done(1)
 }
 
 /// A run that meets somebody who holds a row that it will want, and who wants a row that it holds. The server ends the
 /// run's part, because the other one is more patient.
-pub async fn deadlock(rig: &mut Rig) -> u64 {
+pub async fn deadlock(rig: &mut Rig) -> Finished {
     let database = rig.database.as_ref().unwrap();
     let name = &database.name;
     rig.execute(&format!(
@@ -305,5 +317,5 @@ pub async fn deadlock(rig: &mut Rig) -> u64 {
     met.unwrap();
     let finished = running.finish().unwrap();
     rig.judge(&finished, 0).await;
-    1
+    finished
 }
