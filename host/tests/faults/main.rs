@@ -45,5 +45,8 @@ fn main() -> ExitCode {
         })
     });
     let trials = trials.chain(messages::trials()).collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let mut arguments = Arguments::from_args();
+    // Most of the time a case waits.
+    arguments.test_threads.get_or_insert(4);
+    libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -20,45 +20,68 @@ enum Side {
 type Choose = fn(&mut Dice, Side) -> Order;
 
 pub fn cases() -> Vec<Case> {
-    let faults: [(&'static str, &'static str, bool, Choose); 7] = [
-        ("sink: cut", "source: cut", false, |dice, side| {
-            at(Fault::Cut, dice, side)
-        }),
-        ("sink: reset", "source: reset", false, |dice, side| {
-            at(Fault::Reset, dice, side)
-        }),
+    let faults: [(&'static str, &'static str, bool, Mode, Choose); 7] = [
+        (
+            "sink: cut",
+            "source: cut",
+            false,
+            Mode::Upsert,
+            |dice, side| at(Fault::Cut, dice, side),
+        ),
+        (
+            "sink: reset",
+            "source: reset",
+            false,
+            Mode::Chunked,
+            |dice, side| at(Fault::Reset, dice, side),
+        ),
         (
             "sink: half-open",
             "source: half-open",
             false,
+            Mode::Append,
             |dice, side| at(Fault::HalfOpen, dice, side),
         ),
-        ("sink: delay", "source: delay", false, |dice, side| {
-            at(
-                Fault::Delay(Duration::from_millis(200 + dice.below(800))),
-                dice,
-                side,
-            )
-        }),
-        ("sink: throttle", "source: throttle", false, |dice, side| {
-            let bytes_per_second = 300_000 + u32::try_from(dice.below(300_000)).unwrap();
-            at(Fault::Throttle { bytes_per_second }, dice, side)
-        }),
+        (
+            "sink: delay",
+            "source: delay",
+            false,
+            Mode::Replace,
+            |dice, side| {
+                at(
+                    Fault::Delay(Duration::from_millis(200 + dice.below(800))),
+                    dice,
+                    side,
+                )
+            },
+        ),
+        (
+            "sink: throttle",
+            "source: throttle",
+            false,
+            Mode::Upsert,
+            |dice, side| {
+                let bytes_per_second = 300_000 + u32::try_from(dice.below(300_000)).unwrap();
+                at(Fault::Throttle { bytes_per_second }, dice, side)
+            },
+        ),
         (
             "sink: flipped byte under TLS",
             "source: flipped byte under TLS",
             true,
+            Mode::Chunked,
             |dice, side| at(Fault::Flip, dice, side),
         ),
         (
             "sink: connection refused",
             "source: connection refused",
             false,
+            Mode::Append,
             |dice, _| Fault::Refuse.at_connect().times(1 + dice.below(3)),
         ),
     ];
     let mut cases = Vec::new();
-    for (at_sink, at_source, tls, choose) in faults {
+    for (at_sink, at_source, tls, mode, choose) in faults {
         let mut add = |fault, side: Side, mode: Mode| {
             let circumstances = match side {
                 Side::Sink => format!("{mode:?}"),
@@ -68,8 +91,7 @@ pub fn cases() -> Vec<Case> {
                 broken_on_the_way(dice, side, mode, tls, choose)
             }));
         };
-        add(at_sink, Side::Sink, Mode::Chunked);
-        add(at_sink, Side::Sink, Mode::Upsert);
+        add(at_sink, Side::Sink, mode);
         add(at_source, Side::Source(SourceKind::Postgres), Mode::Append);
         add(at_source, Side::Source(SourceKind::SqlServer), Mode::Append);
     }

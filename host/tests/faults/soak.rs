@@ -10,8 +10,8 @@ use etl_testkit::tally::Tally;
 
 use crate::case::Case;
 
-/// Cases side by side.
-const WORKERS: usize = 2;
+/// Cases side by side: most of the time a case waits.
+const WORKERS: usize = 3;
 
 /// How long to go on; `None` if this is an ordinary test.
 pub fn minutes() -> Option<u64> {
