@@ -92,7 +92,7 @@ pub async fn run(
     let checkpoint = writer.checkpoint().clone();
     let start = Start::new(run, &checkpoint);
     let opening = open_source(run, partition, &checkpoint, start);
-    let (session, fingerprint, window) = unless_cancelled(run, opening).await?;
+    let (session, fingerprint, window) = unless_cancelled(run, opening).await.map_err(of_source)?;
     // Ends with this future, also when it is dropped: a stage that still works for a lost attempt learns that it may
     // stop.
     let cancel = run.cancel.child_token();
@@ -199,8 +199,9 @@ async fn open(
     cx: &HostContext,
 ) -> Result<Option<Opened>> {
     let plan = &run.plan;
-    let (reader, splitter, ordered) =
-        open_reader(run, checkpoint, start, window, session, cx).await?;
+    let (reader, splitter, ordered) = open_reader(run, checkpoint, start, window, session, cx)
+        .await
+        .map_err(of_source)?;
     let transform = open_transform(run, reader.schema(), cx).await?;
     let tables = transform.tables().to_vec();
     let aggregates = transform.aggregates();
@@ -283,12 +284,15 @@ async fn pump(
     workers.spawn(feeder.run(reader));
     tokio::task::spawn_blocking(move || transform_all(transform, feed, &ready_in));
     loop {
-        let message = ready.recv().await.unwrap_or_else(|| {
-            Err(Error::new(
-                ErrorKind::Unproven,
-                "the transforming thread ended before the last row",
-            ))
-        })?;
+        let message = match ready.recv().await {
+            Some(message) => message.map_err(of_source)?,
+            None => {
+                return Err(Error::new(
+                    ErrorKind::Unproven,
+                    "the transforming thread ended before the last row",
+                ));
+            }
+        };
         match message {
             Ready::Rows {
                 extracted,
@@ -298,14 +302,14 @@ async fn pump(
             } => {
                 let result = chunker.push(extracted, batch, letters, safe).await;
                 commits.store(chunker.advances, Atomic::Relaxed);
-                result?;
+                result.map_err(of_sink)?;
             }
             Ready::End(cursor) => {
-                chunker.finish(cursor).await?;
+                chunker.finish(cursor).await.map_err(of_sink)?;
                 return Ok(false);
             }
             Ready::Stopped { safe } if safe && may_drain => {
-                chunker.drain().await?;
+                chunker.drain().await.map_err(of_sink)?;
                 return Ok(true);
             }
             Ready::Stopped { .. } => {
@@ -315,6 +319,27 @@ async fn pump(
                 ));
             }
         }
+    }
+}
+
+/// A server's own words do not tell which of the two servers speaks.
+fn of_sink(error: Error) -> Error {
+    spoken_by("sink", error)
+}
+
+fn of_source(error: Error) -> Error {
+    spoken_by("source", error)
+}
+
+fn spoken_by(side: &str, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Unavailable
+        | ErrorKind::Timeout
+        | ErrorKind::Unproven
+        | ErrorKind::SqlState(_)
+        | ErrorKind::SqlServer(_)
+        | ErrorKind::Sqlite(_) => error.while_trying(side),
+        _ => error,
     }
 }
 
@@ -338,7 +363,8 @@ async fn begin(
             retry: progress.claimed.load(Atomic::Relaxed),
             replay: false,
         })
-        .await?;
+        .await
+        .map_err(of_sink)?;
     progress.claimed.store(true, Atomic::Relaxed);
     Ok(writer)
 }

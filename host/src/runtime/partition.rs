@@ -234,7 +234,10 @@ async fn failed(
         ),
         error,
     );
-    tracing::error!("{}", failure.message);
+    match &failure.next_step {
+        Some(next) => tracing::error!("{}; next: {next}", failure.message),
+        None => tracing::error!("{}", failure.message),
+    }
     ended(run, partition, attempts, Status::Failed, Some(failure)).await
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::checkpoint::Ledger;
 use crate::error::{Error, ErrorKind};
-use crate::policy::next_step;
+use crate::policy::next_step_of_failure;
 
 /// How a run or a partition ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -97,7 +97,7 @@ impl Failure {
     pub fn new(message: String, cause: &Error) -> Self {
         Self {
             message,
-            next_step: next_step(cause),
+            next_step: next_step_of_failure(cause),
             environment: cause.is_environment(),
             configuration: *cause.kind() == ErrorKind::Config,
         }

@@ -3,6 +3,7 @@
 //! The rows are known beforehand: what the sink must hold is never read from the source.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use etl_testkit::fault_proxy::FaultProxy;
@@ -11,8 +12,6 @@ use etl_testkit::process::{Finished, Program, Running};
 use etl_testkit::project::Project;
 use etl_testkit::stand_in::{StandInOptions, StandInServer, StandInTls};
 use etl_testkit::tally::{Claim, Verdict, missing};
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 
 /// Long enough for a slow machine that does two things at once, short enough for a person.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -45,10 +44,6 @@ pub enum Mode {
 
 impl Mode {
     pub const ALL: [Self; 4] = [Self::Append, Self::Upsert, Self::Replace, Self::Chunked];
-
-    pub fn any(random: &mut StdRng) -> Self {
-        Self::ALL[random.random_range(0..Self::ALL.len())]
-    }
 }
 
 /// What a rig is like.
@@ -65,6 +60,7 @@ pub struct Options<'a> {
     /// Whether the servers of the case speak TLS, so that a changed byte is noticed.
     pub tls: bool,
     pub max_retries: u32,
+    pub retry_delay: &'a str,
     /// More keys under `sink`, with two spaces before each.
     pub sink_keys: &'a str,
     /// More keys of `error_handling`, each behind a comma.
@@ -72,6 +68,10 @@ pub struct Options<'a> {
     /// Whether some rows hold what `PostgreSQL` cannot, and belong into quarantine.
     pub bad_rows: bool,
     pub batch_rows: u32,
+    /// The column that orders the rows: `id` is unique, `team` is shared by up to seven of them.
+    pub cursor: &'static str,
+    /// How long the lease of a run lasts that is not heard of.
+    pub lease: &'a str,
 }
 
 impl Default for Options<'_> {
@@ -85,10 +85,13 @@ impl Default for Options<'_> {
             server: None,
             tls: false,
             max_retries: 3,
+            retry_delay: "10ms",
             sink_keys: "",
             handling: "",
             bad_rows: false,
             batch_rows: 100,
+            cursor: "id",
+            lease: "1m",
         }
     }
 }
@@ -113,14 +116,33 @@ pub struct Rig {
     quarantined: Vec<String>,
 }
 
+/// `id`, `part`, `name`, `note`, `team`.
+type Row = [String; 5];
+
 /// A row of the source, as everything here writes it.
-fn row(part: &str, id: u32, bad: bool) -> [String; 4] {
+fn row(part: &str, id: u32, bad: bool) -> Row {
     let note = format!(
         "note {id} of {part}: {}{}",
-        "lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor. ".repeat(2),
+        "lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor. "
+            .repeat(2),
         if bad { "\0" } else { "zoë" }
     );
-    [id.to_string(), part.to_owned(), format!("name {}", id % 97), note]
+    [
+        id.to_string(),
+        part.to_owned(),
+        format!("name {}", id % 97),
+        note,
+        team(id).to_string(),
+    ]
+}
+
+/// Groups of one row, of two, and so on up to seven, over and over.
+fn team(id: u32) -> u32 {
+    let (round, place) = ((id - 1) / 28, (id - 1) % 28);
+    let group = (1..7)
+        .take_while(|size| size * (size + 1) / 2 <= place)
+        .count();
+    round * 7 + u32::try_from(group).unwrap() + 1
 }
 
 fn is_bad(options: &Options<'_>, id: u32) -> bool {
@@ -129,7 +151,7 @@ fn is_bad(options: &Options<'_>, id: u32) -> bool {
 
 /// A row as the comparison writes it.
 pub fn text_of(part: &str, id: u32) -> String {
-    let [id, part, name, note] = row(part, id, false);
+    let [id, part, name, note, _] = row(part, id, false);
     format!("{part}|{id}|{name}|{note}")
 }
 
@@ -162,12 +184,15 @@ impl Rig {
         rig.project.config(
             "copy",
             &format!(
-                "{source}{sink}{}cursor: {{ column: id, kind: integer, settle_delay: 0s }}\n\
-                 tuning: {{ batch_rows: {}, flush_bytes: 65536, flushes_per_commit: {flushes} }}\n\
-                 error_handling: {{ max_retries: {}, retry_delay: 10ms, max_retry_delay: 200ms, max_bad_rows: {}{} }}\n",
+                "{source}{sink}{}cursor: {{ column: {}, kind: integer, settle_delay: 0s }}\n\
+                 tuning: {{ batch_rows: {}, flush_bytes: 65536, flushes_per_commit: {flushes}, lease: {} }}\n\
+                 error_handling: {{ max_retries: {}, retry_delay: {}, max_retry_delay: 1s, max_bad_rows: {}{} }}\n",
                 options.sink_keys,
+                options.cursor,
                 options.batch_rows,
+                options.lease,
                 options.max_retries,
+                options.retry_delay,
                 rig.quarantined.len(),
                 options.handling,
             ),
@@ -177,7 +202,7 @@ impl Rig {
 
     async fn open_source(&mut self, options: &Options<'_>) -> String {
         let shards = &SHARDS[..options.shards];
-        let rows = |part: &str| -> Vec<[String; 4]> {
+        let rows = |part: &str| -> Vec<Row> {
             let row = |id| row(part, id, is_bad(options, id));
             (1..=options.rows).map(row).collect()
         };
@@ -191,7 +216,7 @@ impl Rig {
                     connection.execute_batch(TABLE).unwrap();
                     let transaction = connection.transaction().unwrap();
                     let mut insert = transaction
-                        .prepare("INSERT INTO people VALUES (?, ?, ?, ?)")
+                        .prepare("INSERT INTO people VALUES (?, ?, ?, ?, ?)")
                         .unwrap();
                     for row in rows(part) {
                         insert.execute(row).unwrap();
@@ -202,7 +227,9 @@ impl Rig {
                 }
             }
             SourceKind::Postgres => {
-                yaml.push_str("  type: postgres\n  timeouts: { statement: 3s, idle_read: 3s }\n  shards:\n");
+                yaml.push_str(
+                    "  type: postgres\n  timeouts: { statement: 3s, idle_read: 3s }\n  shards:\n",
+                );
                 let mut databases = Vec::new();
                 for part in shards {
                     let server = server(options.tls);
@@ -216,7 +243,13 @@ impl Rig {
                     writeln!(
                         yaml,
                         "    - {{ name: {part}, {} }}",
-                        address(&proxy, &database, server, options.tls, "SOURCE_PASSWORD")
+                        address(
+                            &proxy,
+                            &database,
+                            &database.user,
+                            certificate(server, options.tls),
+                            "SOURCE_PASSWORD"
+                        )
                     )
                     .unwrap();
                     databases.push((database, proxy));
@@ -224,13 +257,19 @@ impl Rig {
                 self.source = SourceServer::Postgres(databases);
             }
             SourceKind::SqlServer => {
-                yaml.push_str("  type: sqlserver\n  timeouts: { statement: 3s, idle_read: 3s }\n  shards:\n");
+                yaml.push_str(
+                    "  type: sqlserver\n  timeouts: { statement: 3s, idle_read: 3s }\n  shards:\n",
+                );
                 let mut servers = Vec::new();
                 for part in shards {
                     let server = StandInServer::start(StandInOptions {
                         server_name: part.to_uppercase(),
                         databases: vec!["people".to_owned()],
-                        tls: if options.tls { StandInTls::RequiredFresh } else { StandInTls::Off },
+                        tls: if options.tls {
+                            StandInTls::RequiredFresh
+                        } else {
+                            StandInTls::Off
+                        },
                         ..StandInOptions::default()
                     })
                     .unwrap();
@@ -239,7 +278,11 @@ impl Rig {
                         server.execute("people", &insert).unwrap();
                     }
                     let proxy = FaultProxy::start(&*server.host, server.port).unwrap();
-                    let mode = if options.tls { "require, trust_server_certificate: true" } else { "disable" };
+                    let mode = if options.tls {
+                        "require, trust_server_certificate: true"
+                    } else {
+                        "disable"
+                    };
                     writeln!(
                         yaml,
                         "    - {{ name: {part}, host: \"{}\", port: {}, database: people, tls: {{ mode: {mode} }}, \
@@ -252,7 +295,12 @@ impl Rig {
                 self.source = SourceServer::SqlServer(servers);
             }
         }
-        yaml.push_str("  query: SELECT id, part, name, note FROM people WHERE id > @from AND id <= @until ORDER BY id\n");
+        writeln!(
+            yaml,
+            "  query: SELECT id, part, name, note, team FROM people WHERE {0} > @from AND {0} <= @until ORDER BY {0}",
+            options.cursor
+        )
+        .unwrap();
         yaml
     }
 
@@ -266,17 +314,28 @@ impl Rig {
         let shared = server(options.tls);
         match options.sink {
             SinkKind::Sqlite => {
-                self.project.write(".env", format!("SOURCE_PASSWORD='{}'\n", shared.password));
+                self.project
+                    .write(".env", format!("SOURCE_PASSWORD='{}'\n", shared.password));
                 format!("sink: {{ type: sqlite, path: {SINK_FILE}, {common} }}\n")
             }
             SinkKind::Postgres => {
                 let server = options.server.unwrap_or(shared);
                 let database = server.create_database().await.unwrap();
+                give_to_plain_user(&database).await;
                 let proxy = FaultProxy::start(&*database.host, database.port).unwrap();
-                let address = address(&proxy, &database, server, options.tls, "SINK_PASSWORD");
+                let address = address(
+                    &proxy,
+                    &database,
+                    PLAIN_USER,
+                    certificate(server, options.tls),
+                    "SINK_PASSWORD",
+                );
                 self.project.write(
                     ".env",
-                    format!("SINK_PASSWORD='{}'\nSOURCE_PASSWORD='{}'\n", database.password, shared.password),
+                    format!(
+                        "SINK_PASSWORD='{}'\nSOURCE_PASSWORD='{}'\n",
+                        database.password, shared.password
+                    ),
                 );
                 self.sink_proxy = Some(proxy);
                 self.database = Some(database);
@@ -308,21 +367,26 @@ impl Rig {
     }
 
     /// A row comes into the source.
-    pub fn insert(&mut self, part: &str, id: u32) {
+    pub async fn insert(&mut self, part: &str, id: u32) {
         self.expected.push(text_of(part, id));
-        let values = row(part, id, false);
+        let row = row(part, id, false);
+        let at = SHARDS.iter().position(|it| it == &part).unwrap();
         match &self.source {
             SourceServer::File => {
                 let connection = self.project.sqlite(format!("data/{part}.db"));
-                connection.execute("INSERT INTO people VALUES (?, ?, ?, ?)", values).unwrap();
+                let sql = "INSERT INTO people VALUES (?, ?, ?, ?, ?)";
+                connection.execute(sql, row).unwrap();
             }
             SourceServer::SqlServer(shards) => {
-                let at = SHARDS.iter().position(|it| it == &part).unwrap();
-                for insert in inserts(&[values], "N") {
-                    shards[at].0.execute("people", &insert).unwrap();
-                }
+                shards[at]
+                    .0
+                    .execute("people", &inserts(&[row], "N")[0])
+                    .unwrap();
             }
-            SourceServer::Postgres(_) => panic!("a client of the test's own writes there"),
+            SourceServer::Postgres(shards) => {
+                let client = shards[at].0.connect().await.unwrap();
+                client.batch_execute(&inserts(&[row], "")[0]).await.unwrap();
+            }
         }
     }
 
@@ -343,24 +407,62 @@ impl Rig {
         finished
     }
 
-    /// Judges a run that has ended, before which the sink held so many rows.
+    /// Judges a run that has ended, before which the sink held so many rows and during which nobody else wrote.
     pub async fn judge(&mut self, finished: &Finished, before: u64) {
-        self.verdict.runs += 1;
-        if finished.signal.is_some() {
+        let Some((mut claim, found)) = self.claim(finished).await else {
             return;
-        }
-        let found = self.found().await;
-        let report = finished.json().unwrap();
-        let claim = Claim {
-            exit_ok: finished.success(),
-            says_succeeded: report["status"] == "succeeded",
-            loaded: report["rows"]["loaded"].as_u64().unwrap(),
         };
         let gained = match self.mode {
             Mode::Replace if claim.exit_ok => found.len() as u64,
             _ => found.len() as u64 - before,
         };
-        self.verdict.hold(claim, gained, missing(&self.expected, &found));
+        claim.must_know |= finished.json().unwrap()["status"] == "cancelled";
+        self.verdict
+            .hold(claim, gained, missing(&self.expected, &found));
+    }
+
+    /// Judges a run that has ended, beside which others may have written.
+    pub async fn judge_among_others(&mut self, finished: &Finished) {
+        if let Some((mut claim, found)) = self.claim(finished).await {
+            claim.must_know = false;
+            let missing = missing(&self.expected, &found);
+            self.verdict.hold(claim, found.len() as u64, missing);
+        }
+    }
+
+    /// Runs the pipeline while another host may be writing.
+    pub async fn run_among_others(&mut self) -> Finished {
+        let finished = self.program().run().unwrap();
+        self.judge_among_others(&finished).await;
+        finished
+    }
+
+    /// What a run says of itself, and what the sink holds now. Nothing if the run was not let say anything.
+    async fn claim(&mut self, finished: &Finished) -> Option<(Claim, Vec<String>)> {
+        self.verdict.runs += 1;
+        if finished.signal.is_some() {
+            return None;
+        }
+        let report = finished.json().unwrap();
+        let claim = Claim {
+            exit_ok: finished.success(),
+            says_succeeded: report["status"] == "succeeded",
+            loaded: report["rows"]["loaded"].as_u64().unwrap(),
+            must_know: finished.success(),
+        };
+        Some((claim, self.found().await))
+    }
+
+    /// Between two faults there may be rows missing, but none too many.
+    pub async fn assert_no_surplus(&mut self) {
+        let found = self.found().await;
+        let surplus = missing(&found, &self.expected);
+        if surplus > 0 {
+            self.verdict.doubled += surplus;
+            self.verdict
+                .findings
+                .push(format!("{surplus} rows too many before the end"));
+        }
     }
 
     /// Runs until one succeeds, and compares what the sink holds then.
@@ -372,7 +474,10 @@ impl Rig {
             }
         }
         let last = self.run().await;
-        panic!("no run of {TRIES} succeeds without a fault:\n{}", last.stderr);
+        panic!(
+            "no run of {TRIES} succeeds without a fault:\n{}",
+            last.stderr
+        );
     }
 
     /// Compares what the sink and the quarantine hold with what they must.
@@ -396,7 +501,10 @@ impl Rig {
                 if !there.await.unwrap().get::<_, bool>(0) {
                     return Vec::new();
                 }
-                let rows = client.query("SELECT concat_ws('|', part, id, name, note) FROM copied", &[]);
+                let rows = client.query(
+                    "SELECT concat_ws('|', part, id, name, note) FROM copied",
+                    &[],
+                );
                 rows.await.unwrap().iter().map(|row| row.get(0)).collect()
             }
             None if !self.project.path(SINK_FILE).exists() => Vec::new(),
@@ -438,17 +546,22 @@ impl Rig {
     }
 }
 
-const TABLE: &str = "CREATE TABLE people (id bigint NOT NULL PRIMARY KEY, part text NOT NULL, name text, note text)";
+const TABLE: &str = "CREATE TABLE people (id bigint NOT NULL PRIMARY KEY, part text NOT NULL, name text, note text, team bigint NOT NULL)";
 const TABLE_OF_SQL_SERVER: &str = "CREATE TABLE people (id bigint NOT NULL PRIMARY KEY, part varchar(10) NOT NULL, \
-                                   name varchar(40), note nvarchar(400))";
+                                   name varchar(40), note nvarchar(400), team bigint NOT NULL)";
 
-fn inserts(rows: &[[String; 4]], national: &str) -> Vec<String> {
-    let insert = |rows: &[[String; 4]]| {
+fn inserts(rows: &[Row], national: &str) -> Vec<String> {
+    let insert = |rows: &[Row]| {
         let values: Vec<String> = rows
             .iter()
-            .map(|[id, part, name, note]| format!("({id}, '{part}', '{name}', {national}'{note}')"))
+            .map(|[id, part, name, note, team]| {
+                format!("({id}, '{part}', '{name}', {national}'{note}', {team})")
+            })
             .collect();
-        format!("INSERT INTO people (id, part, name, note) VALUES {}", values.join(", "))
+        format!(
+            "INSERT INTO people (id, part, name, note, team) VALUES {}",
+            values.join(", ")
+        )
     };
     rows.chunks(500).map(insert).collect()
 }
@@ -470,18 +583,42 @@ pub fn server(tls: bool) -> &'static PostgresServer {
     })
 }
 
-fn address(proxy: &FaultProxy, database: &TestDatabase, server: &PostgresServer, tls: bool, password: &str) -> String {
-    let tls = match server.ca_file().filter(|_| tls) {
+/// The sink belongs to somebody who may do no more than a host in production: limits hold for him.
+const PLAIN_USER: &str = "etl_test_plain";
+
+async fn give_to_plain_user(database: &TestDatabase) {
+    let client = database.connect().await.unwrap();
+    let TestDatabase { name, password, .. } = database;
+    let sql = format!(
+        "DO $$ BEGIN CREATE ROLE {PLAIN_USER} LOGIN PASSWORD '{password}'; \
+         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$; \
+         ALTER DATABASE \"{name}\" OWNER TO {PLAIN_USER}"
+    );
+    // Two tests at once may meet on the catalogue's row of the role.
+    while let Err(error) = client.batch_execute(&sql).await {
+        let code = error.code().map_or("", |code| code.code()).to_owned();
+        assert_eq!(code, "XX000", "{error}");
+    }
+}
+
+fn certificate(server: &PostgresServer, tls: bool) -> Option<&Path> {
+    server.ca_file().filter(|_| tls)
+}
+
+fn address(
+    proxy: &FaultProxy,
+    database: &TestDatabase,
+    user: &str,
+    certificate: Option<&Path>,
+    password: &str,
+) -> String {
+    let tls = match certificate {
         Some(file) => format!("mode: require, ca_file: '{}'", file.display()),
         None => "mode: disable".to_owned(),
     };
     format!(
-        "host: '{}', port: {}, database: '{}', credentials: {{ username: '{}', password: '${{{password}}}' }}, tls: {{ {tls} }}",
-        proxy.host, proxy.port, database.name, database.user
+        "host: '{}', port: {}, database: '{}', credentials: {{ username: '{user}', password: '${{{password}}}' }}, \
+         tls: {{ {tls} }}",
+        proxy.host, proxy.port, database.name
     )
-}
-
-/// A source of chance that a failure can be repeated with.
-pub fn random(seed: u64) -> StdRng {
-    StdRng::seed_from_u64(seed)
 }
