@@ -14,7 +14,7 @@ use super::keys::{KeyFile, KeyedRow, put};
 use super::letters::{Letters, Sightings};
 use super::table::{ComparedTable, Scope, Wanted};
 use super::tally::{Cell, Place, Tallies};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, WrittenTable};
 use crate::config::{NulCharacters, WriteMode};
 use crate::dead_letter::StoredLetter;
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ use crate::finding::Finding;
 use crate::pool::Places;
 use crate::sink::{
     CheckpointEdit, Chunk, Claim, Committed, Examination, Flush, LetterFilter, PartitionWriter,
-    RangeDelete, Sink, Swap, TableSpec, Tenure, Written,
+    RangeDelete, Sink, Swap, TablePreview, TableSpec, Tenure, Written,
 };
 
 /// What both sides share.
@@ -189,6 +189,15 @@ impl Sink for ComparingSink {
 
     async fn examine_tables(&self, tables: &[TableSpec]) -> Vec<Finding> {
         self.comparison.sink.examine_tables(tables).await
+    }
+
+    async fn preview_tables(
+        &self,
+        _: &str,
+        _: &[WrittenTable],
+        _: &[TableSpec],
+    ) -> Result<TablePreview> {
+        Ok(TablePreview::default())
     }
 }
 
