@@ -219,20 +219,16 @@ fn delete_range(
     if let Some((column, after, until)) = &range.range {
         for (bound, operator) in [(after, ">"), (until, "<=")] {
             if let Some(bound) = bound {
-                // The column's affinity applies to the text: numbers are compared as numbers.
-                // Writing to a String cannot fail.
-                let column = quote(column);
-                let _ = match bound.strip_suffix('Z') {
-                    // With the sign behind its digits a longer time would come before a shorter one.
-                    Some(bound) => {
-                        parameters.push(bound);
-                        write!(sql, " AND rtrim({column}, 'Z') {operator} ?")
-                    }
-                    None => {
-                        parameters.push(bound);
-                        write!(sql, " AND {column} {operator} ?")
-                    }
+                // The column's affinity applies to the text: numbers are compared as numbers. With the sign of a zone behind
+                // its digits a longer time would come before a shorter one.
+                let time = bound.strip_suffix('Z');
+                let column = match time {
+                    Some(_) => format!("rtrim({}, 'Z')", quote(column)),
+                    None => quote(column),
                 };
+                // Writing to a String cannot fail.
+                let _ = write!(sql, " AND {column} {operator} ?");
+                parameters.push(time.unwrap_or(bound));
             }
         }
     }
