@@ -54,10 +54,11 @@ check: ## format, lints, documentation, licences, shell scripts, compose file
 	shellcheck .ci/run scripts/*.sh host/testkit/src/postgres/*.sh
 	check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-bench: ## speed and peak memory: the flagship with each side alone, the main job small and large
+bench: ## speed and peak memory: the flagship with each side alone, the main job small and large, bad rows
 	@scripts/setup-dev.sh test
 	$(CARGO) bench -p etl-host --bench flagship
 	$(CARGO) bench -p etl-host --bench main_job
+	$(CARGO) bench -p etl-host --bench bad_rows
 
 clean: ## remove what was built, and the demo's data
 	$(CARGO) clean

@@ -15,12 +15,13 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use etl_host::checkpoint::Ledger;
 use etl_host::config::{self, Config, Layer, SchemaChange, WriteMode};
+use etl_host::holder::Holder;
 use etl_host::pool::Pools;
-use etl_host::sink::{Chunk, Claim, CursorChange, Flush, TableSpec, build_sink};
+use etl_host::sink::{Chunk, Claim, CursorChange, Flush, Keep, TableSpec, Tenure, build_sink};
 use etl_host::source::{CursorQuery, ReadRequest, SourceBatch, build_source};
 use etl_plugin_api::Cursor;
 use etl_testkit::artifact;
@@ -240,6 +241,7 @@ async fn copy_alone(config: &Config, sample: &SourceBatch) -> u64 {
         schema: sample.batch.schema(),
         mode: WriteMode::Append,
         on_schema_change: SchemaChange::Strict,
+        keep: Keep::Last,
     };
     let per_flush = config
         .tuning
@@ -249,11 +251,16 @@ async fn copy_alone(config: &Config, sample: &SourceBatch) -> u64 {
         let (sink, spec, batch) = (sink.clone(), spec.clone(), sample.batch.clone());
         tokio::spawn(async move {
             let claim = Claim {
-                pipeline: "benchmark".into(),
+                tenure: Tenure {
+                    pipeline: "benchmark".into(),
+                    run_id: "benchmark".into(),
+                    holder: Holder::of_this_process(),
+                    lease: Duration::from_mins(1),
+                },
                 partition: format!("shard-{index}"),
                 index,
-                run_id: "benchmark".into(),
                 retry: false,
+                replay: false,
             };
             let mut writer = sink.begin(&claim).await.unwrap();
             writer.open_tables(&[spec]).await.unwrap();
@@ -263,7 +270,7 @@ async fn copy_alone(config: &Config, sample: &SourceBatch) -> u64 {
                     table: 0,
                     batches: vec![batch.clone(); per_flush],
                 };
-                rows += writer.write(&flush).await.unwrap().loaded;
+                rows += writer.write(&flush, 0).await.unwrap().loaded;
                 flushes += 1;
                 if flushes % 16 == 0 || rows >= ROWS_PER_SHARD {
                     let chunk = Chunk {
@@ -272,6 +279,8 @@ async fn copy_alone(config: &Config, sample: &SourceBatch) -> u64 {
                         run_id: "benchmark".into(),
                         ledger: Ledger::default(),
                         dead_letters: Vec::new(),
+                        replayed: Vec::new(),
+                        most_refused: 0,
                     };
                     writer.commit(&chunk).await.unwrap();
                 }

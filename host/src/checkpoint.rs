@@ -21,10 +21,47 @@ pub struct Checkpoint {
     pub run_id: Option<String>,
     /// The books of that run, for this partition.
     pub ledger: Ledger,
+    /// The columns that were written last; what they lack later is missed. Not shown to people.
+    #[serde(skip)]
+    pub columns: Vec<WrittenTable>,
     /// The epoch at which it was last changed by hand; what a loader holds from before does not count any more.
     pub edited_epoch: i64,
     /// When it was committed, as the sink writes it.
     pub updated_at: Option<String>,
+}
+
+/// The columns of one table, as a partition has written them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrittenTable {
+    /// The table's name.
+    pub table: String,
+    /// Its columns.
+    pub columns: Vec<WrittenColumn>,
+}
+
+/// A column, as a partition has written it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrittenColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type, in words of the host's own.
+    #[serde(rename = "type")]
+    pub data_type: String,
+}
+
+/// Written columns as a sink stores them; `None` if there are none.
+pub fn columns_text(tables: &[WrittenTable]) -> Option<String> {
+    if tables.is_empty() {
+        return None;
+    }
+    // Strings only, so nothing can fail.
+    serde_json::to_string(tables).ok()
+}
+
+/// Written columns as a sink has stored them. What cannot be read is not known.
+pub fn parse_columns(text: Option<&str>) -> Vec<WrittenTable> {
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
 }
 
 /// Both ledgers of one partition in one run. Every row is on exactly one line of each.
@@ -63,6 +100,13 @@ impl Ledger {
         self.superseded += other.superseded;
         self.refused += other.refused;
         self.bytes += other.bytes;
+    }
+
+    /// Writes down what a commit found out about rows that had counted as loaded.
+    pub fn settle(&mut self, superseded: u64, refused: u64) {
+        self.loaded -= superseded + refused;
+        self.superseded += superseded;
+        self.refused += refused;
     }
 
     /// Rows in quarantine.

@@ -7,6 +7,7 @@ use std::fmt;
 
 use etl_plugin_api::{ErrorKind as StageErrorKind, StageError};
 use tiberius::error::IoErrorKind;
+use tokio::time::Instant;
 
 use crate::policy;
 
@@ -43,6 +44,8 @@ pub enum ErrorKind {
     Ledger,
     /// More rows were quarantined than the configuration allows.
     TooManyBadRows,
+    /// The sink's table is not as it was when the attempt looked at it.
+    TableChanged,
     /// Another run works on the partition.
     Busy,
     /// Another attempt has taken this partition over.
@@ -64,6 +67,8 @@ pub struct Error {
     message: String,
     hint: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    not_before: Option<Instant>,
+    untried: bool,
 }
 
 impl Error {
@@ -74,6 +79,8 @@ impl Error {
             message: message.into(),
             hint: None,
             source: None,
+            not_before: None,
+            untried: false,
         }
     }
 
@@ -111,6 +118,30 @@ impl Error {
     pub fn while_trying(mut self, what: impl fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
+    }
+
+    /// Trying again before this time is of no use.
+    #[must_use]
+    pub fn not_before(mut self, time: Instant) -> Self {
+        self.not_before = Some(time);
+        self
+    }
+
+    /// Nothing was tried at all: it was known to be of no use.
+    #[must_use]
+    pub fn untried(mut self) -> Self {
+        self.untried = true;
+        self
+    }
+
+    /// Whether nothing was tried at all.
+    pub fn is_untried(&self) -> bool {
+        self.untried
+    }
+
+    /// The time before which trying again is of no use.
+    pub fn earliest_retry(&self) -> Option<Instant> {
+        self.not_before
     }
 
     /// What kind of failure it was.

@@ -4,9 +4,11 @@
 //! all of it together; [`runtime`] runs every partition through [`source`], [`stage`] and [`sink`], which commits rows
 //! and [`checkpoint`] together. `ARCHITECTURE.md` follows one batch through all of them.
 
+pub mod backfill;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod dead_letter;
 pub mod error;
 pub mod extension;
 pub mod finding;
@@ -20,6 +22,8 @@ pub mod pool;
 pub mod runtime;
 pub mod sink;
 pub mod source;
+pub mod span;
 pub mod stage;
 pub mod state;
 pub mod tls;
+pub mod verify;

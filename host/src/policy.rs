@@ -30,6 +30,7 @@ pub fn policy(error: &Error) -> Policy {
         | ErrorKind::Timeout
         | ErrorKind::Unproven
         | ErrorKind::Busy
+        | ErrorKind::TableChanged
         | ErrorKind::Stage(StageErrorKind::Transient | StageErrorKind::Panicked) => Retry,
         ErrorKind::Refused | ErrorKind::NoTls => {
             operator("check the path, the credentials and the permissions it names")
@@ -106,8 +107,8 @@ fn operator(hint: &str) -> Policy {
 fn sqlstate(state: &str) -> Policy {
     match state {
         // serialization_failure, statement_completion_unknown, deadlock_detected, lock_not_available, query_canceled (a statement timeout),
-        // read_only_sql_transaction (a failover)
-        "40001" | "40003" | "40P01" | "55P03" | "57014" | "25006"
+        // read_only_sql_transaction (a failover), idle_in_transaction_session_timeout
+        "40001" | "40003" | "40P01" | "55P03" | "57014" | "25006" | "25P03"
         // admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout
         | "57P01" | "57P02" | "57P03" | "57P05" => Policy::Retry,
         "28P01" | "28000" => operator("check username and password, and the server's pg_hba.conf"),

@@ -15,7 +15,7 @@ use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, print, print_json, progress};
 use crate::config::{Isolation, Loaded};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{self, Plan, RunOptions, StageFacts};
+use crate::plan::{self, Plan, Purpose, RunOptions, StageFacts};
 use crate::policy::next_step;
 use crate::pool::Pools;
 use crate::runtime::report::{RunReport, Status};
@@ -89,6 +89,7 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
         }
     }
     let options = RunOptions {
+        purpose: Purpose::Load,
         partitions: command.partition,
         full_refresh: command.full_refresh,
         since: command.since,
@@ -176,7 +177,7 @@ fn never_started(manifest: &Manifest, dry_run: bool, error: Error) -> RunReport 
 }
 
 /// The first signal drains, the second ends the process at once.
-fn watch_signals(cancel: CancellationToken, stopped_by: Arc<AtomicI32>) -> Result<()> {
+pub fn watch_signals(cancel: CancellationToken, stopped_by: Arc<AtomicI32>) -> Result<()> {
     let describe =
         |error: std::io::Error| Error::internal("cannot listen for signals").caused_by(error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(describe)?;

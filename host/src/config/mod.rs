@@ -37,7 +37,7 @@ pub use model::{
     ErrorHandling, FileShard, Isolation, KeyScope, NulCharacters, Overlap, PoolLimits,
     PostgresShard, ReadIsolation, ReadTimeouts, Schedule, SchemaChange, Server, Sink,
     SinkConnector, Source, SourceConnector, SqlServer, SqlServerShard, TableName, Tls, TlsMode,
-    Tuning, WriteMode,
+    Tuning, WriteMode, WriteTimeouts,
 };
 pub use positions::Positions;
 pub use secret::Secret;

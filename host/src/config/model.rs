@@ -250,6 +250,14 @@ pub struct PoolLimits {
     /// Longest time from there to the end of the login, with TLS.
     #[serde(serialize_with = "super::duration::serialize")]
     pub login_timeout: Duration,
+    /// Failures in a row after which the server is left alone for a while.
+    pub breaker_failures: u32,
+    /// How long it is left alone at first.
+    #[serde(serialize_with = "super::duration::serialize")]
+    pub breaker_pause: Duration,
+    /// How long it is left alone at most.
+    #[serde(serialize_with = "super::duration::serialize")]
+    pub breaker_max_pause: Duration,
 }
 
 impl Default for PoolLimits {
@@ -259,6 +267,9 @@ impl Default for PoolLimits {
             wait_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(15),
             login_timeout: Duration::from_secs(15),
+            breaker_failures: 5,
+            breaker_pause: Duration::from_secs(30),
+            breaker_max_pause: Duration::from_mins(5),
         }
     }
 }
@@ -278,6 +289,25 @@ pub struct Sink {
     pub partition_column: Option<String>,
     /// What happens to text with U+0000.
     pub nul_characters: NulCharacters,
+    /// How long a server may take; a file needs no such limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<WriteTimeouts>,
+}
+
+/// How long a server may keep a writer waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct WriteTimeouts {
+    /// For one step: to claim a partition, to look at the tables, to take one flush, to commit.
+    #[serde(serialize_with = "super::duration::serialize")]
+    pub step: Duration,
+}
+
+impl Default for WriteTimeouts {
+    fn default() -> Self {
+        Self {
+            step: Duration::from_mins(10),
+        }
+    }
 }
 
 /// What happens to text with U+0000.
@@ -414,6 +444,9 @@ pub struct ErrorHandling {
     /// Longest time one attempt may take.
     #[serde(serialize_with = "super::duration::serialize")]
     pub attempt_timeout: Duration,
+    /// Longest time to commit what is in flight, once the run was asked to stop.
+    #[serde(serialize_with = "super::duration::serialize")]
+    pub drain_timeout: Duration,
     /// What happens when the columns differ from the table's.
     pub on_schema_change: SchemaChange,
 }
@@ -427,6 +460,7 @@ impl Default for ErrorHandling {
             exponential_backoff: true,
             max_bad_rows: BadRowLimit::Rows(0),
             attempt_timeout: Duration::from_hours(2),
+            drain_timeout: Duration::from_mins(1),
             on_schema_change: SchemaChange::Strict,
         }
     }

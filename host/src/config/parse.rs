@@ -156,6 +156,7 @@ fn error_handling(mut section: Section<'_>) -> Result<ErrorHandling, Reported> {
         value.parsed(str::parse::<BadRowLimit>)
     });
     let attempt_timeout = section.or("attempt_timeout", default.attempt_timeout, timeout);
+    let drain_timeout = section.or("drain_timeout", default.drain_timeout, timeout);
     let on_schema_change = section.or("on_schema_change", default.on_schema_change, |value| {
         value.one_of(&[
             ("strict", SchemaChange::Strict),
@@ -171,6 +172,7 @@ fn error_handling(mut section: Section<'_>) -> Result<ErrorHandling, Reported> {
         exponential_backoff: exponential_backoff?,
         max_bad_rows: max_bad_rows?,
         attempt_timeout: attempt_timeout?,
+        drain_timeout: drain_timeout?,
         on_schema_change: on_schema_change?,
     })
 }

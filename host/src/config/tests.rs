@@ -133,7 +133,10 @@ fn the_contract_loads_as_it_stands() {
                   "max_connections": 16,
                   "wait_timeout": "30s",
                   "connect_timeout": "15s",
-                  "login_timeout": "15s"
+                  "login_timeout": "15s",
+                  "breaker_failures": 5,
+                  "breaker_pause": "30s",
+                  "breaker_max_pause": "5m"
                 },
                 "application_intent": "read-write",
                 "packet_size": 16000,
@@ -159,7 +162,10 @@ fn the_contract_loads_as_it_stands() {
                   "max_connections": 16,
                   "wait_timeout": "30s",
                   "connect_timeout": "15s",
-                  "login_timeout": "15s"
+                  "login_timeout": "15s",
+                  "breaker_failures": 5,
+                  "breaker_pause": "30s",
+                  "breaker_max_pause": "5m"
                 },
                 "application_intent": "read-write",
                 "packet_size": 16000,
@@ -189,12 +195,18 @@ fn the_contract_loads_as_it_stands() {
               "max_connections": 16,
               "wait_timeout": "30s",
               "connect_timeout": "15s",
-              "login_timeout": "15s"
+              "login_timeout": "15s",
+              "breaker_failures": 5,
+              "breaker_pause": "30s",
+              "breaker_max_pause": "5m"
             },
             "table": "login_analytics",
             "write_mode": "append",
             "partition_column": null,
-            "nul_characters": "quarantine"
+            "nul_characters": "quarantine",
+            "timeouts": {
+              "step": "10m"
+            }
           },
           "cursor": {
             "column": "login_time",
@@ -209,6 +221,7 @@ fn the_contract_loads_as_it_stands() {
             "exponential_backoff": true,
             "max_bad_rows": 0,
             "attempt_timeout": "2h",
+            "drain_timeout": "1m",
             "on_schema_change": "strict"
           },
           "schedule": {

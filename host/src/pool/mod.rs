@@ -1,9 +1,12 @@
 //! One pool per server identity, shared by every pipeline and run of this process.
 //!
-//! A pool limits connections, limits the wait for one, and checks a connection's health before it gives it out. It
-//! does not know transactions, so a connection goes back only when its user says that none is open.
+//! A pool limits connections, limits the wait for one, checks a connection's health before it gives it out, and leaves
+//! a server alone that does not answer. It does not know transactions, so a connection goes back only when its user
+//! says that none is open.
 
+mod breaker;
 pub mod examine;
+mod guarded;
 mod places;
 mod postgres;
 mod sqlserver;
@@ -15,6 +18,9 @@ use deadpool::managed::{Manager, Object, Pool, PoolError, TimeoutType};
 use deadpool_postgres::Manager as PostgresManager;
 use tokio_postgres::Client;
 
+pub use self::breaker::{BreakerState, Condition};
+use self::guarded::Breakers;
+pub use self::guarded::Guarded;
 pub use self::places::Places;
 pub use self::sqlserver::{SqlServerClient, SqlServerManager, address as sqlserver_address};
 use crate::config::{Server, SqlServer, Tls};
@@ -26,9 +32,9 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Lease<M: Manager>(Option<Object<M>>);
 
 /// A `PostgreSQL` connection on loan.
-pub type PostgresLease = Lease<PostgresManager>;
+pub type PostgresLease = Lease<Guarded<PostgresManager>>;
 /// A SQL Server connection on loan.
-pub type SqlServerLease = Lease<SqlServerManager>;
+pub type SqlServerLease = Lease<Guarded<SqlServerManager>>;
 
 impl<M: Manager> Lease<M> {
     /// Returns the connection to the pool. No transaction is open and no setting is changed that its next user does not
@@ -81,11 +87,12 @@ struct Identity {
 /// The pools of this process.
 #[derive(Default)]
 pub struct Pools {
-    postgres: PoolTable<PostgresManager>,
-    postgres_asides: PoolTable<PostgresManager>,
-    sqlserver: PoolTable<SqlServerManager>,
+    postgres: PoolTable<Guarded<PostgresManager>>,
+    postgres_asides: PoolTable<Guarded<PostgresManager>>,
+    sqlserver: PoolTable<Guarded<SqlServerManager>>,
     postgres_places: places::PlacesTable,
     sqlserver_places: places::PlacesTable,
+    breakers: guarded::BreakerTable,
 }
 
 impl Pools {
@@ -107,7 +114,7 @@ impl Pools {
     pub async fn postgres_aside(&self, server: &Server) -> Result<PostgresLease> {
         let mut server = server.clone();
         server.pool.max_connections = 1;
-        let build = || postgres::build(&server);
+        let build = || postgres::build(&server, self.postgres_breakers(&server));
         let pool = self
             .postgres_asides
             .pool(identity(&server, "aside"), build)?;
@@ -123,14 +130,29 @@ impl Pools {
     }
 
     async fn lease_postgres(&self, server: &Server) -> Result<PostgresLease> {
-        let identity = identity(server, "");
-        let pool = self.postgres.pool(identity, || postgres::build(server))?;
+        let build = || postgres::build(server, self.postgres_breakers(server));
+        let pool = self.postgres.pool(identity(server, ""), build)?;
         lease(&pool).await
+    }
+
+    fn postgres_breakers(&self, server: &Server) -> Breakers {
+        let address = format!("{}:{}", server.host, server.port);
+        let identity = identity(server, "");
+        self.breakers
+            .of("PostgreSQL", &address, identity, &server.pool)
     }
 
     async fn lease_sqlserver(&self, server: &SqlServer) -> Result<SqlServerLease> {
         let identity = sqlserver_identity(server);
-        let pool = self.sqlserver.pool(identity, || sqlserver::build(server))?;
+        let build = || {
+            let address = sqlserver::server_address(server);
+            let limits = &server.server.pool;
+            let breakers = self
+                .breakers
+                .of("SQL Server", &address, identity.clone(), limits);
+            sqlserver::build(server, breakers)
+        };
+        let pool = self.sqlserver.pool(identity.clone(), build)?;
         lease(&pool).await
     }
 }
@@ -157,11 +179,13 @@ impl<M: Manager> PoolTable<M> {
     }
 }
 
-async fn lease<M>(pool: &Pool<M>) -> Result<Lease<M>>
+async fn lease<M>(pool: &Pool<Guarded<M>>) -> Result<Lease<Guarded<M>>>
 where
     M: Manager,
-    M::Error: Into<Error>,
+    Error: From<M::Error>,
 {
+    // Before the pool is asked: it would look at each of its connections, and a server that is gone does not answer.
+    pool.manager().breakers().check()?;
     Ok(Lease(Some(pool.get().await.map_err(describe)?)))
 }
 
@@ -190,9 +214,9 @@ fn sqlserver_identity(server: &SqlServer) -> Identity {
     identity(&server.server, &options)
 }
 
-fn describe<E: Into<Error>>(error: PoolError<E>) -> Error {
+fn describe(error: PoolError<Error>) -> Error {
     match error {
-        PoolError::Backend(error) => error.into(),
+        PoolError::Backend(error) => error,
         PoolError::Timeout(TimeoutType::Wait) => Error::new(
             ErrorKind::Timeout,
             "no connection became free in time",

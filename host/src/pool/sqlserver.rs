@@ -9,6 +9,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt};
 
+use super::Guarded;
+use super::guarded::Breakers;
 use crate::config::{ApplicationIntent, SqlServer, TlsMode};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -22,15 +24,18 @@ const REDIRECTIONS: usize = 3;
 pub struct SqlServerManager(SqlServer);
 
 /// Builds the pool of one server. Opens nothing.
-pub fn build(server: &SqlServer) -> Result<Pool<SqlServerManager>> {
+pub(super) fn build(
+    server: &SqlServer,
+    breakers: Breakers,
+) -> Result<Pool<Guarded<SqlServerManager>>> {
     let limits = &server.server.pool;
     let once = limits.connect_timeout + limits.login_timeout;
     // Each redirection, and the second try of `prefer`, is a connection of its own.
     let create = once * 2 + once * u32::try_from(REDIRECTIONS).unwrap_or(1);
-    Pool::builder(SqlServerManager(server.clone()))
+    let manager = SqlServerManager(server.clone());
+    Pool::builder(Guarded::new(manager, breakers, create))
         .max_size(usize::try_from(limits.max_connections).unwrap_or(1))
         .wait_timeout(Some(limits.wait_timeout))
-        .create_timeout(Some(create))
         .recycle_timeout(Some(limits.connect_timeout))
         .runtime(Runtime::Tokio1)
         .build()
@@ -39,12 +44,17 @@ pub fn build(server: &SqlServer) -> Result<Pool<SqlServerManager>> {
 
 /// Where the server is, as messages call it.
 pub fn address(server: &SqlServer) -> String {
+    format!("{}/{}", server_address(server), server.server.database)
+}
+
+/// The same without the database.
+pub fn server_address(server: &SqlServer) -> String {
     let SqlServer {
         server, instance, ..
     } = server;
     match instance {
-        Some(instance) => format!("{}\\{instance}/{}", server.host, server.database),
-        None => format!("{}:{}/{}", server.host, server.port, server.database),
+        Some(instance) => format!("{}\\{instance}", server.host),
+        None => format!("{}:{}", server.host, server.port),
     }
 }
 

@@ -17,10 +17,10 @@ use super::feed::{Feeder, Reader};
 use super::ties::TieSplitter;
 use super::transform::{Ready, transform_all};
 use super::window::{Start, Window, check_fingerprint, fingerprint, fix_window, ranges_to_delete};
-use crate::checkpoint::{Checkpoint, Ledger};
+use crate::checkpoint::{Checkpoint, Ledger, WrittenTable};
 use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::PartitionPlan;
+use crate::plan::{PartitionPlan, Purpose};
 use crate::sink::{Chunk, Claim, CursorChange, DryRunWriter, PartitionWriter};
 use crate::source::{ReadRequest, SourceSession};
 use crate::stage::blocking;
@@ -88,7 +88,7 @@ pub async fn run(
     number: u32,
     progress: &Progress,
 ) -> Result<Ended> {
-    let writer = begin(run, partition, progress).await?;
+    let writer = unless_cancelled(run, begin(run, partition, progress)).await?;
     let checkpoint = writer.checkpoint().clone();
     let start = Start::new(run, &checkpoint);
     let opening = open_source(run, partition, &checkpoint, start);
@@ -199,7 +199,7 @@ async fn open(
     cx: &HostContext,
 ) -> Result<Option<Opened>> {
     let plan = &run.plan;
-    let (reader, splitter, ordered) = open_reader(run, start, window, session, cx)
+    let (reader, splitter, ordered) = open_reader(run, checkpoint, start, window, session, cx)
         .await
         .map_err(of_source)?;
     let transform = open_transform(run, reader.schema(), cx).await?;
@@ -361,6 +361,7 @@ async fn begin(
             partition: partition.name.clone(),
             index: partition.index,
             retry: progress.claimed.load(Atomic::Relaxed),
+            replay: false,
         })
         .await
         .map_err(of_sink)?;
@@ -370,6 +371,7 @@ async fn begin(
 
 async fn open_reader(
     run: &RunContext,
+    checkpoint: &Checkpoint,
     start: Start,
     window: &Window,
     session: Option<Box<dyn SourceSession>>,
@@ -377,6 +379,11 @@ async fn open_reader(
 ) -> Result<(Reader, TieSplitter, bool)> {
     let plan = &run.plan;
     let config = &plan.config;
+    let never_loaded = checkpoint.run_id.is_none() && checkpoint.cursor.is_none();
+    if plan.options.purpose == Purpose::Verify && never_loaded {
+        let nothing = Reader::Nothing(SchemaRef::new(Schema::empty()));
+        return Ok((nothing, TieSplitter::new(true, None, None, None), true));
+    }
     let Some(query) = &plan.query else {
         let stages = run.stages.clone();
         let extractor = blocking(move || stages.extractor())
@@ -388,12 +395,22 @@ async fn open_reader(
             batch_bytes: config.tuning.flush_bytes,
         };
         let stage = ExtractStage::open(extractor, cx.clone(), session, queries).await?;
-        let splitter = TieSplitter::new(true, window.from.clone(), None, plan.options.limit);
+        let loads = plan.options.purpose == Purpose::Load;
+        // An extractor reads as far as it can; what is not loaded yet is not compared.
+        let stop_at = checkpoint.cursor.clone().filter(|_| !loads);
+        let splitter = TieSplitter::new(
+            true,
+            window.from.clone(),
+            stop_at.clone(),
+            plan.options.limit,
+        );
         return Ok((
             Reader::Extractor {
                 stage,
                 cursor: config.cursor.clone(),
-                must_resume: config.sink.write_mode == WriteMode::Append
+                stop_at,
+                must_resume: loads
+                    && config.sink.write_mode == WriteMode::Append
                     && !plan.options.allow_duplicates,
             },
             splitter,
@@ -477,13 +494,17 @@ async fn open_target(
         return Ok(Some(Target::Sink(writer)));
     }
     let stages = run.stages.clone();
-    let loader = if plan.options.dry_run {
-        None
-    } else {
-        blocking(move || stages.loader()).await?
-    };
+    let loader = blocking(move || stages.loader()).await?;
     let delivery = plan.manifest.delivery;
-    if !plan.options.dry_run && (loader.is_none() || delivery == Delivery::Transactional) {
+    let writes_tables = loader.is_none() || delivery == Delivery::Transactional;
+    if plan.options.dry_run {
+        if writes_tables {
+            let before = &writer.checkpoint().columns;
+            preview_tables(run, &signature.partition, before, tables).await?;
+        }
+        return Ok(Some(Target::Sink(writer)));
+    }
+    if writes_tables {
         writer.open_tables(&plan.table_specs(tables)?).await?;
         if signature.single_commit && !plan.options.allow_duplicates {
             for range in ranges_to_delete(run, tables, window)? {
@@ -511,11 +532,32 @@ async fn open_target(
                 run_id: unknown.run_id,
                 ledger: unknown.ledger,
                 dead_letters: Vec::new(),
+                replayed: Vec::new(),
+                most_refused: 0,
             })
             .await?;
         return Ok(None);
     }
     Ok(Some(Target::Loader(Box::new(stage))))
+}
+
+/// For `--dry-run`: fails where a run would, and says what it would change.
+async fn preview_tables(
+    run: &RunContext,
+    partition: &str,
+    before: &[WrittenTable],
+    tables: &[TableSchema],
+) -> Result<()> {
+    let specs = run.plan.table_specs(tables)?;
+    let preview = run.sink.preview_tables(partition, before, &specs).await?;
+    let pipeline = &run.plan.config.name;
+    for statement in preview.statements {
+        tracing::warn!(pipeline, partition, "a run would execute {statement}");
+    }
+    for warning in preview.warnings {
+        tracing::warn!(pipeline, partition, "{warning}");
+    }
+    Ok(())
 }
 
 async fn close(target: Target, cancelled: bool) -> Result<()> {

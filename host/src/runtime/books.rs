@@ -111,6 +111,23 @@ impl Books {
         }
     }
 
+    /// How many more rows may be set aside. As long as a percentage says nothing yet, any number.
+    pub fn allowance(&self) -> u64 {
+        let (bad, extracted) = self.count();
+        let most = match self.limit {
+            BadRowLimit::Rows(most) => most,
+            BadRowLimit::Percent(_) if extracted < ROWS_FOR_A_PERCENTAGE => u64::MAX,
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a percentage needs no exact rows"
+            )]
+            BadRowLimit::Percent(most) => (most * extracted as f64 / 100.0) as u64,
+        };
+        most.saturating_sub(bad)
+    }
+
     /// The same when all partitions have ended.
     pub fn check_at_end(&self) -> Result<()> {
         match self.limit {
@@ -119,14 +136,19 @@ impl Books {
         }
     }
 
-    fn check(&self, rows_for_a_percentage: u64) -> Result<()> {
+    /// Rows set aside and rows read, of all partitions.
+    fn count(&self) -> (u64, u64) {
         let mut total = Ledger::default();
         let mut held = 0;
         for page in self.pages() {
             total.add(&page.ledger);
             held += page.held;
         }
-        let (bad, extracted) = (total.quarantined() + held, total.extracted + held);
+        (total.quarantined() + held, total.extracted + held)
+    }
+
+    fn check(&self, rows_for_a_percentage: u64) -> Result<()> {
+        let (bad, extracted) = self.count();
         let (too_many, allowed) = match self.limit {
             BadRowLimit::Rows(most) => (bad > most, format!("{most}")),
             #[expect(

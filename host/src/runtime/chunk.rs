@@ -7,11 +7,11 @@ use arrow_array::{Array, RecordBatch};
 use etl_plugin_api::{Cursor, Outcome};
 
 use super::books::Books;
-use super::quarantine;
 use crate::checkpoint::Ledger;
+use crate::dead_letter::{self, DeadLetter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Plan;
-use crate::sink::{Chunk, CursorChange, DeadLetter, Flush, PartitionWriter, Written};
+use crate::sink::{Chunk, Committed, CursorChange, Flush, PartitionWriter, Written};
 use crate::stage::load::LoadStage;
 use crate::stage::transform::TransformedBatch;
 
@@ -27,14 +27,14 @@ pub enum Target {
 }
 
 impl Target {
-    async fn write(&mut self, flush: &Flush) -> Result<Written> {
+    async fn write(&mut self, flush: &Flush, most_refused: u64) -> Result<Written> {
         match self {
-            Self::Sink(writer) => writer.write(flush).await,
+            Self::Sink(writer) => writer.write(flush, most_refused).await,
             Self::Loader(loader) => loader.write(flush).await,
         }
     }
 
-    async fn commit(&mut self, chunk: &Chunk) -> Result<()> {
+    async fn commit(&mut self, chunk: &Chunk) -> Result<Committed> {
         match self {
             Self::Sink(writer) => writer.commit(chunk).await,
             Self::Loader(loader) => loader.commit(chunk).await,
@@ -228,7 +228,7 @@ impl Chunker {
 
     fn check_bad_rows(&self) -> Result<()> {
         let checked = self.books.check_bad_rows(&self.signature.partition);
-        checked.map_err(|error| quarantine::explain(error, self.dead_letters.last()))
+        checked.map_err(|error| dead_letter::explain(error, self.dead_letters.last()))
     }
 
     fn check_ledger(&self) -> Result<()> {
@@ -247,7 +247,7 @@ impl Chunker {
         match self.warned {
             1..=WARNINGS => tracing::warn!(
                 partition = self.signature.partition,
-                stage = letter.stage,
+                stage = letter.stage.name(),
                 column,
                 reason = letter.reason,
                 "a row is set aside"
@@ -286,14 +286,24 @@ impl Chunker {
             if self.signature.single_commit && !self.plan.options.allow_duplicates {
                 self.check_partition_column(&flush)?;
             }
-            let written = self.target.write(&flush).await?;
+            let allowance = self.books.allowance();
+            let written = self.target.write(&flush, allowance).await?;
             self.ledger.loaded += written.loaded;
             self.ledger.superseded += written.superseded;
             self.ledger.refused += written.refused.len() as u64;
             let name = self.tables.get(table).cloned().unwrap_or_default();
             let bad = !written.refused.is_empty();
             for refusal in written.refused {
-                let letter = quarantine::from_sink(&flush, &name, refusal)?;
+                let batch = flush.batches.get(refusal.batch).ok_or_else(|| {
+                    Error::internal("the sink refused a row that it was not given")
+                })?;
+                let letter = dead_letter::from_sink(
+                    batch,
+                    refusal.row,
+                    &name,
+                    refusal.column,
+                    refusal.reason,
+                )?;
                 self.warn(&letter);
                 self.dead_letters.push(letter);
             }
@@ -343,10 +353,18 @@ impl Chunker {
             run_id: self.signature.run_id.clone(),
             ledger: self.ledger,
             dead_letters: std::mem::take(&mut self.dead_letters),
+            replayed: Vec::new(),
+            most_refused: self.books.allowance(),
         };
-        self.target.commit(&chunk).await?;
+        let committed = self.target.commit(&chunk).await?;
+        self.ledger
+            .settle(committed.superseded, committed.refused.len() as u64);
+        for letter in &committed.refused {
+            self.warn(letter);
+        }
+        self.show();
         self.books.update(&self.signature.partition, |page| {
-            page.committed = chunk.ledger;
+            page.committed = self.ledger;
         });
         if cursor.is_some() {
             self.cursor = cursor;

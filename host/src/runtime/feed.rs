@@ -9,12 +9,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::books::Books;
-use super::quarantine;
 use super::ties::{Piece, TieSplitter};
 use crate::checkpoint::compare;
 use crate::config::Cursor as CursorConfig;
+use crate::dead_letter::{self, DeadLetter};
 use crate::error::{Error, Result};
-use crate::sink::DeadLetter;
 use crate::source::{RowStream, SourceRejection};
 use crate::stage::extract::{ExtractStage, cursor_column};
 
@@ -42,6 +41,8 @@ pub enum Reader {
         stage: ExtractStage,
         /// The cursor column, if it leaves the position to that.
         cursor: Option<CursorConfig>,
+        /// Nothing is taken behind this position.
+        stop_at: Option<Cursor>,
         /// Its last rows must come with a position.
         must_resume: bool,
     },
@@ -105,8 +106,12 @@ impl Feeder {
             Reader::Extractor {
                 stage,
                 cursor,
+                stop_at,
                 must_resume,
-            } => self.feed_extractor(stage, cursor, must_resume).await,
+            } => {
+                self.feed_extractor(stage, cursor, stop_at, must_resume)
+                    .await
+            }
             Reader::Nothing(_) => {
                 let _ = self.end(None).await;
                 Ok(())
@@ -163,6 +168,7 @@ impl Feeder {
         &mut self,
         mut stage: ExtractStage,
         cursor: Option<CursorConfig>,
+        stop_at: Option<Cursor>,
         must_resume: bool,
     ) -> Result<()> {
         let mut safe = true;
@@ -213,6 +219,14 @@ impl Feeder {
                     return Ok(());
                 }
             }
+            match last.as_ref().zip(stop_at.as_ref()) {
+                Some((last, stop)) if last == stop => break,
+                Some((last, stop)) if compare(last, stop).is_some_and(Ordering::is_gt) => {
+                    return Err(Error::data("the extractor gives rows on both sides of the checkpoint at once, so those behind it cannot be told")
+                        .hint("run the pipeline first, so that there is nothing new to read"));
+                }
+                _ => {}
+            }
         }
         if must_resume && !safe && by_column != Some(true) {
             return Err(Error::data("the extractor gives no position for its last rows, so `append` would load them again in the next run")
@@ -238,13 +252,15 @@ impl Feeder {
             {
                 continue;
             }
-            self.held
-                .push((rejection.cursor.clone(), quarantine::from_source(rejection)));
+            self.held.push((
+                rejection.cursor.clone(),
+                dead_letter::from_source(rejection),
+            ));
         }
         self.note_held();
         let last = self.held.last().map(|(_, letter)| letter);
         let checked = self.books.check_bad_rows(&self.partition);
-        checked.map_err(|error| quarantine::explain(error, last))
+        checked.map_err(|error| dead_letter::explain(error, last))
     }
 
     fn note_held(&self) {

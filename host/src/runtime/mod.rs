@@ -10,7 +10,7 @@ mod chunk;
 mod feed;
 mod lease;
 mod partition;
-mod quarantine;
+pub mod replay;
 pub mod report;
 mod ties;
 mod transform;
@@ -83,6 +83,12 @@ impl RunContext {
         }
     }
 
+    /// Ends when the run was asked to stop and has had the time that it may take for it.
+    async fn overdue(&self) {
+        self.cancel.cancelled().await;
+        tokio::time::sleep(self.plan.config.error_handling.drain_timeout).await;
+    }
+
     /// This run, as the holder of leases.
     fn tenure(&self) -> Tenure {
         Tenure {
@@ -123,7 +129,11 @@ async fn run_to_its_end(context: &Arc<RunContext>) -> RunReport {
         if status == Status::Succeeded
             && let Err(failure) = swap_in(context, &swap).await
         {
-            status = Status::Failed;
+            status = if context.cancel.is_cancelled() {
+                Status::Cancelled
+            } else {
+                Status::Failed
+            };
             error = Some(failure);
         }
         if status != Status::Succeeded {
@@ -189,7 +199,12 @@ async fn run_partitions(context: &Arc<RunContext>) -> Vec<Outcome> {
             let source = context.source.as_ref().zip(partition.shard.as_ref());
             let source = source.and_then(|(source, shard)| source.places(shard));
             // A partition waits here, not for a connection that another one keeps until it is done.
-            let _taken = Places::take(source.into_iter().chain([context.sink.places()])).await;
+            let places = source.into_iter().chain([context.sink.places()]);
+            let _taken = tokio::select! {
+                taken = Places::take(places) => Some(taken),
+                // Its partition ends before it opens anything.
+                () = context.cancel.cancelled() => None,
+            };
             (position, partition::run(&context, &partition).await)
         });
     }
@@ -258,14 +273,19 @@ async fn swap_in(context: &RunContext, swap: &Swap) -> Result<(), Failure> {
     let handling = &plan.config.error_handling;
     let mut retries = 0;
     loop {
-        let swapped = tokio::time::timeout(handling.attempt_timeout, context.sink.swap(swap))
-            .await
-            .unwrap_or_else(|_| {
+        let swapping = tokio::time::timeout(handling.attempt_timeout, context.sink.swap(swap));
+        let swapped = tokio::select! {
+            swapped = swapping => swapped.unwrap_or_else(|_| {
                 Err(Error::new(
                     ErrorKind::Timeout,
                     "it took longer than `attempt_timeout`",
                 ))
-            });
+            }),
+            () = context.overdue() => Err(Error::new(
+                ErrorKind::Cancelled,
+                "stopped before it was done",
+            )),
+        };
         let Err(error) = swapped else { return Ok(()) };
         let hopeless = policy(&error) != Policy::Retry || retries >= handling.max_retries;
         if hopeless || context.cancel.is_cancelled() {
@@ -274,7 +294,7 @@ async fn swap_in(context: &RunContext, swap: &Swap) -> Result<(), Failure> {
         retries += 1;
         tracing::warn!(pipeline = plan.config.name, %error, "the rows could not be swapped in, trying again");
         tokio::select! {
-            () = tokio::time::sleep(backoff::draw(handling, retries)) => {}
+            () = tokio::time::sleep(backoff::after(&error, handling, retries)) => {}
             () = context.cancel.cancelled() => {}
         }
     }

@@ -40,6 +40,7 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
     let mut attempts = 0;
     let mut retries = 0;
     let mut last_panic = None;
+    let mut postponed = false;
     let progress = Progress::default();
     loop {
         if run.cancel.is_cancelled() {
@@ -70,12 +71,17 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
             retries = 0;
         }
         let again = came_again(run, partition, &error, &mut last_panic).await;
-        let hopeless = again || policy(&error) != Policy::Retry || retries >= handling.max_retries;
+        // Who finds that a server is left alone waits for the next trial at no cost, but only once: if the server is left
+        // alone after that too, the trial has failed.
+        let free = error.is_untried() && !postponed && handling.max_retries > 0;
+        postponed = error.earliest_retry().is_some();
+        let exhausted = retries >= handling.max_retries && !free;
+        let hopeless = again || policy(&error) != Policy::Retry || exhausted;
         if hopeless || run.cancel.is_cancelled() {
             return failed(run, partition, attempts, again, &error).await;
         }
-        retries += 1;
-        let wait = backoff::draw(handling, retries);
+        retries += u32::from(!free);
+        let wait = backoff::after(&error, handling, retries);
         tracing::warn!(
             pipeline = run.plan.config.name,
             partition = partition.name,
@@ -104,15 +110,25 @@ async fn try_once(
     progress: &Progress,
 ) -> Result<Ended> {
     let limit = run.plan.config.error_handling.attempt_timeout;
-    tokio::time::timeout(limit, attempt::run(run, partition, number, progress))
-        .await
-        .unwrap_or_else(|_| {
+    let attempt = tokio::time::timeout(limit, attempt::run(run, partition, number, progress));
+    tokio::select! {
+        ended = attempt => ended.unwrap_or_else(|_| {
             Err(Error::new(
                 ErrorKind::Timeout,
                 format!("the attempt took longer than {} s", limit.as_secs()),
             )
             .hint("raise `error_handling.attempt_timeout`, or read less at a time"))
-        })
+        }),
+        () = run.overdue() => {
+            tracing::warn!(
+                pipeline = run.plan.config.name,
+                partition = partition.name,
+                attempt = number,
+                "what is in flight could not be committed within `error_handling.drain_timeout`; it is rolled back, and the next run reads it again"
+            );
+            Err(Error::new(ErrorKind::Cancelled, "stopped before what was in flight was committed"))
+        }
+    }
 }
 
 /// Whether the same panic happened at the same cursor before: then it will every time.
@@ -145,10 +161,12 @@ async fn committed(
     if run.plan.options.dry_run {
         return None;
     }
-    let mut checkpoints = run
-        .sink
-        .load_checkpoints(&run.plan.config.name)
+    let handling = &run.plan.config.error_handling;
+    let asked = run.sink.load_checkpoints(&run.plan.config.name);
+    // A report is not worth waiting for a sink that is gone.
+    let mut checkpoints = tokio::time::timeout(handling.drain_timeout, asked)
         .await
+        .ok()?
         .ok()?;
     let checkpoint = checkpoints.remove(&partition.name)?;
     let mine = checkpoint.run_id.as_deref() == Some(run.run_id.as_str());

@@ -52,6 +52,18 @@ pub struct Rows {
     pub superseded: u64,
 }
 
+impl Rows {
+    /// Adds another run's rows.
+    pub fn add(&mut self, other: &Self) {
+        self.extracted += other.extracted;
+        self.transformed += other.transformed;
+        self.loaded += other.loaded;
+        self.quarantined += other.quarantined;
+        self.filtered += other.filtered;
+        self.superseded += other.superseded;
+    }
+}
+
 impl From<Ledger> for Rows {
     fn from(ledger: Ledger) -> Self {
         Self {

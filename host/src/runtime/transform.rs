@@ -4,9 +4,8 @@ use etl_plugin_api::{Cursor, Outcome};
 use tokio::sync::mpsc;
 
 use super::feed::Feed;
-use super::quarantine;
+use crate::dead_letter::{self, DeadLetter};
 use crate::error::{Error, Result};
-use crate::sink::DeadLetter;
 use crate::stage::transform::{TransformStage, TransformedBatch};
 
 /// What travels from the transforming to the writing side.
@@ -64,7 +63,7 @@ fn transform_one(
             let input = piece.batch.clone();
             let mut batch = stage.transform(piece.batch)?;
             for rejection in std::mem::take(&mut batch.rejected) {
-                letters.push(quarantine::from_transform(&input, rejection)?);
+                letters.push(dead_letter::from_transform(&input, rejection)?);
             }
             Ok(Ready::Rows {
                 extracted,

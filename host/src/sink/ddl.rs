@@ -27,14 +27,6 @@ impl Dialect {
             ));
         }
         if let WriteMode::Upsert { key, .. } = &spec.mode {
-            for name in key {
-                spec.schema.field_with_name(name).map_err(|_| {
-                    Error::config(format!(
-                        "the key column `{name}` is not among the output columns"
-                    ))
-                    .hint("correct `sink.key`")
-                })?;
-            }
             columns.push(format!(
                 "PRIMARY KEY ({})",
                 quote_list(key.iter().map(String::as_str))
@@ -91,20 +83,74 @@ impl Dialect {
     }
 }
 
+/// Fails if the output lacks a column of its key: whatever the policy is, an upsert would not know its rows. `same` says
+/// whether two names mean the same column.
+pub fn require_key(spec: &TableSpec, same: impl Fn(&str, &str) -> bool) -> Result<()> {
+    let WriteMode::Upsert { key, .. } = &spec.mode else {
+        return Ok(());
+    };
+    let fields = spec.schema.fields();
+    let lost = key
+        .iter()
+        .find(|key| !fields.iter().any(|field| same(field.name(), key)));
+    match lost {
+        None => Ok(()),
+        Some(key) => Err(Error::config(format!(
+            "the key column `{key}` of {} is not among the output columns",
+            spec.name
+        ))
+        .hint("give it in `source.query` and in the transformer, or correct `sink.key`")),
+    }
+}
+
+/// Something that does not fit, with the statement that would mend it.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    what: String,
+    fix: Option<String>,
+}
+
+impl Problem {
+    /// Something that does not fit.
+    pub fn new(what: String) -> Self {
+        Self { what, fix: None }
+    }
+
+    /// Adds the statement that would mend it.
+    pub fn fix(mut self, statement: String) -> Self {
+        self.fix = Some(statement);
+        self
+    }
+}
+
 /// A column that must be given a value and is not.
-pub fn unwritten(column: &str) -> String {
-    format!("column `{column}` is NOT NULL without a default, and the pipeline does not write it")
+pub fn unwritten(column: &str) -> Problem {
+    Problem::new(format!(
+        "column `{column}` is NOT NULL without a default, and the pipeline does not write it"
+    ))
 }
 
 /// Fails with everything that does not fit.
-pub fn require_fit(spec: &TableSpec, problems: &[String]) -> Result<()> {
+pub fn require_fit(spec: &TableSpec, problems: Vec<Problem>) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
+    let mut told = Vec::new();
+    let mut fixes = Vec::new();
+    for Problem { what, fix } in problems {
+        told.push(what);
+        fixes.extend(fix);
+    }
+    let otherwise = "change the table or the transformer, or name another `sink.table`";
+    let hint = if fixes.is_empty() {
+        otherwise.to_owned()
+    } else {
+        format!("run {} or {otherwise}", fixes.join(" "))
+    };
     Err(Error::data(format!(
         "the table {} does not fit the pipeline: {}",
         spec.name,
-        problems.join("; ")
+        told.join("; ")
     ))
-    .hint("change the table or the transformer, or name another `sink.table`"))
+    .hint(hint))
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Chunk, Flush, PartitionWriter, RangeDelete, TableSpec, Written};
+use super::{Chunk, Committed, Flush, PartitionWriter, RangeDelete, TableSpec, Written};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 
@@ -32,7 +32,7 @@ impl PartitionWriter for DryRunWriter {
         Ok(())
     }
 
-    async fn write(&mut self, flush: &Flush) -> Result<Written> {
+    async fn write(&mut self, flush: &Flush, _most_refused: u64) -> Result<Written> {
         let rows = flush
             .batches
             .iter()
@@ -44,8 +44,8 @@ impl PartitionWriter for DryRunWriter {
         })
     }
 
-    async fn commit(&mut self, _chunk: &Chunk) -> Result<()> {
-        Ok(())
+    async fn commit(&mut self, _chunk: &Chunk) -> Result<Committed> {
+        Ok(Committed::default())
     }
 
     async fn close(self: Box<Self>) -> Result<()> {

@@ -3,11 +3,14 @@
 //! A sink knows its server's types, DDL and merge statements. It knows nothing of sources, plugins or retries.
 
 mod ddl;
+mod drift;
 mod dry_run;
 pub mod key;
 mod nul;
+mod part;
 pub mod postgres;
 pub mod sqlite;
+mod timed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,8 +22,9 @@ use async_trait::async_trait;
 use etl_plugin_api::Cursor;
 
 pub use self::dry_run::DryRunWriter;
-use crate::checkpoint::{Checkpoint, Ledger};
+use crate::checkpoint::{Checkpoint, Ledger, WrittenTable};
 use crate::config::{SchemaChange, Sink as SinkConfig, SinkConnector, TableName, WriteMode};
+use crate::dead_letter::{DeadLetter, StoredLetter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extension::same_columns;
 use crate::finding::Finding;
@@ -32,6 +36,13 @@ use crate::pool::{Places, Pools};
 pub trait Sink: Send + Sync {
     /// The checkpoints of a pipeline by partition. Writes nothing; empty if nothing was ever committed.
     async fn load_checkpoints(&self, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>>;
+
+    /// Dead letters of a pipeline, in the order of their numbers. Writes nothing.
+    async fn load_dead_letters(
+        &self,
+        pipeline: &str,
+        filter: &LetterFilter,
+    ) -> Result<Vec<StoredLetter>>;
 
     /// Changes a checkpoint by hand, and takes it from any attempt that may be under way.
     async fn edit_checkpoint(
@@ -66,6 +77,15 @@ pub trait Sink: Send + Sync {
     /// Looks whether these tables can take the pipeline's rows. Writes nothing. A table without columns stands for one
     /// whose columns are not known: only what needs none is looked at.
     async fn examine_tables(&self, tables: &[TableSpec]) -> Vec<Finding>;
+
+    /// What [`open_tables`](PartitionWriter::open_tables) would do for a partition that has written these columns before.
+    /// Writes nothing.
+    async fn preview_tables(
+        &self,
+        partition: &str,
+        before: &[WrittenTable],
+        tables: &[TableSpec],
+    ) -> Result<TablePreview>;
 }
 
 /// What was found out about a sink.
@@ -77,23 +97,35 @@ pub struct Examination {
     pub usable: bool,
 }
 
+/// What opening tables would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TablePreview {
+    /// The statements that would make or change them.
+    pub statements: Vec<String>,
+    /// What would be logged.
+    pub warnings: Vec<String>,
+}
+
 /// One attempt's hold on one partition.
 #[async_trait]
 pub trait PartitionWriter: Send {
     /// The checkpoint as this attempt found it.
     fn checkpoint(&self) -> &Checkpoint;
 
-    /// Makes the tables ready. The first partition of a run creates, checks and extends them; the others must agree.
+    /// Makes the tables ready: creates, checks and extends them. All partitions of a run must give the same columns.
     async fn open_tables(&mut self, tables: &[TableSpec]) -> Result<()>;
 
     /// Deletes this partition's rows of a range, inside the transaction of the next commit.
     async fn delete_range(&mut self, range: &RangeDelete) -> Result<()>;
 
-    /// Loads a flush, inside the transaction of the next commit.
-    async fn write(&mut self, flush: &Flush) -> Result<Written>;
+    /// Loads a flush, inside the transaction of the next commit. Rows that the sink refuses are left out and told, the
+    /// others are loaded. With more than `most_refused` of them it stops before the flush is done; then nothing may be
+    /// committed.
+    async fn write(&mut self, flush: &Flush, most_refused: u64) -> Result<Written>;
 
-    /// Commits everything since the last commit together with the checkpoint, unless another attempt took over.
-    async fn commit(&mut self, chunk: &Chunk) -> Result<()>;
+    /// Commits everything since the last commit together with the checkpoint, unless another attempt took over. Gives what
+    /// was found out only now; more than [`Chunk::most_refused`] refused rows are an error.
+    async fn commit(&mut self, chunk: &Chunk) -> Result<Committed>;
 
     /// Lets the partition go, after the last commit.
     async fn close(self: Box<Self>) -> Result<()>;
@@ -123,6 +155,20 @@ pub struct Claim {
     pub index: usize,
     /// The run has had the partition before: if another run has it now, this one has lost it.
     pub retry: bool,
+    /// It loads dead letters, whose columns may be those of another time: they are not compared with the last ones, and
+    /// not remembered.
+    pub replay: bool,
+}
+
+impl Claim {
+    /// The columns that those of this attempt are compared with.
+    fn columns_before<'a>(&self, checkpoint: &'a Checkpoint) -> &'a [WrittenTable] {
+        if self.replay {
+            &[]
+        } else {
+            &checkpoint.columns
+        }
+    }
 }
 
 /// A change of a checkpoint by hand.
@@ -145,8 +191,20 @@ pub struct TableSpec {
     pub schema: SchemaRef,
     /// What happens to rows that are there already.
     pub mode: WriteMode,
+    /// For `upsert`: which of two rows with one key stays.
+    pub keep: Keep,
     /// What happens when the columns differ.
     pub on_schema_change: SchemaChange,
+}
+
+/// Which of two rows with one key stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// The one that comes last.
+    #[default]
+    Last,
+    /// The one that is there already, unless this column says that it is older.
+    Newer(Option<String>),
 }
 
 impl PartialEq for TableSpec {
@@ -180,6 +238,31 @@ pub struct Written {
     pub refused: Vec<Refusal>,
 }
 
+impl Written {
+    /// Adds what became of another part of the flush.
+    fn add(&mut self, other: Self) {
+        self.loaded += other.loaded;
+        self.superseded += other.superseded;
+        self.refused.extend(other.refused);
+    }
+}
+
+/// What a commit found out about rows that had counted as loaded.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// Rows that yielded to others.
+    pub superseded: u64,
+    /// Rows that the table refused; they are in quarantine.
+    pub refused: Vec<DeadLetter>,
+}
+
+impl Committed {
+    fn add(&mut self, other: Self) {
+        self.superseded += other.superseded;
+        self.refused.extend(other.refused);
+    }
+}
+
 /// A row that the sink cannot hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -206,6 +289,10 @@ pub struct Chunk {
     pub ledger: Ledger,
     /// Rows set aside since the last commit.
     pub dead_letters: Vec<DeadLetter>,
+    /// Dead letters that are loaded with this commit.
+    pub replayed: Vec<i64>,
+    /// How many more rows may be refused.
+    pub most_refused: u64,
 }
 
 /// What a commit does to the cursor.
@@ -219,19 +306,23 @@ pub enum CursorChange {
     Clear,
 }
 
-/// A row set aside with its reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Which stage refused it: `extract`, `transform` or `load`.
-    pub stage: &'static str,
-    /// For `load` the table.
-    pub table: Option<String>,
-    /// The column at fault.
-    pub column: Option<String>,
-    /// Why.
-    pub reason: String,
-    /// The row as JSON: the source's for `extract` and `transform`, the output's for `load`.
-    pub payload: Vec<u8>,
+/// Which dead letters are meant.
+#[derive(Clone, Debug, Default)]
+pub struct LetterFilter {
+    /// Only numbers above this.
+    pub after: i64,
+    /// Only these; all if empty.
+    pub ids: Vec<i64>,
+    /// Only those of these partitions; all if empty.
+    pub partitions: Vec<String>,
+    /// Only those of this run.
+    pub run_id: Option<String>,
+    /// Only those of this stage.
+    pub stage: Option<String>,
+    /// Also those that were replayed.
+    pub replayed: bool,
+    /// At most so many.
+    pub limit: u32,
 }
 
 /// Rows of one partition to delete.
@@ -278,6 +369,7 @@ pub fn build_sink(config: &SinkConfig, pools: &Arc<Pools>) -> Box<dyn Sink> {
         SinkConnector::Postgres(server) => Box::new(postgres::PostgresSink::new(
             server.clone(),
             nuls,
+            config.timeouts.unwrap_or_default(),
             pools.clone(),
         )),
         SinkConnector::Sqlite { path } => Box::new(sqlite::SqliteSink::new(path.clone(), nuls)),
@@ -291,11 +383,6 @@ impl Swap {
     }
 }
 
-fn unlike_partitions() -> Error {
-    Error::data("the partitions do not give the same columns")
-        .hint("make the shards' tables alike, or name and cast the columns in the query")
-}
-
 /// The error of one who comes while another run works on the partition.
 fn held(claim: &Claim, run_id: &str, holder: &Holder, seconds: f64) -> Error {
     Error::new(
@@ -307,6 +394,15 @@ fn held(claim: &Claim, run_id: &str, holder: &Holder, seconds: f64) -> Error {
         ),
     )
     .hint("wait until that run has ended, or stop it; a run that died is taken over when its lease has run out")
+}
+
+/// The error of a replay that comes second.
+fn replayed_before() -> Error {
+    Error::new(
+        ErrorKind::Fenced,
+        "a dead letter was replayed by somebody else meanwhile",
+    )
+    .hint("look at `etl-host dead-letters list`; what is left there can be replayed")
 }
 
 /// The error of a loser: another attempt has counted the epoch up.

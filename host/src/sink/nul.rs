@@ -233,6 +233,7 @@ mod tests {
             partition: "a".into(),
             index: 0,
             retry: false,
+            replay: false,
         };
         NulFilter::new(wanted, &claim)
     }

@@ -19,7 +19,7 @@ use super::context::{HostContext, delegate_context};
 use super::{blocking, stage_error};
 use crate::checkpoint::{Checkpoint, Ledger};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sink::{Chunk, CursorChange, Flush, PartitionWriter, Refusal, Written};
+use crate::sink::{Chunk, Committed, CursorChange, Flush, PartitionWriter, Refusal, Written};
 
 type SharedWriter = Arc<Mutex<Box<dyn PartitionWriter>>>;
 
@@ -174,7 +174,7 @@ impl LoadStage {
 
     /// Lets the loader commit, then the sink: a commit in doubt is always one that the loader has and the sink may not.
     /// Dead letters go first, because a settled commit could not bring them any more.
-    pub async fn commit(&mut self, chunk: &Chunk) -> Result<()> {
+    pub async fn commit(&mut self, chunk: &Chunk) -> Result<Committed> {
         let mut chunk = chunk.clone();
         if let Some(written) = self.cx.written() {
             if written != chunk.ledger.loaded - self.ledger.loaded {
@@ -215,15 +215,17 @@ impl LoadStage {
                 .map_err(|error| stage_error("commit the loader", error))
         })
         .await?;
-        self.writer.lock().await.commit(&chunk).await?;
+        let committed = self.writer.lock().await.commit(&chunk).await?;
         self.ledger = chunk.ledger;
+        self.ledger
+            .settle(committed.superseded, committed.refused.len() as u64);
         self.cx.start_counting();
-        Ok(())
+        Ok(committed)
     }
 
     /// Commits in the sink only: for a position that the loader has committed before.
     pub async fn settle(&mut self, chunk: &Chunk) -> Result<()> {
-        self.writer.lock().await.commit(chunk).await
+        self.writer.lock().await.commit(chunk).await.map(drop)
     }
 
     /// Closes the loader and gives the writer back.
@@ -279,7 +281,7 @@ impl LoadContext for LoaderContext {
         };
         let written = self
             .handle
-            .block_on(async { writer.lock().await.write(&flush).await })?;
+            .block_on(async { writer.lock().await.write(&flush, u64::MAX).await })?;
         self.written.fetch_add(written.loaded, Ordering::SeqCst);
         Ok(Loaded {
             loaded: written.loaded,

@@ -66,7 +66,13 @@ pub async fn examine(
             let unknown = TableSchema::configured(SchemaRef::new(Schema::empty()));
             plan.table_specs(&[unknown])?
         };
-        of_sink.findings.extend(sink.examine_tables(&tables).await);
+        let of_tables = sink.examine_tables(&tables).await;
+        // Where the tables do not fit, that is said already.
+        let fits = known && !has_failed(&of_tables);
+        of_sink.findings.extend(of_tables);
+        if fits {
+            check_drift(&mut of_sink, sink.as_ref(), &plan, &tables).await;
+        }
         if !known {
             let failed = shards.iter().any(|(_, shard)| has_failed(&shard.findings))
                 || has_failed(of_plugin.as_slice());
@@ -167,6 +173,29 @@ fn check_checkpoints(
         }
     }
     findings.into_vec()
+}
+
+/// Whether the partitions would still give the columns that they have written before. Says something only where not.
+async fn check_drift(side: &mut SinkSide, sink: &dyn Sink, plan: &Plan, tables: &[TableSpec]) {
+    for partition in &plan.partitions {
+        let Some(checkpoint) = side.checkpoints.get(&partition.name) else {
+            continue;
+        };
+        if checkpoint.columns.is_empty() {
+            continue;
+        }
+        let preview = sink.preview_tables(&partition.name, &checkpoint.columns, tables);
+        let Some(preview) = side.findings.ask("drift", preview).await else {
+            continue;
+        };
+        for warning in preview.warnings {
+            side.findings.warning(
+                "drift",
+                warning,
+                "nothing, if the change is meant; else give the column in `source.query` as it was",
+            );
+        }
+    }
 }
 
 /// Whether rows go into tables of the sink, rather than where a loader of the plugin takes them.

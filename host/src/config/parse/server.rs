@@ -150,12 +150,22 @@ fn pool(mut section: Section<'_>) -> Result<PoolLimits, Reported> {
     let wait_timeout = section.or("wait_timeout", default.wait_timeout, timeout);
     let connect_timeout = section.or("connect_timeout", default.connect_timeout, timeout);
     let login_timeout = section.or("login_timeout", default.login_timeout, timeout);
+    let breaker_failures = section.or("breaker_failures", default.breaker_failures, |value| {
+        value.integer("a number of failures", 1..=u32::MAX)
+    });
+    let breaker_pause = section.or("breaker_pause", default.breaker_pause, timeout);
+    let breaker_max_pause = section.or("breaker_max_pause", default.breaker_max_pause, timeout);
     section.finish();
+    let breaker_pause = breaker_pause?;
     Ok(PoolLimits {
         max_connections: max_connections?,
         wait_timeout: wait_timeout?,
         connect_timeout: connect_timeout?,
         login_timeout: login_timeout?,
+        breaker_failures: breaker_failures?,
+        breaker_pause,
+        // Who asks for a longer first pause means it.
+        breaker_max_pause: breaker_max_pause?.max(breaker_pause),
     })
 }
 

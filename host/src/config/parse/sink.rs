@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use super::super::model::{
     KeyScope, NulCharacters, Sink, SinkConnector, SourceConnector, TableName, WriteMode,
+    WriteTimeouts,
 };
 use super::super::section::{Reported, Section};
 use super::super::value::{Value, all};
-use super::server;
+use super::{server, timeout};
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -50,6 +51,10 @@ pub(super) fn sink(
             }),
     };
     let nul_characters = nul_characters(&mut section, kind?);
+    let timeouts = match kind? {
+        Kind::Postgres => section.child("timeouts").and_then(timeouts).map(Some),
+        Kind::Sqlite => Ok(None),
+    };
     section.finish();
     Ok(Sink {
         connector: connector?,
@@ -57,7 +62,14 @@ pub(super) fn sink(
         write_mode: write_mode?,
         partition_column: partition_column?,
         nul_characters: nul_characters?,
+        timeouts: timeouts?,
     })
+}
+
+fn timeouts(mut section: Section<'_>) -> Result<WriteTimeouts, Reported> {
+    let step = section.or("step", WriteTimeouts::default().step, timeout);
+    section.finish();
+    Ok(WriteTimeouts { step: step? })
 }
 
 fn nul_characters(section: &mut Section<'_>, kind: Kind) -> Result<NulCharacters, Reported> {

@@ -322,7 +322,7 @@ settings: 5
             p.yaml:4:53: sink.port: expected a port between 1 and 65535, found 0
             p.yaml:4:81: sink.pool.max_connections: expected a number of connections between 2 and 65535, found 1
             p.yaml:4:98: sink.pool.wait_timeout: must be longer than 0s
-            p.yaml:4:103: sink.pool.sise: is not a known key (known here: connect_timeout, login_timeout, max_connections, wait_timeout)
+            p.yaml:4:103: sink.pool.sise: is not a known key (known here: breaker_failures, breaker_max_pause, breaker_pause, connect_timeout, login_timeout, max_connections, wait_timeout)
             p.yaml:5:11: settings: expected keys and values, found a number"#]],
     );
     let tuning = loaded(&[SMALL, "tuning: { flush_bytes: 65536, batch_rows: 1 }"]).tuning;

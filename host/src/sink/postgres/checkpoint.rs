@@ -7,18 +7,22 @@ use tokio_postgres::{Client, Row};
 
 use super::host_tables::exist;
 use super::lease;
-use crate::checkpoint::{Checkpoint, Ledger};
+use crate::checkpoint::{Checkpoint, Ledger, parse_columns};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sink::{CheckpointEdit, Claim, DeadLetter, fenced};
+use crate::sink::{CheckpointEdit, Claim, fenced};
 
 /// Serialises DDL of all hosts; any fixed number would do.
 pub const DDL_LOCK: i64 = 0x0065_746c_686f_7374;
 /// Longest wait for a lock. Whoever holds one longer is stuck.
 pub const LOCK_TIMEOUT: &str = "10s";
+/// Longest pause between two statements of the host's own short transactions. Whoever pauses longer is gone, and its
+/// locks go with it.
+pub const IDLE_TIMEOUT: &str = "30s";
 /// SQLSTATE `lock_not_available`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
-const COLUMNS: &str = "epoch, cursor, fingerprint, run_id, ledger, edited_epoch, updated_at::text";
+/// Tables of an older host have no `columns` before the first run.
+const COLUMNS: &str = "epoch, cursor, fingerprint, run_id, ledger, to_jsonb(c) ->> 'columns' AS columns, edited_epoch, updated_at::text";
 
 /// All checkpoints of a pipeline. Creates nothing.
 pub async fn load(client: &Client, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>> {
@@ -27,7 +31,7 @@ pub async fn load(client: &Client, pipeline: &str) -> Result<BTreeMap<String, Ch
     }
     let rows = client
         .query(
-            &format!("SELECT partition, {COLUMNS} FROM etl_host.checkpoints WHERE pipeline = $1"),
+            &format!("SELECT partition, {COLUMNS} FROM etl_host.checkpoints c WHERE pipeline = $1"),
             &[&pipeline],
         )
         .await?;
@@ -47,6 +51,7 @@ fn checkpoint(row: &Row) -> Result<Checkpoint> {
         ledger: ledger
             .and_then(|text| serde_json::from_str::<Ledger>(&text).ok())
             .unwrap_or_default(),
+        columns: parse_columns(row.try_get("columns")?),
         edited_epoch: row.try_get("edited_epoch")?,
         updated_at: row.try_get("updated_at")?,
     })
@@ -103,12 +108,15 @@ pub async fn begin(client: &Client, claim: &Claim) -> Result<Checkpoint> {
 /// `None` if another run has claimed the partition in between.
 async fn count_up(client: &Client, claim: &Claim) -> Result<Option<Row>> {
     client
-        .batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        .batch_execute(&format!(
+            "BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; \
+             SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'"
+        ))
         .await?;
     let row = client
         .query_opt(
             &format!(
-                "UPDATE etl_host.checkpoints SET epoch = epoch + 1, claimed_by = $3, backend_pid = pg_backend_pid(), \
+                "UPDATE etl_host.checkpoints c SET epoch = epoch + 1, claimed_by = $3, backend_pid = pg_backend_pid(), \
                  backend_start = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) \
                  WHERE pipeline = $1 AND partition = $2 AND (NOT $4 OR claimed_by = $3 OR claimed_by IS NULL) RETURNING {COLUMNS}"
             ),
@@ -160,8 +168,9 @@ pub async fn edit(
         .await?;
     let assignment = match edit {
         CheckpointEdit::Set(_) => "cursor = $3",
-        CheckpointEdit::Reset => "cursor = $3, fingerprint = NULL",
-        CheckpointEdit::AcceptFingerprint => "fingerprint = $3",
+        CheckpointEdit::Reset => "cursor = $3, fingerprint = NULL, columns = NULL",
+        // Another query may have other columns.
+        CheckpointEdit::AcceptFingerprint => "fingerprint = $3, columns = NULL",
     };
     let value = match edit {
         CheckpointEdit::Set(cursor) => Some(cursor_text(cursor)?),
@@ -183,42 +192,4 @@ pub async fn edit(
 pub fn cursor_text(cursor: &Cursor) -> Result<String> {
     serde_json::to_string(cursor)
         .map_err(|error| Error::internal("a cursor cannot be written down").caused_by(error))
-}
-
-/// Writes dead letters inside the current transaction: one statement for all of them.
-pub async fn write_dead_letters(
-    client: &Client,
-    claim: &Claim,
-    run_id: &str,
-    letters: &[DeadLetter],
-) -> Result<()> {
-    if letters.is_empty() {
-        return Ok(());
-    }
-    let stages: Vec<&str> = letters.iter().map(|letter| letter.stage).collect();
-    let targets: Vec<Option<&str>> = letters
-        .iter()
-        .map(|letter| letter.table.as_deref())
-        .collect();
-    let columns: Vec<Option<&str>> = letters
-        .iter()
-        .map(|letter| letter.column.as_deref())
-        .collect();
-    // A reason may quote text that PostgreSQL cannot hold.
-    let reasons: Vec<String> = letters
-        .iter()
-        .map(|letter| letter.reason.replace('\0', "\u{fffd}"))
-        .collect();
-    let payloads: Vec<&[u8]> = letters
-        .iter()
-        .map(|letter| letter.payload.as_slice())
-        .collect();
-    client
-        .execute(
-            "INSERT INTO etl_host.dead_letters (pipeline, partition, run_id, stage, target, column_name, reason, payload) \
-             SELECT $1, $2, $3, * FROM unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[])",
-            &[&claim.tenure.pipeline, &claim.partition, &run_id, &stages, &targets, &columns, &reasons, &payloads],
-        )
-        .await?;
-    Ok(())
 }

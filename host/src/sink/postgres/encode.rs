@@ -372,6 +372,9 @@ fn numeric(value: i128, scale: i8, out: &mut Vec<u8>) -> Fit {
 }
 
 #[cfg(test)]
+mod against_the_server;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -340,18 +340,20 @@ async fn compare_table(client: &Client, table: &TableSpec, place: &Place) -> Res
             "{name}: is not there; the first run creates it with {columns} columns"
         ));
     }
-    match compare(client, table).await? {
-        None => Ok(format!(
+    let (changes, _) = compare(client, table).await?;
+    let statements = changes.statements().join(" ");
+    if statements.is_empty() {
+        Ok(format!(
             "{name}: takes the {columns} columns of the pipeline"
-        )),
-        Some(_) if place.owns => Ok(format!(
-            "{name}: the next run adds the columns that it lacks"
-        )),
-        Some(ddl) => Err(Error::new(
+        ))
+    } else if place.owns {
+        Ok(format!("{name}: the next run changes it: {statements}"))
+    } else {
+        Err(Error::new(
             ErrorKind::Refused,
-            format!("the table {name} lacks columns, and only its owner may add them"),
+            format!("the table {name} has to be changed, and only its owner may do it"),
         )
-        .hint(format!("let its owner run {ddl}"))),
+        .hint(format!("let its owner run {statements}")))
     }
 }
 

@@ -4,11 +4,15 @@
 //! the server rolls back whatever it had open.
 
 mod checkpoint;
+mod copy;
+mod dead_letters;
 mod encode;
 mod examine;
+mod fault;
 mod host_tables;
 mod json;
 mod lease;
+mod session;
 mod swap;
 mod table;
 mod types;
@@ -22,31 +26,44 @@ use tokio::sync::Mutex;
 
 use self::table::PgTable;
 use self::write::PostgresWriter;
+use super::drift::{self, SharedTables};
 use super::nul::NulFilter;
-use super::{CheckpointEdit, Claim, Examination, PartitionWriter, Sink, Swap, TableSpec, Tenure};
-use crate::checkpoint::Checkpoint;
-use crate::config::{NulCharacters, Server, WriteMode};
+use super::timed::{TimedWriter, within};
+use super::{
+    CheckpointEdit, Claim, Examination, LetterFilter, PartitionWriter, Sink, Swap, TablePreview,
+    TableSpec, Tenure,
+};
+use crate::checkpoint::{Checkpoint, WrittenTable};
+use crate::config::{NulCharacters, Server, WriteMode, WriteTimeouts};
+use crate::dead_letter::StoredLetter;
 use crate::error::Result;
 use crate::finding::Finding;
 use crate::pool::{Places, Pools};
 
-/// The tables of a run, once its first partition has made them ready.
-type Prepared = Arc<Mutex<Option<Arc<Vec<PgTable>>>>>;
+/// The tables of a run, as the attempt that opened them last has found them.
+type Prepared = Arc<Mutex<SharedTables<PgTable>>>;
 
 /// A `PostgreSQL` database, for one run.
 pub struct PostgresSink {
     server: Server,
     nuls: NulCharacters,
+    timeouts: WriteTimeouts,
     pools: Arc<Pools>,
     prepared: Prepared,
 }
 
 impl PostgresSink {
     /// A sink on this server. Opens nothing.
-    pub fn new(server: Server, nuls: NulCharacters, pools: Arc<Pools>) -> Self {
+    pub fn new(
+        server: Server,
+        nuls: NulCharacters,
+        timeouts: WriteTimeouts,
+        pools: Arc<Pools>,
+    ) -> Self {
         Self {
             server,
             nuls,
+            timeouts,
             pools,
             prepared: Prepared::default(),
         }
@@ -57,9 +74,22 @@ impl PostgresSink {
 impl Sink for PostgresSink {
     async fn load_checkpoints(&self, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>> {
         let lease = self.pools.postgres(&self.server).await?;
-        let checkpoints = checkpoint::load(lease.client()?, pipeline).await?;
+        let loading = checkpoint::load(lease.client()?, pipeline);
+        let checkpoints = within(self.timeouts.step, "read the checkpoints", loading).await?;
         lease.give_back();
         Ok(checkpoints)
+    }
+
+    async fn load_dead_letters(
+        &self,
+        pipeline: &str,
+        filter: &LetterFilter,
+    ) -> Result<Vec<StoredLetter>> {
+        let lease = self.pools.postgres(&self.server).await?;
+        let loading = dead_letters::load(lease.client()?, pipeline, filter);
+        let letters = within(self.timeouts.step, "read the dead letters", loading).await?;
+        lease.give_back();
+        Ok(letters)
     }
 
     async fn edit_checkpoint(
@@ -69,28 +99,35 @@ impl Sink for PostgresSink {
         edit: &CheckpointEdit,
     ) -> Result<()> {
         let lease = self.pools.postgres(&self.server).await?;
-        host_tables::ensure(lease.client()?).await?;
-        checkpoint::edit(lease.client()?, pipeline, partition, edit).await?;
+        let editing = async {
+            host_tables::ensure(lease.client()?).await?;
+            checkpoint::edit(lease.client()?, pipeline, partition, edit).await
+        };
+        within(self.timeouts.step, "change the checkpoint", editing).await?;
         lease.give_back();
         Ok(())
     }
 
     async fn begin(&self, claim: &Claim) -> Result<Box<dyn PartitionWriter>> {
         let lease = self.pools.postgres(&self.server).await?;
-        let client = lease.client()?;
         let name = format!("etl-host {}/{}", claim.tenure.pipeline, claim.partition);
-        // The server cuts names at 63 bytes by itself.
-        client
-            .execute("SELECT set_config('application_name', $1, false)", &[&name])
-            .await?;
-        host_tables::ensure(client).await?;
-        let checkpoint = checkpoint::begin(client, claim).await?;
-        Ok(Box::new(PostgresWriter::new(
+        let beginning = async {
+            let client = lease.client()?;
+            session::introduce(client, &name).await?;
+            host_tables::ensure(client).await?;
+            checkpoint::begin(client, claim).await
+        };
+        let checkpoint = within(self.timeouts.step, "claim the partition", beginning).await?;
+        let writer = PostgresWriter::new(
             lease,
             claim.clone(),
             checkpoint,
             self.prepared.clone(),
             NulFilter::new(self.nuls, claim),
+        );
+        Ok(Box::new(TimedWriter::new(
+            Box::new(writer),
+            self.timeouts.step,
         )))
     }
 
@@ -113,7 +150,7 @@ impl Sink for PostgresSink {
     }
 
     async fn swap(&self, swap: &Swap) -> Result<()> {
-        let tables = self.prepared.lock().await.clone().unwrap_or_default();
+        let tables = self.prepared.lock().await.tables();
         let lease = self.pools.postgres(&self.server).await?;
         swap::swap(lease.client()?, &tables, swap).await?;
         lease.give_back();
@@ -121,9 +158,10 @@ impl Sink for PostgresSink {
     }
 
     async fn discard(&self, swap: &Swap) -> Result<()> {
-        let tables = self.prepared.lock().await.clone().unwrap_or_default();
+        let tables = self.prepared.lock().await.tables();
         let lease = self.pools.postgres(&self.server).await?;
-        swap::discard(lease.client()?, tables.len(), swap).await?;
+        let discarding = swap::discard(lease.client()?, tables.len(), swap);
+        within(self.timeouts.step, "drop the shadow tables", discarding).await?;
         lease.give_back();
         Ok(())
     }
@@ -134,5 +172,29 @@ impl Sink for PostgresSink {
 
     async fn examine_tables(&self, tables: &[TableSpec]) -> Vec<Finding> {
         examine::examine_tables(&self.pools, &self.server, tables).await
+    }
+
+    async fn preview_tables(
+        &self,
+        partition: &str,
+        before: &[WrittenTable],
+        tables: &[TableSpec],
+    ) -> Result<TablePreview> {
+        let lease = self.pools.postgres(&self.server).await?;
+        let mut preview = TablePreview::default();
+        let looking = async {
+            for spec in tables {
+                let (changes, table) = table::compare(lease.client()?, spec).await?;
+                preview.statements.extend(changes.statements());
+                if let Some(table) = table {
+                    let warnings = drift::check(partition, spec, before, &table)?;
+                    preview.warnings.extend(warnings);
+                }
+            }
+            Ok(())
+        };
+        within(self.timeouts.step, "look at the tables", looking).await?;
+        lease.give_back();
+        Ok(preview)
     }
 }

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 use tokio_postgres::Client;
 
-use super::checkpoint::{LOCK_TIMEOUT, cursor_text};
+use super::checkpoint::{IDLE_TIMEOUT, LOCK_TIMEOUT, cursor_text};
 use super::table::PgTable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::literal::hex;
@@ -21,7 +21,10 @@ pub fn shadow_name(pipeline: &str, partition: usize, table: usize) -> String {
 /// The checkpoints are locked first: a predecessor whose commit is in doubt has ended by then, and its mark is seen.
 pub async fn swap(client: &Client, tables: &[PgTable], swap: &Swap) -> Result<()> {
     client
-        .batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        .batch_execute(&format!(
+            "BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; \
+             SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'"
+        ))
         .await?;
     let marked = client
         .query(
@@ -92,7 +95,10 @@ pub async fn swap(client: &Client, tables: &[PgTable], swap: &Swap) -> Result<()
 /// Drops the shadows of partitions that this run still owns.
 pub async fn discard(client: &Client, tables: usize, swap: &Swap) -> Result<()> {
     client
-        .batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        .batch_execute(&format!(
+            "BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; \
+             SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'"
+        ))
         .await?;
     for partition in &swap.partitions {
         let mine = client

@@ -1,14 +1,18 @@
-//! Tables of the sink: made when missing, checked and extended when there, before the first row.
+//! Tables of the sink: made when missing, checked and extended when there, before the first row; looked at again before
+//! each chunk.
 
+use arrow_schema::Field;
 use tokio_postgres::Client;
 
-use super::checkpoint::{DDL_LOCK, LOCK_TIMEOUT};
-use super::types::{PgType, accepts, field_type};
-use crate::config::WriteMode;
-use crate::error::{Error, Result};
-use crate::identifier::{quote_list, quote_table};
+use super::checkpoint::{DDL_LOCK, IDLE_TIMEOUT, LOCK_TIMEOUT};
+use super::types::{PgType, Widening, accepts, field_type, widening};
+use crate::config::{SchemaChange, WriteMode};
+use crate::error::{Error, ErrorKind, Result};
+use crate::identifier::{quote, quote_list, quote_table};
+use crate::policy::{Policy, policy};
 use crate::sink::TableSpec;
-use crate::sink::ddl::{Dialect, require_fit, unwritten};
+use crate::sink::ddl::{Dialect, Problem, require_fit, require_key, unwritten};
+use crate::sink::drift::{Shortfall, TableView};
 
 pub(super) const DIALECT: Dialect = Dialect {
     server: "PostgreSQL",
@@ -22,6 +26,12 @@ pub struct PgTable {
     pub spec: TableSpec,
     /// The columns that are written: index in the output, name, type.
     pub columns: Vec<(usize, String, PgType)>,
+    /// For `upsert` the unique indexes on exactly the key.
+    pub key_indexes: Vec<String>,
+    /// All its columns.
+    existing: Vec<Existing>,
+    /// A plain or a partitioned table, as opposed to a view or a foreign table.
+    lockable: bool,
 }
 
 impl PgTable {
@@ -36,11 +46,99 @@ impl PgTable {
     }
 }
 
-/// Makes a table ready, under the lock that all hosts share.
+impl TableView for PgTable {
+    fn same(&self, a: &str, b: &str) -> bool {
+        a == b
+    }
+
+    fn has(&self, column: &str) -> bool {
+        self.existing.iter().any(|found| found.name == column)
+    }
+
+    fn shortfall(&self, field: &Field) -> Option<Shortfall> {
+        let found = self
+            .existing
+            .iter()
+            .find(|found| &found.name == field.name())?;
+        let (to, in_place) = match widening(found.column?, &found.type_name, field) {
+            Widening::None => return None,
+            Widening::InPlace(to) => (to, true),
+            Widening::Rewrite(to) => (to, false),
+        };
+        Some(Shortfall {
+            has: found.type_name.clone(),
+            change: alter_type(&self.spec, &found.name, &to),
+            in_place,
+        })
+    }
+}
+
+fn alter_type(spec: &TableSpec, column: &str, to: &str) -> String {
+    let (table, column) = (quote_table(&spec.name), quote(column));
+    format!("ALTER TABLE {table} ALTER COLUMN {column} TYPE {to};")
+}
+
+/// A column of a table that is there.
+#[derive(Clone, Debug)]
+struct Existing {
+    name: String,
+    column: Option<PgType>,
+    type_name: String,
+    required: bool,
+    generated: bool,
+}
+
+/// A table as it is; `None` in the place of one that is not there.
+struct Look {
+    kind: Option<i8>,
+    existing: Vec<Existing>,
+}
+
+/// What has to be done so that a table takes the columns.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// The statement that makes it.
+    create: Option<String>,
+    /// The statements that add columns.
+    add: Option<String>,
+    /// The statements that widen columns in place.
+    widen: Vec<Widen>,
+}
+
+#[derive(Debug)]
+struct Widen {
+    column: String,
+    statement: String,
+    /// Without it no value would arrive unchanged.
+    required: bool,
+}
+
+impl Changes {
+    /// All statements, one after the other; empty if nothing has to be done.
+    pub fn statements(&self) -> Vec<String> {
+        let whole = self.create.iter().chain(&self.add).cloned();
+        whole
+            .chain(self.widen.iter().map(|widen| widen.statement.clone()))
+            .collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.create.is_none() && self.add.is_none() && self.widen.is_empty()
+    }
+}
+
+/// Makes a table ready. What has to be changed is changed under the lock that all hosts share.
 pub async fn prepare(client: &Client, spec: &TableSpec) -> Result<PgTable> {
+    require_key(spec, str::eq)?;
+    let look = look(client, spec).await?;
+    if changes(spec, &look)?.is_empty() {
+        return ready(client, spec, look).await;
+    }
     client
         .batch_execute(&format!(
-            "BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SELECT pg_advisory_xact_lock({DDL_LOCK})"
+            "BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; \
+             SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'; \
+             SELECT pg_advisory_xact_lock({DDL_LOCK})"
         ))
         .await?;
     let prepared = prepare_locked(client, spec).await;
@@ -55,70 +153,188 @@ pub async fn prepare(client: &Client, spec: &TableSpec) -> Result<PgTable> {
     Ok(table)
 }
 
-struct Existing {
-    name: String,
-    column: Option<PgType>,
-    type_name: String,
-    required: bool,
-    generated: bool,
+async fn prepare_locked(client: &Client, spec: &TableSpec) -> Result<PgTable> {
+    // Somebody else may have been faster.
+    let changes = changes(spec, &look(client, spec).await?)?;
+    for (what, statement) in [("create", &changes.create), ("extend", &changes.add)] {
+        if let Some(statement) = statement {
+            client.batch_execute(statement).await.map_err(|error| {
+                Error::from(error).while_trying(format!("{what} the table {}", spec.name))
+            })?;
+        }
+    }
+    for widen in &changes.widen {
+        apply(client, spec, widen).await?;
+    }
+    let look = look(client, spec).await?;
+    ready(client, spec, look).await
 }
 
-async fn prepare_locked(client: &Client, spec: &TableSpec) -> Result<PgTable> {
-    let name = quote_table(&spec.name);
-    let exists: bool = client
-        .query_one("SELECT to_regclass($1) IS NOT NULL", &[&name])
-        .await?
-        .try_get(0)?;
-    if !exists {
-        let ddl = DIALECT.create_table(spec)?;
-        client.batch_execute(&ddl).await.map_err(|error| {
-            Error::from(error).while_trying(format!("create the table {}", spec.name))
+/// Widens a column. Where the server refuses (a view uses it, another user owns the table) and values are checked one by
+/// one anyway, the run goes on.
+async fn apply(client: &Client, spec: &TableSpec, widen: &Widen) -> Result<()> {
+    client.batch_execute("SAVEPOINT widen").await?;
+    let Err(error) = client.batch_execute(&widen.statement).await else {
+        tracing::info!(
+            table = %spec.name,
+            column = widen.column,
+            "widened: {}",
+            widen.statement
+        );
+        return Ok(client.batch_execute("RELEASE widen").await?);
+    };
+    let error = Error::from(error)
+        .while_trying(format!("widen column `{}` of {}", widen.column, spec.name));
+    if policy(&error) == Policy::Retry {
+        return Err(error);
+    }
+    if widen.required {
+        return Err(error.hint(format!("let the table's owner run {}", widen.statement)));
+    }
+    tracing::warn!(%error, "values that do not fit are refused row by row");
+    client.batch_execute("ROLLBACK TO widen").await?;
+    Ok(())
+}
+
+/// What [`prepare`] would do, by the table as it is. Changes nothing.
+pub async fn compare(client: &Client, spec: &TableSpec) -> Result<(Changes, Option<PgTable>)> {
+    require_key(spec, str::eq)?;
+    let look = look(client, spec).await?;
+    let changes = changes(spec, &look)?;
+    if look.kind.is_none() {
+        return Ok((changes, None));
+    }
+    let widened = |field: &str| {
+        let mut widen = changes.widen.iter();
+        widen.any(|widen| widen.column == field)
+    };
+    let columns = match_columns(spec, &look.existing, widened)?;
+    let key_indexes = require_unique(client, spec).await?;
+    let table = build(spec, columns, key_indexes, look);
+    Ok((changes, Some(table)))
+}
+
+/// Takes the table for this transaction, so that nobody changes it, and makes sure that nobody has.
+pub async fn hold(client: &Client, table: &PgTable) -> Result<()> {
+    let changed = |why: String| {
+        Error::new(
+            ErrorKind::TableChanged,
+            format!(
+                "the table {} was changed while the attempt wrote to it: {why}",
+                table.spec.name
+            ),
+        )
+        .hint("let nobody change the table while a run goes on; the next attempt looks at it again")
+    };
+    if table.lockable {
+        let lock = format!("LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE", table.name());
+        client.batch_execute(&lock).await.map_err(|error| {
+            let gone = error.code().is_some_and(|code| code.code() == "42P01");
+            if gone {
+                changed("it is not there any more".to_owned())
+            } else {
+                error.into()
+            }
         })?;
     }
-    let mut existing = load_columns(client, &name).await?;
-    if let Some(ddl) = missing_columns(spec, &existing)? {
-        client.batch_execute(&ddl).await?;
-        existing = load_columns(client, &name).await?;
+    let look = look(client, &table.spec).await?;
+    let columns = match_columns(&table.spec, &look.existing, |_| false)
+        .map_err(|error| changed(error.to_string()))?;
+    if columns == table.columns {
+        Ok(())
+    } else {
+        Err(changed("its columns are others now".to_owned()))
     }
-    let columns = match_columns(spec, &existing)?;
-    if let WriteMode::Upsert { key, .. } = &spec.mode {
-        require_unique(client, spec, &name, key).await?;
-    }
-    Ok(PgTable {
+}
+
+async fn ready(client: &Client, spec: &TableSpec, look: Look) -> Result<PgTable> {
+    let columns = match_columns(spec, &look.existing, |_| false)?;
+    let key_indexes = require_unique(client, spec).await?;
+    Ok(build(spec, columns, key_indexes, look))
+}
+
+fn build(
+    spec: &TableSpec,
+    columns: Vec<(usize, String, PgType)>,
+    key_indexes: Vec<String>,
+    look: Look,
+) -> PgTable {
+    let kind = look.kind.and_then(|kind| u8::try_from(kind).ok());
+    PgTable {
         spec: spec.clone(),
         columns,
-    })
-}
-
-/// Compares a table that is there with what would be written, as [`prepare`] does, and changes nothing. Gives the
-/// statements that would extend it.
-pub async fn compare(client: &Client, spec: &TableSpec) -> Result<Option<String>> {
-    let name = quote_table(&spec.name);
-    let existing = load_columns(client, &name).await?;
-    let ddl = missing_columns(spec, &existing)?;
-    match_columns(spec, &existing)?;
-    if let WriteMode::Upsert { key, .. } = &spec.mode {
-        require_unique(client, spec, &name, key).await?;
+        key_indexes,
+        existing: look.existing,
+        lockable: matches!(kind, Some(b'r' | b'p')),
     }
-    Ok(ddl)
 }
 
-/// The statements that add the columns a table lacks, if they are to be added.
-fn missing_columns(spec: &TableSpec, existing: &[Existing]) -> Result<Option<String>> {
+/// What has to be done, or why it may not be.
+fn changes(spec: &TableSpec, look: &Look) -> Result<Changes> {
+    if look.kind.is_none() {
+        return Ok(Changes {
+            create: Some(DIALECT.create_table(spec)?),
+            ..Changes::default()
+        });
+    }
+    let existing = &look.existing;
     let fields = spec.schema.fields().iter();
     let missing: Vec<_> = fields
         .filter(|field| !existing.iter().any(|column| &column.name == field.name()))
         .collect();
-    DIALECT.add_columns(spec, &missing)
+    let add = DIALECT.add_columns(spec, &missing)?;
+    let widen = if spec.on_schema_change == SchemaChange::Evolve {
+        existing
+            .iter()
+            .filter_map(|column| widen_in_place(spec, column))
+            .collect()
+    } else {
+        Vec::new()
+    };
+    Ok(Changes {
+        create: None,
+        add,
+        widen,
+    })
+}
+
+fn widen_in_place(spec: &TableSpec, found: &Existing) -> Option<Widen> {
+    let field = spec.schema.field_with_name(&found.name).ok()?;
+    let column = found.column.filter(|_| !found.generated)?;
+    match widening(column, &found.type_name, field) {
+        Widening::InPlace(to) => Some(Widen {
+            column: found.name.clone(),
+            statement: alter_type(spec, &found.name, &to),
+            required: !accepts(column, field.data_type()),
+        }),
+        _ => None,
+    }
+}
+
+async fn look(client: &Client, spec: &TableSpec) -> Result<Look> {
+    let name = quote_table(&spec.name);
+    let kind = client
+        .query_opt(
+            "SELECT relkind FROM pg_class WHERE oid = to_regclass($1)",
+            &[&name],
+        )
+        .await?
+        .map(|row| row.try_get(0))
+        .transpose()?;
+    Ok(Look {
+        kind,
+        existing: load_columns(client, &name).await?,
+    })
 }
 
 async fn load_columns(client: &Client, name: &str) -> Result<Vec<Existing>> {
     let rows = client
         .query(
-            "SELECT attname, atttypid, atttypmod, format_type(atttypid, atttypmod), \
+            "SELECT attname, CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE atttypid END, \
+             CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE atttypmod END, format_type(atttypid, atttypmod), \
              attnotnull AND NOT atthasdef AND attidentity = '', \
              attgenerated <> '' OR attidentity = 'a' \
-             FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+             FROM pg_attribute JOIN pg_type t ON t.oid = atttypid WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
             &[&name],
         )
         .await?;
@@ -135,8 +351,13 @@ async fn load_columns(client: &Client, name: &str) -> Result<Vec<Existing>> {
         .collect()
 }
 
-/// Finds the table's column for each output column, and reports everything that does not fit at once.
-fn match_columns(spec: &TableSpec, existing: &[Existing]) -> Result<Vec<(usize, String, PgType)>> {
+/// Finds the table's column for each output column, and reports everything that does not fit at once. `widened` says
+/// which columns will be made to fit.
+fn match_columns(
+    spec: &TableSpec,
+    existing: &[Existing],
+    widened: impl Fn(&str) -> bool,
+) -> Result<Vec<(usize, String, PgType)>> {
     let mut columns = Vec::new();
     let mut problems = Vec::new();
     for (index, field) in spec.schema.fields().iter().enumerate() {
@@ -144,17 +365,14 @@ fn match_columns(spec: &TableSpec, existing: &[Existing]) -> Result<Vec<(usize, 
             continue;
         };
         match found.column {
-            _ if found.generated => problems.push(format!("column `{}` is generated by the server", found.name)),
-            Some(column) if accepts(column, field.data_type()) => {
+            _ if found.generated => problems.push(Problem::new(format!(
+                "column `{}` is generated by the server",
+                found.name
+            ))),
+            Some(column) if accepts(column, field.data_type()) || widened(&found.name) => {
                 columns.push((index, found.name.clone(), column));
             }
-            _ => problems.push(format!(
-                "column `{}` is {}, which cannot take Arrow type {} without loss (the sink would create {})",
-                found.name,
-                found.type_name,
-                field.data_type(),
-                field_type(field).unwrap_or_else(|| "nothing".to_owned())
-            )),
+            _ => problems.push(unfit(spec, field, found)),
         }
     }
     for column in existing.iter().filter(|column| column.required) {
@@ -163,33 +381,56 @@ fn match_columns(spec: &TableSpec, existing: &[Existing]) -> Result<Vec<(usize, 
         }
     }
     if columns.is_empty() && problems.is_empty() {
-        problems.push("no output column is a column of the table".to_owned());
+        problems.push(Problem::new(
+            "no output column is a column of the table".to_owned(),
+        ));
     }
-    require_fit(spec, &problems)?;
+    require_fit(spec, problems)?;
     Ok(columns)
 }
 
-/// An upsert needs a unique index on exactly its key.
-async fn require_unique(
-    client: &Client,
-    spec: &TableSpec,
-    name: &str,
-    key: &[String],
-) -> Result<()> {
+fn unfit(spec: &TableSpec, field: &Field, found: &Existing) -> Problem {
+    let problem = Problem::new(format!(
+        "column `{}` is {}, which cannot take Arrow type {} without loss (the sink would create {})",
+        found.name,
+        found.type_name,
+        field.data_type(),
+        field_type(field).unwrap_or_else(|| "nothing".to_owned())
+    ));
+    match found
+        .column
+        .map(|column| widening(column, &found.type_name, field))
+    {
+        Some(Widening::InPlace(to)) => problem.fix(alter_type(spec, &found.name, &to)),
+        Some(Widening::Rewrite(to)) => problem.fix(format!(
+            "{} (it rewrites the table; add USING where the server asks for it)",
+            alter_type(spec, &found.name, &to)
+        )),
+        _ => problem,
+    }
+}
+
+/// An upsert needs a unique index on exactly its key. Gives the names of all there are; none for other modes.
+async fn require_unique(client: &Client, spec: &TableSpec) -> Result<Vec<String>> {
+    let WriteMode::Upsert { key, .. } = &spec.mode else {
+        return Ok(Vec::new());
+    };
+    let name = quote_table(&spec.name);
     let mut wanted: Vec<&str> = key.iter().map(String::as_str).collect();
     wanted.sort_unstable();
-    let found: bool = client
+    let found: Vec<String> = client
         .query_one(
-            "SELECT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = to_regclass($1) AND i.indisunique \
+            "SELECT coalesce(array_agg(c.relname::text), '{}') FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+             WHERE i.indrelid = to_regclass($1) AND i.indisunique \
              AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AND $2 = ( \
              SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE \"C\") FROM pg_attribute a \
-             WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])))",
+             WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]))",
             &[&name, &wanted],
         )
         .await?
         .try_get(0)?;
-    if found {
-        return Ok(());
+    if !found.is_empty() {
+        return Ok(found);
     }
     Err(Error::data(format!(
         "the table {} has no unique index on the key ({})",

@@ -159,9 +159,225 @@ pub fn accepts(column: PgType, arrow: &DataType) -> bool {
     }
 }
 
+/// What keeps a column from holding every value of an Arrow type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Widening {
+    /// Nothing.
+    None,
+    /// This type would hold them, and the server changes the column without touching a row.
+    InPlace(String),
+    /// This type would hold them, and the server would write every row anew.
+    Rewrite(String),
+}
+
+/// What would have to be done to a column, so that it holds every value of the field. `type_name` is the column's, as
+/// the server writes it.
+pub fn widening(column: PgType, type_name: &str, field: &Field) -> Widening {
+    use Widening::{InPlace, None, Rewrite};
+    let arrow = field.data_type();
+    match (column, arrow) {
+        (PgType::Numeric(Some((precision, scale))), _) if accepts(column, arrow) => {
+            let Some(digits) = digits_before_point(arrow) else {
+                return None;
+            };
+            let needed = i32::from(digits) + i32::from(scale);
+            if needed > i32::from(precision) {
+                InPlace(format!("numeric({needed},{scale})"))
+            } else {
+                None
+            }
+        }
+        (PgType::Numeric(Some((precision, scale))), DataType::Decimal128(p, s)) => {
+            // The digits that the column has, and those that the values have.
+            let before =
+                (i32::from(precision) - i32::from(scale)).max(i32::from(*p) - i32::from(*s));
+            Rewrite(format!("numeric({},{s})", before + i32::from(*s)))
+        }
+        (PgType::Int2 | PgType::Int4 | PgType::Int8, _) if arrow.is_integer() => {
+            if bits(arrow) > int_bits(column) {
+                column_type(arrow).map_or(None, Rewrite)
+            } else {
+                None
+            }
+        }
+        // Text knows no longest value. char(n) pads its values, so its rows would change.
+        (PgType::Text(Some(_)), _) if is_text(arrow) => {
+            if type_name.starts_with("character(") {
+                Rewrite("text".to_owned())
+            } else {
+                InPlace("text".to_owned())
+            }
+        }
+        (PgType::Time(_), DataType::Time64(_)) if !accepts(column, arrow) => {
+            InPlace("time".to_owned())
+        }
+        (PgType::Timestamp(_), DataType::Timestamp(_, Option::None)) if !accepts(column, arrow) => {
+            InPlace("timestamp".to_owned())
+        }
+        (PgType::Timestamptz(_), DataType::Timestamp(_, Some(_))) if !accepts(column, arrow) => {
+            InPlace("timestamptz".to_owned())
+        }
+        _ if accepts(column, arrow) => None,
+        _ => field_type(field).map_or(None, Rewrite),
+    }
+}
+
+/// Digits in front of the point that values of a type have at most.
+fn digits_before_point(arrow: &DataType) -> Option<u8> {
+    Some(match arrow {
+        DataType::Decimal128(precision, scale) => {
+            u8::try_from(i16::from(*precision) - i16::from(*scale)).unwrap_or(0)
+        }
+        DataType::Int8 | DataType::UInt8 => 3,
+        DataType::Int16 | DataType::UInt16 => 5,
+        DataType::Int32 | DataType::UInt32 => 10,
+        DataType::Int64 => 19,
+        DataType::UInt64 => 20,
+        _ => return None,
+    })
+}
+
+/// Bits that a signed integer needs for every value of an integer type.
+fn bits(arrow: &DataType) -> u8 {
+    match arrow {
+        DataType::Int8 => 8,
+        DataType::Int16 | DataType::UInt8 => 16,
+        DataType::Int32 | DataType::UInt16 => 32,
+        DataType::UInt64 => 65,
+        _ => 64,
+    }
+}
+
+fn int_bits(column: PgType) -> u8 {
+    match column {
+        PgType::Int2 => 16,
+        PgType::Int4 => 32,
+        _ => 64,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_column_is_widened_in_place_where_the_server_can_and_no_further_than_needed() {
+        use Widening::{InPlace, Rewrite};
+        let numeric = |p, s| PgType::Numeric(Some((p, s)));
+        let of = |column, type_name: &str, arrow: DataType| {
+            widening(column, type_name, &Field::new("c", arrow, true))
+        };
+        let in_place = |to: &str| InPlace(to.to_owned());
+        let rewrite = |to: &str| Rewrite(to.to_owned());
+        let micros =
+            |zone: Option<&str>| DataType::Timestamp(TimeUnit::Microsecond, zone.map(Into::into));
+        for (column, name, arrow, expected) in [
+            (
+                numeric(10, 2),
+                "",
+                DataType::Decimal128(10, 2),
+                Widening::None,
+            ),
+            (
+                numeric(12, 4),
+                "",
+                DataType::Decimal128(10, 2),
+                Widening::None,
+            ),
+            (
+                numeric(10, 2),
+                "",
+                DataType::Decimal128(12, 2),
+                in_place("numeric(12,2)"),
+            ),
+            (
+                numeric(10, 4),
+                "",
+                DataType::Decimal128(10, 2),
+                in_place("numeric(12,4)"),
+            ),
+            (
+                numeric(10, 2),
+                "",
+                DataType::Decimal128(12, 4),
+                rewrite("numeric(12,4)"),
+            ),
+            (
+                numeric(10, 0),
+                "",
+                DataType::Int64,
+                in_place("numeric(19,0)"),
+            ),
+            (
+                PgType::Numeric(None),
+                "",
+                DataType::Decimal128(38, 9),
+                Widening::None,
+            ),
+            (PgType::Int4, "", DataType::Int32, Widening::None),
+            (PgType::Int4, "", DataType::UInt16, Widening::None),
+            (PgType::Int4, "", DataType::Int64, rewrite("bigint")),
+            (PgType::Int8, "", DataType::UInt64, rewrite("numeric(20,0)")),
+            (
+                PgType::Int8,
+                "",
+                DataType::Decimal128(12, 2),
+                rewrite("numeric(12,2)"),
+            ),
+            (
+                PgType::Float4,
+                "",
+                DataType::Float64,
+                rewrite("double precision"),
+            ),
+            (PgType::Text(None), "text", DataType::Utf8, Widening::None),
+            (
+                PgType::Text(Some(5)),
+                "character varying(5)",
+                DataType::Utf8,
+                in_place("text"),
+            ),
+            (
+                PgType::Text(Some(5)),
+                "character(5)",
+                DataType::Utf8,
+                rewrite("text"),
+            ),
+            (
+                PgType::Timestamp(3),
+                "",
+                micros(None),
+                in_place("timestamp"),
+            ),
+            (
+                PgType::Timestamp(3),
+                "",
+                micros(Some("UTC")),
+                rewrite("timestamptz"),
+            ),
+            (
+                PgType::Timestamptz(0),
+                "",
+                micros(Some("UTC")),
+                in_place("timestamptz"),
+            ),
+            (
+                PgType::Time(0),
+                "",
+                DataType::Time64(TimeUnit::Microsecond),
+                in_place("time"),
+            ),
+            (PgType::Date, "", DataType::Date32, Widening::None),
+            (PgType::Date, "", micros(None), rewrite("timestamp")),
+            (PgType::Bool, "", DataType::Utf8, rewrite("text")),
+        ] {
+            assert_eq!(
+                of(column, name, arrow.clone()),
+                expected,
+                "{column:?} {arrow}"
+            );
+        }
+    }
 
     #[test]
     fn a_column_the_sink_creates_accepts_what_it_was_created_for() {

@@ -1,34 +1,34 @@
-//! One attempt's transaction: flushes by COPY, the checkpoint as the last statement before COMMIT.
+//! One attempt's transaction: flushes under savepoints, rows that the server refuses found by halving, the checkpoint as
+//! the last statement before COMMIT.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use futures_util::SinkExt;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
 use super::Prepared;
 use super::checkpoint::{self, cursor_text};
-use super::encode::{Encoder, HEADER, TRAILER};
+use super::copy::{copy, merge};
+use super::dead_letters;
+use super::fault::Fault;
 use super::swap::shadow_name;
 use super::table::{self, PgTable};
-use crate::checkpoint::Checkpoint;
-use crate::config::WriteMode;
-use crate::error::{Error, ErrorKind, Result};
-use crate::identifier::{quote, quote_list};
+use crate::checkpoint::{Checkpoint, WrittenTable, columns_text};
+use crate::config::{KeyScope, WriteMode};
+use crate::error::{Error, Result};
+use crate::identifier::quote;
 use crate::pool::PostgresLease;
-use crate::sink::key::{Reduced, reduce};
+use crate::sink::drift;
+use crate::sink::key::reduce;
 use crate::sink::nul::NulFilter;
+use crate::sink::part::Part;
 use crate::sink::{
-    Chunk, Claim, CursorChange, Flush, PartitionWriter, RangeDelete, Refusal, TableSpec, Written,
-    fenced, unlike_partitions,
+    Chunk, Claim, Committed, CursorChange, Flush, Keep, PartitionWriter, RangeDelete, Refusal,
+    TableSpec, Written, fenced,
 };
-
-/// Bytes that are handed to the connection at a time.
-const FRAME: usize = 256 * 1024;
 
 /// One attempt's connection and transaction.
 pub struct PostgresWriter {
@@ -39,6 +39,8 @@ pub struct PostgresWriter {
     tables: Arc<Vec<PgTable>>,
     in_transaction: bool,
     nuls: NulFilter,
+    /// By table.
+    direct: Vec<Direct>,
 }
 
 impl PostgresWriter {
@@ -57,6 +59,7 @@ impl PostgresWriter {
             tables: Arc::default(),
             in_transaction: false,
             nuls,
+            direct: Vec::new(),
         }
     }
 
@@ -64,24 +67,35 @@ impl PostgresWriter {
         self.lease.client()
     }
 
-    /// Makes the tables ready, once per run, on this attempt's own connection.
+    /// Makes the tables ready, on this attempt's own connection. Each attempt looks for itself: somebody may have changed
+    /// a table, and after a failover the server may have lost what it had committed.
     async fn prepare(&self, specs: &[TableSpec]) -> Result<Arc<Vec<PgTable>>> {
         let mut prepared = self.prepared.lock().await;
-        // A retry looks again: after a failover the server may have lost what it had committed.
-        if let Some(tables) = prepared.as_ref().filter(|_| !self.claim.retry) {
-            return if tables.iter().map(|table| &table.spec).eq(specs) {
-                Ok(tables.clone())
-            } else {
-                Err(unlike_partitions())
-            };
-        }
+        let partition = &self.claim.partition;
+        prepared.require_alike(partition, specs)?;
         let mut tables = Vec::with_capacity(specs.len());
         for spec in specs {
-            tables.push(table::prepare(self.client()?, spec).await?);
+            let table = table::prepare(self.client()?, spec).await?;
+            let before = self.claim.columns_before(&self.checkpoint);
+            for warning in drift::check(partition, spec, before, &table)? {
+                tracing::warn!(pipeline = self.claim.tenure.pipeline, "{warning}");
+            }
+            tables.push(table);
         }
         let tables = Arc::new(tables);
-        *prepared = Some(tables.clone());
+        prepared.keep(tables.clone());
         Ok(tables)
+    }
+
+    /// The columns that are written, for the checkpoint; nothing if that is to keep those it has.
+    fn written_columns(&self) -> Vec<WrittenTable> {
+        if self.claim.replay {
+            return Vec::new();
+        }
+        drift::written(self.tables.iter().map(|table| {
+            let columns = table.columns.iter().map(|(index, ..)| *index);
+            (&table.spec, columns.collect())
+        }))
     }
 
     fn table(&self, index: usize) -> Result<PgTable> {
@@ -95,52 +109,112 @@ impl PostgresWriter {
         if !self.in_transaction {
             self.client()?.batch_execute("BEGIN").await?;
             self.in_transaction = true;
+            let client = self.client()?;
+            for table in self.tables.iter() {
+                // The rows of a `replace` wait in a shadow.
+                if table.spec.mode != WriteMode::Replace {
+                    table::hold(client, table).await?;
+                }
+            }
         }
         Ok(())
     }
 
-    async fn upsert(
+    /// Loads rows, part by part where the server refuses some: each part has a savepoint of its own.
+    async fn load(
+        &mut self,
+        table: &PgTable,
+        index: usize,
+        batches: &[RecordBatch],
+        most_refused: u64,
+    ) -> Result<Written> {
+        let mut written = Written::default();
+        let mut waiting = vec![Part::whole(batches)];
+        while let Some(part) = waiting.pop() {
+            let direct = self.direct.get(index).is_some_and(Direct::is_on);
+            self.client()?.batch_execute("SAVEPOINT part").await?;
+            let fault = match self.load_part(table, index, &part, direct).await {
+                Ok(done) => {
+                    written.add(done);
+                    self.client()?
+                        .batch_execute("RELEASE SAVEPOINT part")
+                        .await?;
+                    continue;
+                }
+                Err(fault) => fault,
+            };
+            let merge_instead = direct && fault.is_about_the_way(&table.key_indexes);
+            let fault = match fault {
+                Fault::Other(error) if !merge_instead => return Err(error),
+                fault => fault,
+            };
+            self.client()?
+                .batch_execute("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part")
+                .await?;
+            match (fault, part.first()) {
+                _ if merge_instead => {
+                    if let Some(direct) = self.direct.get_mut(index) {
+                        direct.pause();
+                    }
+                    waiting.push(part);
+                }
+                (Fault::Row(fault), Some((batch, row))) if part.rows() == 1 => {
+                    written.refused.push(Refusal {
+                        batch,
+                        row,
+                        column: fault.column,
+                        reason: fault.reason,
+                    });
+                }
+                _ => {
+                    let (first, second) = part.halve();
+                    waiting.extend([second, first]);
+                }
+            }
+            if written.refused.len() as u64 > most_refused {
+                break;
+            }
+        }
+        if let Some(direct) = self.direct.get_mut(index) {
+            direct.tick();
+        }
+        Ok(written)
+    }
+
+    async fn load_part(
         &self,
         table: &PgTable,
         index: usize,
-        reduced: &Reduced,
-        key: &[String],
-    ) -> Result<Written> {
-        let stage = stage_name(index);
+        part: &Part,
+        direct: bool,
+    ) -> Result<Written, Fault> {
         let client = self.client()?;
-        let mut written = copy(client, &stage, table, &reduced.batches).await?;
-        let columns = table.column_list();
-        let updates: Vec<String> = table
-            .columns
-            .iter()
-            .filter(|(_, name, _)| !key.contains(name))
-            .map(|(_, name, _)| format!("{0} = EXCLUDED.{0}", quote(name)))
-            .collect();
-        let action = if updates.is_empty() {
-            "NOTHING".to_owned()
-        } else {
-            format!("UPDATE SET {}", updates.join(", "))
-        };
-        let key = quote_list(key.iter().map(String::as_str));
-        // In the key's order, so that two writers cannot wait for each other.
-        let merged = client
-            .execute(
-                &format!(
-                    "INSERT INTO {} ({columns}) SELECT {columns} FROM {stage} ORDER BY {key} ON CONFLICT ({key}) DO {action}",
-                    table.name()
-                ),
-                &[],
-            )
-            .await?;
-        if !updates.is_empty() && merged != written.loaded {
-            return Err(Error::new(
-                ErrorKind::Ledger,
-                format!("the merge took {merged} of {} rows", written.loaded),
-            ));
+        match &table.spec.mode {
+            WriteMode::Append => copy(client, &table.name(), table, part).await,
+            WriteMode::Replace => {
+                let shadow = shadow_name(&self.claim.tenure.pipeline, self.claim.index, index);
+                copy(client, &shadow, table, part).await
+            }
+            WriteMode::Upsert { .. } if direct => copy(client, &table.name(), table, part).await,
+            WriteMode::Upsert { key, .. } => {
+                merge(client, &stage_name(index), table, part, key).await
+            }
         }
-        client.batch_execute(&format!("TRUNCATE {stage}")).await?;
-        written.superseded = reduced.superseded;
-        // Back to the rows as they came in.
+    }
+
+    /// Writes rows with one row per key, and tells of refused rows where they were before.
+    async fn upsert(
+        &mut self,
+        table: &PgTable,
+        index: usize,
+        batches: &[RecordBatch],
+        key: &[String],
+        most_refused: u64,
+    ) -> Result<Written> {
+        let reduced = reduce(batches, key)?;
+        let mut written = self
+            .load(table, index, &reduced.batches, most_refused)
+            .await?;
         for refusal in &mut written.refused {
             let original = reduced
                 .origin
@@ -148,87 +222,51 @@ impl PostgresWriter {
                 .and_then(|rows| rows.get(refusal.row));
             refusal.row = original.copied().unwrap_or(refusal.row);
         }
-        written.refused.extend(reduced.refused.iter().cloned());
+        written.superseded += reduced.superseded;
+        written.refused.extend(reduced.refused);
         Ok(written)
     }
 }
 
-/// Sends batches by binary COPY. Rows that a column cannot hold are left out and told.
-async fn copy(
-    client: &Client,
-    target: &str,
-    table: &PgTable,
-    batches: &[RecordBatch],
-) -> Result<Written> {
-    let sql = format!(
-        "COPY {target} ({}) FROM STDIN (FORMAT binary)",
-        table.column_list()
-    );
-    let sink = client.copy_in::<_, Bytes>(&sql).await?;
-    futures_util::pin_mut!(sink);
-    let mut frame = BytesMut::with_capacity(FRAME + FRAME / 4);
-    let mut row_bytes = Vec::with_capacity(1024);
-    let mut written = Written::default();
-    let fields = i16::try_from(table.columns.len())
-        .map_err(|_| Error::data("PostgreSQL tables have at most 1,600 columns"))?
-        .to_be_bytes();
-    frame.extend_from_slice(HEADER);
-    for (index, batch) in batches.iter().enumerate() {
-        // Scoped so that no borrowed encoder lives across an await.
-        let mut row = 0;
-        while row < batch.num_rows() {
-            {
-                let encoders = table
-                    .columns
-                    .iter()
-                    .map(|(column, _, data_type)| Encoder::new(batch.column(*column), *data_type))
-                    .collect::<Result<Vec<_>>>()?;
-                while row < batch.num_rows() && frame.len() < FRAME {
-                    row_bytes.clear();
-                    row_bytes.extend_from_slice(&fields);
-                    let fault =
-                        encoders
-                            .iter()
-                            .zip(&table.columns)
-                            .find_map(|(encoder, (_, name, _))| {
-                                encoder
-                                    .encode(row, &mut row_bytes)
-                                    .err()
-                                    .map(|reason| (name, reason))
-                            });
-                    match fault {
-                        None => {
-                            frame.extend_from_slice(&row_bytes);
-                            written.loaded += 1;
-                        }
-                        Some((column, reason)) => written.refused.push(Refusal {
-                            batch: index,
-                            row,
-                            column: column.clone(),
-                            reason: reason.to_owned(),
-                        }),
-                    }
-                    row += 1;
-                }
+/// Whether an upsert copies rows straight into the table, which is the faster way as long as their keys are new.
+#[derive(Debug)]
+struct Direct {
+    allowed: bool,
+    pause: u32,
+}
+
+/// Flushes that are merged after one whose keys were not all new.
+const FLUSHES_MERGED: u32 = 16;
+
+impl Direct {
+    /// Keys that several partitions write are merged: in the key's order, so that two of them do not wait for each
+    /// other. Rows that may have to yield are merged too.
+    fn of(spec: &TableSpec) -> Self {
+        let apart = matches!(
+            &spec.mode,
+            WriteMode::Upsert {
+                key_scope: KeyScope::Partition,
+                ..
             }
-            if frame.len() >= FRAME {
-                sink.send(frame.split().freeze()).await?;
-            }
+        );
+        Self {
+            allowed: apart && spec.keep == Keep::Last,
+            pause: 0,
         }
     }
-    frame.extend_from_slice(TRAILER);
-    sink.send(frame.freeze()).await?;
-    let counted = sink.finish().await?;
-    if counted != written.loaded {
-        return Err(Error::new(
-            ErrorKind::Ledger,
-            format!(
-                "sent {} rows by COPY, but the server took {counted}",
-                written.loaded
-            ),
-        ));
+
+    fn is_on(&self) -> bool {
+        self.allowed && self.pause == 0
     }
-    Ok(written)
+
+    fn pause(&mut self) {
+        // Counted down at the end of this very flush too.
+        self.pause = FLUSHES_MERGED + 1;
+    }
+
+    fn tick(&mut self) {
+        self.pause = self.pause.saturating_sub(1);
+    }
 }
 
 #[async_trait]
@@ -239,6 +277,7 @@ impl PartitionWriter for PostgresWriter {
 
     async fn open_tables(&mut self, tables: &[TableSpec]) -> Result<()> {
         self.tables = self.prepare(tables).await?;
+        self.direct = tables.iter().map(Direct::of).collect();
         let client = self.client()?;
         for (index, table) in self.tables.iter().enumerate() {
             let columns = table.column_list();
@@ -293,7 +332,7 @@ impl PartitionWriter for PostgresWriter {
         Ok(())
     }
 
-    async fn write(&mut self, flush: &Flush) -> Result<Written> {
+    async fn write(&mut self, flush: &Flush, most_refused: u64) -> Result<Written> {
         self.enter_transaction().await?;
         let table = self.table(flush.table)?;
         let columns = table
@@ -303,27 +342,24 @@ impl PartitionWriter for PostgresWriter {
             .collect::<Vec<_>>();
         let batches = self
             .nuls
-            .clean(&table.spec.name, &columns, &flush.batches)?;
-        let client = self.client()?;
+            .clean(&table.spec.name, &columns, &flush.batches)?
+            .into_owned();
         match &table.spec.mode {
-            WriteMode::Append => copy(client, &table.name(), &table, &batches).await,
-            WriteMode::Replace => {
-                let shadow =
-                    shadow_name(&self.claim.tenure.pipeline, self.claim.index, flush.table);
-                copy(client, &shadow, &table, &batches).await
+            WriteMode::Append | WriteMode::Replace => {
+                self.load(&table, flush.table, &batches, most_refused).await
             }
             WriteMode::Upsert { key, .. } => {
-                let reduced = reduce(&batches, key)?;
-                self.upsert(&table, flush.table, &reduced, key).await
+                self.upsert(&table, flush.table, &batches, key, most_refused)
+                    .await
             }
         }
     }
 
-    async fn commit(&mut self, chunk: &Chunk) -> Result<()> {
+    async fn commit(&mut self, chunk: &Chunk) -> Result<Committed> {
         self.enter_transaction().await?;
         let client = self.client()?;
-        checkpoint::write_dead_letters(client, &self.claim, &chunk.run_id, &chunk.dead_letters)
-            .await?;
+        dead_letters::write(client, &self.claim, &chunk.run_id, &chunk.dead_letters).await?;
+        dead_letters::mark_replayed(client, &self.claim, &chunk.replayed).await?;
         let (keep, cursor) = match &chunk.cursor {
             CursorChange::Keep => (true, None),
             CursorChange::Clear => (false, None),
@@ -338,7 +374,8 @@ impl PartitionWriter for PostgresWriter {
         let mine = client
             .execute(
                 "UPDATE etl_host.checkpoints SET cursor = CASE WHEN $4 THEN cursor ELSE $5 END, fingerprint = $6, \
-                 run_id = $7, ledger = $8, updated_at = now() WHERE pipeline = $1 AND partition = $2 AND epoch = $3",
+                 run_id = $7, ledger = $8, columns = coalesce($9, columns), updated_at = now() \
+                 WHERE pipeline = $1 AND partition = $2 AND epoch = $3",
                 &[
                     &self.claim.tenure.pipeline,
                     &self.claim.partition,
@@ -348,6 +385,7 @@ impl PartitionWriter for PostgresWriter {
                     &chunk.fingerprint,
                     &chunk.run_id,
                     &ledger,
+                    &columns_text(&self.written_columns()),
                 ],
             )
             .await?;
@@ -356,7 +394,7 @@ impl PartitionWriter for PostgresWriter {
         }
         client.batch_execute("COMMIT").await?;
         self.in_transaction = false;
-        Ok(())
+        Ok(Committed::default())
     }
 
     async fn close(self: Box<Self>) -> Result<()> {

@@ -6,14 +6,9 @@ use etl_plugin_api::Cursor;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::lease;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, WrittenTable, columns_text, parse_columns};
 use crate::error::{Error, Result};
-use crate::sink::{
-    CheckpointEdit, Chunk, Claim, CursorChange, DeadLetter, Swap, SwapPartition, fenced,
-};
-
-const COLUMNS: &str =
-    "partition, epoch, cursor, fingerprint, run_id, ledger, edited_epoch, updated_at";
+use crate::sink::{CheckpointEdit, Chunk, Claim, CursorChange, Swap, SwapPartition, fenced};
 
 /// All checkpoints of a pipeline. Creates nothing.
 pub fn load(connection: &Connection, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>> {
@@ -25,19 +20,20 @@ pub fn load(connection: &Connection, pipeline: &str) -> Result<BTreeMap<String, 
     if !exists {
         return Ok(BTreeMap::new());
     }
-    let mut statement = connection.prepare(&format!(
-        "SELECT {COLUMNS} FROM etl_host_checkpoints WHERE pipeline = ?1"
-    ))?;
+    let mut statement =
+        connection.prepare("SELECT * FROM etl_host_checkpoints WHERE pipeline = ?1")?;
     let mut rows = statement.query([pipeline])?;
     let mut found = BTreeMap::new();
     while let Some(row) = rows.next()? {
-        found.insert(row.get(0)?, checkpoint(row)?);
+        found.insert(row.get("partition")?, checkpoint(row)?);
     }
     Ok(found)
 }
 
 fn checkpoint(row: &Row<'_>) -> Result<Checkpoint> {
     let cursor: Option<String> = row.get("cursor")?;
+    // Tables of an older host have none before the first run.
+    let columns: Option<String> = row.get("columns").unwrap_or_default();
     let ledger: Option<String> = row.get("ledger")?;
     let cursor = cursor
         .map(|text| {
@@ -56,6 +52,7 @@ fn checkpoint(row: &Row<'_>) -> Result<Checkpoint> {
         ledger: ledger
             .and_then(|text| serde_json::from_str(&text).ok())
             .unwrap_or_default(),
+        columns: parse_columns(columns.as_deref()),
         edited_epoch: row.get("edited_epoch")?,
         updated_at: row.get("updated_at")?,
     })
@@ -66,10 +63,10 @@ fn checkpoint(row: &Row<'_>) -> Result<Checkpoint> {
 pub fn begin(connection: &Connection, claim: &Claim) -> Result<Checkpoint> {
     lease::take(connection, claim)?;
     make_row(connection, &claim.tenure.pipeline, &claim.partition)?;
-    let mut statement = connection.prepare(&format!(
+    let mut statement = connection.prepare(
         "UPDATE etl_host_checkpoints SET epoch = epoch + 1, claimed_by = ?3 \
-         WHERE pipeline = ?1 AND partition = ?2 AND (NOT ?4 OR claimed_by = ?3 OR claimed_by IS NULL) RETURNING {COLUMNS}"
-    ))?;
+         WHERE pipeline = ?1 AND partition = ?2 AND (NOT ?4 OR claimed_by = ?3 OR claimed_by IS NULL) RETURNING *",
+    )?;
     let mut rows = statement.query(params![
         claim.tenure.pipeline,
         claim.partition,
@@ -101,8 +98,9 @@ pub fn edit(
     make_row(connection, pipeline, partition)?;
     let (assignment, value) = match edit {
         CheckpointEdit::Set(cursor) => ("cursor = ?3", Some(cursor_text(cursor)?)),
-        CheckpointEdit::Reset => ("cursor = ?3, fingerprint = NULL", None),
-        CheckpointEdit::AcceptFingerprint => ("fingerprint = ?3", None),
+        CheckpointEdit::Reset => ("cursor = ?3, fingerprint = NULL, columns = NULL", None),
+        // Another query may have other columns.
+        CheckpointEdit::AcceptFingerprint => ("fingerprint = ?3, columns = NULL", None),
     };
     connection.execute(
         &format!(
@@ -120,7 +118,13 @@ fn cursor_text(cursor: &Cursor) -> Result<String> {
 }
 
 /// Writes the checkpoint as the last statement before COMMIT. `false` if another attempt has taken over.
-pub fn write(connection: &Connection, claim: &Claim, epoch: i64, chunk: &Chunk) -> Result<bool> {
+pub fn write(
+    connection: &Connection,
+    claim: &Claim,
+    epoch: i64,
+    columns: &[WrittenTable],
+    chunk: &Chunk,
+) -> Result<bool> {
     let (keep, cursor) = match &chunk.cursor {
         CursorChange::Keep => (true, None),
         CursorChange::Clear => (false, None),
@@ -130,7 +134,8 @@ pub fn write(connection: &Connection, claim: &Claim, epoch: i64, chunk: &Chunk) 
         .map_err(|error| Error::internal("a ledger cannot be written down").caused_by(error))?;
     let mine = connection.execute(
         "UPDATE etl_host_checkpoints SET cursor = iif(?4, cursor, ?5), fingerprint = ?6, run_id = ?7, ledger = ?8, \
-         updated_at = strftime('%Y-%m-%d %H:%M:%fZ', 'now') WHERE pipeline = ?1 AND partition = ?2 AND epoch = ?3",
+         columns = coalesce(?9, columns), updated_at = strftime('%Y-%m-%d %H:%M:%fZ', 'now') \
+         WHERE pipeline = ?1 AND partition = ?2 AND epoch = ?3",
         params![
             claim.tenure.pipeline,
             claim.partition,
@@ -139,7 +144,8 @@ pub fn write(connection: &Connection, claim: &Claim, epoch: i64, chunk: &Chunk) 
             cursor,
             chunk.fingerprint,
             chunk.run_id,
-            ledger
+            ledger,
+            columns_text(columns)
         ],
     )?;
     Ok(mine == 1)
@@ -181,30 +187,4 @@ pub fn is_swapped(connection: &Connection, pipeline: &str, mark: &str) -> Result
         )
         .optional()?;
     Ok(found.is_some())
-}
-
-/// Writes dead letters inside the current transaction.
-pub fn write_dead_letters(
-    connection: &Connection,
-    claim: &Claim,
-    run_id: &str,
-    letters: &[DeadLetter],
-) -> Result<()> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO etl_host_dead_letters (pipeline, partition, run_id, stage, target, column_name, reason, payload) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?;
-    for letter in letters {
-        statement.execute(params![
-            claim.tenure.pipeline,
-            claim.partition,
-            run_id,
-            letter.stage,
-            letter.table,
-            letter.column,
-            letter.reason,
-            letter.payload
-        ])?;
-    }
-    Ok(())
 }

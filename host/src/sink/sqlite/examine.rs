@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{Access, access};
 
-use super::{BUSY_TIMEOUT, table};
+use super::{open_as_is, open_to_read, table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::{Finding, Findings};
 use crate::sink::{Examination, TableSpec};
@@ -65,7 +64,7 @@ pub async fn examine_tables(path: &Path, tables: &[TableSpec]) -> Vec<Finding> {
                     format!("{name}: is not there; the first run creates it with {columns} columns")
                 }
                 (true, None) => format!("{name}: takes the {columns} columns of the pipeline"),
-                (true, Some(_)) => format!("{name}: the next run adds the columns that it lacks"),
+                (true, Some(ddl)) => format!("{name}: the next run changes it: {ddl}"),
             },
         );
     }
@@ -123,29 +122,10 @@ fn require_access(path: &Path, wanted: Access) -> Result<()> {
     })
 }
 
-fn open_to_read(path: &Path) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    // The first read finds out whether this is a database at all.
-    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-    Ok(connection)
-}
-
 /// Whether the table is there, and the statements that would make or extend it.
 fn compare(path: &Path, spec: &TableSpec) -> Result<(bool, Option<String>)> {
-    let connection = if path.exists() {
-        open_to_read(path)?
-    } else {
-        // As empty as a file that is not there yet.
-        Connection::open_in_memory()?
-    };
-    let exists = connection.query_row(
-        "SELECT count(*) > 0 FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE",
-        [&spec.name.name],
-        |row| row.get(0),
-    )?;
-    Ok((exists, table::compare(&connection, spec)?))
+    let (ddl, table) = table::compare(&open_as_is(path)?, spec)?;
+    Ok((table.is_some(), ddl))
 }
 
 #[cfg(test)]

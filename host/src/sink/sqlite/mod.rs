@@ -4,9 +4,11 @@
 //! short merge takes the file's write lock, under a mutex of the host so that partitions queue instead of failing.
 
 mod checkpoint;
+mod dead_letters;
 mod examine;
 mod host_tables;
 mod lease;
+mod merge;
 mod table;
 mod types;
 mod write;
@@ -22,13 +24,15 @@ use tokio::sync::Mutex;
 
 use self::table::SqliteTable;
 use self::write::Staged;
+use super::drift::{self, SharedTables};
 use super::nul::NulFilter;
 use super::{
-    CheckpointEdit, Chunk, Claim, Examination, Flush, PartitionWriter, RangeDelete, Sink, Swap,
-    TableSpec, Tenure, Written, unlike_partitions,
+    CheckpointEdit, Chunk, Claim, Committed, Examination, Flush, LetterFilter, PartitionWriter,
+    RangeDelete, Sink, Swap, TablePreview, TableSpec, Tenure, Written,
 };
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, WrittenTable};
 use crate::config::{NulCharacters, WriteMode};
+use crate::dead_letter::StoredLetter;
 use crate::error::{Error, Result};
 use crate::finding::Finding;
 use crate::pool::Places;
@@ -49,7 +53,7 @@ pub struct SqliteSink {
 
 #[derive(Default)]
 struct Shared {
-    tables: Mutex<Option<Arc<Vec<SqliteTable>>>>,
+    tables: Mutex<SharedTables<SqliteTable>>,
     /// Held by the partition that writes to the file; by its blocking thread, which may outlive the attempt.
     writer: Arc<Mutex<()>>,
 }
@@ -63,6 +67,20 @@ impl SqliteSink {
             shared: Arc::default(),
             places: Places::new(PARTITIONS_AT_ONCE),
         }
+    }
+
+    /// Runs work on a connection that writes nothing. What is not there yet holds nothing.
+    async fn as_reader<T: Default + Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if !self.path.exists() {
+            return Ok(T::default());
+        }
+        let path = self.path.clone();
+        tokio::task::spawn_blocking(move || work(&open_to_read(&path)?))
+            .await?
+            .map_err(|error| error.while_trying(format!("read the sink {}", self.path.display())))
     }
 
     /// Runs work on a connection of its own, as the only writer of this host.
@@ -104,21 +122,40 @@ fn open_file(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
+fn open_to_read(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // The first read finds out whether this is a database at all.
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+/// The file to read; an empty database for one that is not there yet.
+fn open_as_is(path: &Path) -> Result<Connection> {
+    if path.exists() {
+        open_to_read(path)
+    } else {
+        Ok(Connection::open_in_memory()?)
+    }
+}
+
 #[async_trait]
 impl Sink for SqliteSink {
     async fn load_checkpoints(&self, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>> {
-        if !self.path.exists() {
-            return Ok(BTreeMap::new());
-        }
-        let (path, pipeline) = (self.path.clone(), pipeline.to_owned());
-        tokio::task::spawn_blocking(move || {
-            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let connection = Connection::open_with_flags(&path, flags)?;
-            connection.busy_timeout(BUSY_TIMEOUT)?;
-            checkpoint::load(&connection, &pipeline)
-        })
-        .await?
-        .map_err(|error| error.while_trying(format!("read the sink {}", self.path.display())))
+        let pipeline = pipeline.to_owned();
+        self.as_reader(move |connection| checkpoint::load(connection, &pipeline))
+            .await
+    }
+
+    async fn load_dead_letters(
+        &self,
+        pipeline: &str,
+        filter: &LetterFilter,
+    ) -> Result<Vec<StoredLetter>> {
+        let (pipeline, filter) = (pipeline.to_owned(), filter.clone());
+        self.as_reader(move |connection| dead_letters::load(connection, &pipeline, &filter))
+            .await
     }
 
     async fn edit_checkpoint(
@@ -187,14 +224,14 @@ impl Sink for SqliteSink {
     }
 
     async fn swap(&self, swap: &Swap) -> Result<()> {
-        let tables = self.shared.tables.lock().await.clone().unwrap_or_default();
+        let tables = self.shared.tables.lock().await.tables();
         let swap = swap.clone();
         self.as_writer(move |connection| write::swap(connection, &tables, &swap))
             .await
     }
 
     async fn discard(&self, swap: &Swap) -> Result<()> {
-        let tables = self.shared.tables.lock().await.clone().unwrap_or_default();
+        let tables = self.shared.tables.lock().await.tables();
         let swap = swap.clone();
         self.as_writer(move |connection| write::discard(connection, tables.len(), &swap))
             .await
@@ -207,22 +244,42 @@ impl Sink for SqliteSink {
     async fn examine_tables(&self, tables: &[TableSpec]) -> Vec<Finding> {
         examine::examine_tables(&self.path, tables).await
     }
+
+    async fn preview_tables(
+        &self,
+        partition: &str,
+        before: &[WrittenTable],
+        tables: &[TableSpec],
+    ) -> Result<TablePreview> {
+        let path = self.path.clone();
+        let (partition, before) = (partition.to_owned(), before.to_vec());
+        let tables = tables.to_vec();
+        tokio::task::spawn_blocking(move || {
+            let connection = open_as_is(&path)?;
+            let mut preview = TablePreview::default();
+            for spec in &tables {
+                let (ddl, table) = table::compare(&connection, spec)?;
+                preview.statements.extend(ddl);
+                if let Some(table) = table {
+                    let warnings = drift::check(&partition, spec, &before, &table)?;
+                    preview.warnings.extend(warnings);
+                }
+            }
+            Ok(preview)
+        })
+        .await?
+    }
 }
 
-/// Makes the tables ready, once per run.
+/// Makes the tables ready. Each attempt looks for itself: somebody may have changed a table.
 async fn prepare(
     shared: &Shared,
     writer: &mut SqliteWriter,
     specs: &[TableSpec],
 ) -> Result<Arc<Vec<SqliteTable>>> {
     let mut prepared = shared.tables.lock().await;
-    if let Some(tables) = prepared.as_ref() {
-        return if tables.iter().map(|table| &table.spec).eq(specs) {
-            Ok(tables.clone())
-        } else {
-            Err(unlike_partitions())
-        };
-    }
+    let partition = writer.claim.partition.clone();
+    prepared.require_alike(&partition, specs)?;
     let specs = specs.to_vec();
     let tables = writer
         .writing(move |connection| {
@@ -234,8 +291,14 @@ async fn prepare(
             })
         })
         .await?;
+    for table in &tables {
+        let before = writer.claim.columns_before(&writer.checkpoint);
+        for warning in drift::check(&partition, &table.spec, before, table)? {
+            tracing::warn!(pipeline = writer.claim.tenure.pipeline, "{warning}");
+        }
+    }
     let tables = Arc::new(tables);
-    *prepared = Some(tables.clone());
+    prepared.keep(tables.clone());
     Ok(tables)
 }
 
@@ -303,7 +366,8 @@ impl PartitionWriter for SqliteWriter {
         Ok(())
     }
 
-    async fn write(&mut self, flush: &Flush) -> Result<Written> {
+    // What the table itself refuses shows when staged rows are merged.
+    async fn write(&mut self, flush: &Flush, _most_refused: u64) -> Result<Written> {
         let Some(table) = self.tables.get(flush.table).cloned() else {
             return Err(Error::internal(format!(
                 "there is no output table number {}",
@@ -332,7 +396,7 @@ impl PartitionWriter for SqliteWriter {
         Ok(written)
     }
 
-    async fn commit(&mut self, chunk: &Chunk) -> Result<()> {
+    async fn commit(&mut self, chunk: &Chunk) -> Result<Committed> {
         let rows = vec![0; self.tables.len()];
         let staged = std::mem::replace(
             &mut self.staged,

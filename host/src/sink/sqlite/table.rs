@@ -1,13 +1,17 @@
 //! Tables of the sink: made when missing, checked and extended when there, before the first row.
 
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use rusqlite::Connection;
 
 use super::types::{column_type, keeps};
 use crate::config::WriteMode;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::{quote, quote_list, quote_table};
 use crate::sink::TableSpec;
-use crate::sink::ddl::{Dialect, require_fit, unwritten};
+use crate::sink::ddl::{Dialect, Problem, require_fit, require_key, unwritten};
+use crate::sink::drift::{Shortfall, TableView};
 
 const DIALECT: Dialect = Dialect {
     server: "SQLite",
@@ -21,12 +25,43 @@ pub struct SqliteTable {
     pub spec: TableSpec,
     /// The columns that are written: index in the output and name.
     pub columns: Vec<(usize, String)>,
+    /// All its columns.
+    existing: Vec<Existing>,
+}
+
+impl TableView for SqliteTable {
+    fn same(&self, a: &str, b: &str) -> bool {
+        a.eq_ignore_ascii_case(b)
+    }
+
+    fn has(&self, column: &str) -> bool {
+        self.existing.iter().any(|found| found.is(column))
+    }
+
+    /// A column that takes values of a type takes all of them: there are no limits to widen.
+    fn shortfall(&self, _: &Field) -> Option<Shortfall> {
+        None
+    }
 }
 
 impl SqliteTable {
     /// The names of the columns, quoted and separated by commas.
     pub fn column_list(&self) -> String {
         quote_list(self.columns.iter().map(|(_, name)| name.as_str()))
+    }
+
+    /// The columns that are written, as they are staged: without dictionaries.
+    pub fn written_schema(&self) -> SchemaRef {
+        let fields = self.columns.iter().filter_map(|(index, _)| {
+            let field = self.spec.schema.fields().get(*index)?;
+            Some(match field.data_type() {
+                DataType::Dictionary(_, value) => {
+                    Field::new(field.name(), value.as_ref().clone(), true)
+                }
+                _ => field.as_ref().clone().with_nullable(true),
+            })
+        });
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
     /// The table's name, quoted.
@@ -38,6 +73,7 @@ impl SqliteTable {
 /// Makes a table ready, inside a transaction that the caller holds.
 pub fn prepare(connection: &Connection, spec: &TableSpec) -> Result<SqliteTable> {
     require_no_schema(spec)?;
+    require_key(spec, str::eq_ignore_ascii_case)?;
     let mut existing = load_columns(connection, spec)?;
     if existing.is_empty() {
         connection.execute_batch(&DIALECT.create_table(spec)?)?;
@@ -51,6 +87,10 @@ pub fn prepare(connection: &Connection, spec: &TableSpec) -> Result<SqliteTable>
     if let WriteMode::Upsert { key, .. } = &spec.mode {
         require_unique(connection, spec, key)?;
     }
+    Ok(build(spec, existing))
+}
+
+fn build(spec: &TableSpec, existing: Vec<Existing>) -> SqliteTable {
     let columns = spec
         .schema
         .fields()
@@ -59,26 +99,51 @@ pub fn prepare(connection: &Connection, spec: &TableSpec) -> Result<SqliteTable>
         .filter(|(_, field)| existing.iter().any(|column| column.is(field.name())))
         .map(|(index, field)| (index, field.name().clone()))
         .collect();
-    Ok(SqliteTable {
+    SqliteTable {
         spec: spec.clone(),
         columns,
-    })
+        existing,
+    }
+}
+
+/// Makes sure that a table has the columns that are written, inside the transaction that writes them.
+pub fn require_unchanged(connection: &Connection, table: &SqliteTable) -> Result<()> {
+    let existing = load_columns(connection, &table.spec)?;
+    let lost = table
+        .columns
+        .iter()
+        .find(|(_, name)| !existing.iter().any(|column| column.is(name)));
+    let Some((_, name)) = lost else {
+        return check_columns(&table.spec, &existing);
+    };
+    Err(Error::new(
+        ErrorKind::TableChanged,
+        format!(
+            "the table {} was changed while the attempt wrote to it: it has no column `{name}` any more",
+            table.spec.name
+        ),
+    )
+    .hint("let nobody change the table while a run goes on; the next attempt looks at it again"))
 }
 
 /// Compares a table with what would be written, as [`prepare`] does, and changes nothing. Gives the statements that
-/// would make or extend it.
-pub fn compare(connection: &Connection, spec: &TableSpec) -> Result<Option<String>> {
+/// would make or extend it, and the table if it is there.
+pub fn compare(
+    connection: &Connection,
+    spec: &TableSpec,
+) -> Result<(Option<String>, Option<SqliteTable>)> {
     require_no_schema(spec)?;
+    require_key(spec, str::eq_ignore_ascii_case)?;
     let existing = load_columns(connection, spec)?;
     if existing.is_empty() {
-        return DIALECT.create_table(spec).map(Some);
+        return Ok((Some(DIALECT.create_table(spec)?), None));
     }
     let ddl = missing_columns(spec, &existing)?;
     check_columns(spec, &existing)?;
     if let WriteMode::Upsert { key, .. } = &spec.mode {
         require_unique(connection, spec, key)?;
     }
-    Ok(ddl)
+    Ok((ddl, Some(build(spec, existing))))
 }
 
 fn require_no_schema(spec: &TableSpec) -> Result<()> {
@@ -106,13 +171,13 @@ fn check_columns(spec: &TableSpec, existing: &[Existing]) -> Result<()> {
         if let Some(column) = existing.iter().find(|column| column.is(field.name()))
             && !keeps(&column.declaration, field.data_type())
         {
-            problems.push(format!(
+            problems.push(Problem::new(format!(
                 "column `{}` is {}, which cannot take Arrow type {} without changing it (the sink would create {})",
                 column.name,
                 column.declaration,
                 field.data_type(),
                 column_type(field.data_type()).unwrap_or_else(|| "nothing".to_owned())
-            ));
+            )));
         }
     }
     for column in existing.iter().filter(|column| column.required) {
@@ -125,9 +190,10 @@ fn check_columns(spec: &TableSpec, existing: &[Existing]) -> Result<()> {
             problems.push(unwritten(&column.name));
         }
     }
-    require_fit(spec, &problems)
+    require_fit(spec, problems)
 }
 
+#[derive(Clone, Debug)]
 struct Existing {
     name: String,
     declaration: String,

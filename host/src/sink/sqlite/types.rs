@@ -7,16 +7,24 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, Time64MicrosecondType, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowTimestampType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, RecordBatch, RecordBatchOptions};
-use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
+use arrow_array::{
+    Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, Decimal128Array,
+    FixedSizeBinaryArray, LargeBinaryArray, LargeStringArray, PrimitiveArray, RecordBatch,
+    RecordBatchOptions, StringArray, new_null_array,
+};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow_select::take::take;
-use jiff::civil::{Date, DateTime};
-use jiff::{SignedDuration, ToSpan};
+use rusqlite::Row;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+
+use crate::literal::{
+    date, parse_date, parse_time_of_day, parse_timestamp, time_of_day, timestamp,
+};
 
 /// The declared type of a column that the sink creates; `None` for Arrow types that no column can hold.
 pub fn column_type(arrow: &DataType) -> Option<String> {
@@ -155,6 +163,116 @@ pub fn value(array: &dyn Array, row: usize) -> Result<ToSqlOutput<'_>, &'static 
     }
 }
 
+/// A row as [`value`] has written it, in the Arrow types it came in.
+pub fn read_row(schema: &SchemaRef, row: &Row<'_>) -> Result<RecordBatch, ArrowError> {
+    let columns = schema
+        .fields()
+        .iter()
+        .enumerate()
+        .map(|(index, field)| {
+            let value = row
+                .get_ref(index)
+                .map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
+            array(field.data_type(), value).ok_or_else(|| {
+                ArrowError::ParseError(format!(
+                    "the staged value of column `{}` is no {}",
+                    field.name(),
+                    field.data_type()
+                ))
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    RecordBatch::try_new(schema.clone(), columns)
+}
+
+/// One value as an array. `None` if [`value`] does not write such a one.
+fn array(arrow: &DataType, value: ValueRef<'_>) -> Option<ArrayRef> {
+    if value == ValueRef::Null {
+        return Some(new_null_array(arrow, 1));
+    }
+    let text = || value.as_str().ok();
+    let int = || value.as_i64().ok();
+    let float = || match value {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "it was a float when it was written"
+        )]
+        ValueRef::Integer(value) => Some(value as f64),
+        other => other.as_f64().ok(),
+    };
+    let bytes = || value.as_blob().ok();
+    Some(match arrow {
+        DataType::Boolean => Arc::new(BooleanArray::from(vec![int()? != 0])),
+        DataType::Int8 => one::<Int8Type>(int()?.try_into().ok()?),
+        DataType::Int16 => one::<Int16Type>(int()?.try_into().ok()?),
+        DataType::Int32 => one::<Int32Type>(int()?.try_into().ok()?),
+        DataType::Int64 => one::<Int64Type>(int()?),
+        DataType::UInt8 => one::<UInt8Type>(int()?.try_into().ok()?),
+        DataType::UInt16 => one::<UInt16Type>(int()?.try_into().ok()?),
+        DataType::UInt32 => one::<UInt32Type>(int()?.try_into().ok()?),
+        DataType::UInt64 => one::<UInt64Type>(text()?.parse().ok()?),
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "it was widened when it was written"
+        )]
+        DataType::Float32 => one::<Float32Type>(float()? as f32),
+        DataType::Float64 => one::<Float64Type>(float()?),
+        DataType::Decimal128(precision, scale) => Arc::new(
+            Decimal128Array::from(vec![parse_decimal(text()?, *scale)?])
+                .with_precision_and_scale(*precision, *scale)
+                .ok()?,
+        ),
+        DataType::Utf8 => Arc::new(StringArray::from(vec![text()?])),
+        DataType::LargeUtf8 => Arc::new(LargeStringArray::from(vec![text()?])),
+        DataType::Binary => Arc::new(BinaryArray::from_vec(vec![bytes()?])),
+        DataType::LargeBinary => Arc::new(LargeBinaryArray::from_vec(vec![bytes()?])),
+        DataType::FixedSizeBinary(_) => {
+            Arc::new(FixedSizeBinaryArray::try_from_iter(std::iter::once(bytes()?)).ok()?)
+        }
+        DataType::Date32 => one::<Date32Type>(parse_date(text()?)?),
+        DataType::Time64(TimeUnit::Microsecond) => {
+            one::<Time64MicrosecondType>(parse_time_of_day(text()?)?)
+        }
+        DataType::Timestamp(unit, zone) => {
+            let nanos = parse_timestamp(text()?)?;
+            let count = |per: i128| i64::try_from(nanos / per).ok();
+            match unit {
+                TimeUnit::Second => {
+                    zoned::<TimestampSecondType>(count(1_000_000_000)?, zone.as_ref())
+                }
+                TimeUnit::Millisecond => {
+                    zoned::<TimestampMillisecondType>(count(1_000_000)?, zone.as_ref())
+                }
+                TimeUnit::Microsecond => {
+                    zoned::<TimestampMicrosecondType>(count(1_000)?, zone.as_ref())
+                }
+                TimeUnit::Nanosecond => zoned::<TimestampNanosecondType>(count(1)?, zone.as_ref()),
+            }
+        }
+        _ => return None,
+    })
+}
+
+fn one<T: ArrowPrimitiveType>(value: T::Native) -> ArrayRef {
+    Arc::new(PrimitiveArray::<T>::from_iter_values([value]))
+}
+
+fn zoned<T: ArrowTimestampType>(value: i64, zone: Option<&Arc<str>>) -> ArrayRef {
+    Arc::new(PrimitiveArray::<T>::from_iter_values([value]).with_timezone_opt(zone.cloned()))
+}
+
+/// Decimal text as a number of units of the scale.
+fn parse_decimal(text: &str, scale: i8) -> Option<i128> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let scale = usize::try_from(scale).ok()?;
+    if fraction.len() > scale {
+        return None;
+    }
+    format!("{whole}{fraction}{}", "0".repeat(scale - fraction.len()))
+        .parse()
+        .ok()
+}
+
 /// Whether this is text with U+0000.
 pub fn has_nul(value: &ToSqlOutput<'_>) -> bool {
     matches!(value, ToSqlOutput::Borrowed(ValueRef::Text(text)) if text.contains(&0))
@@ -172,61 +290,10 @@ fn real(value: f64) -> Result<ToSqlOutput<'static>, &'static str> {
     Ok(ToSqlOutput::Owned(Value::Real(value)))
 }
 
-fn date(days: i32) -> Option<String> {
-    let date = Date::constant(1970, 1, 1)
-        .checked_add(i64::from(days).days())
-        .ok()?;
-    (date.year() >= 0).then(|| date.to_string())
-}
-
-fn time_of_day(micros: i64) -> Option<String> {
-    let seconds = micros.div_euclid(1_000_000);
-    (0..86_400).contains(&seconds).then(|| {
-        format!(
-            "{:02}:{:02}:{:02}{}",
-            seconds / 3_600,
-            seconds / 60 % 60,
-            seconds % 60,
-            fraction(micros.rem_euclid(1_000_000) * 1_000)
-        )
-    })
-}
-
-/// As many digits as there are: none, three, six or nine.
-fn fraction(nanos: i64) -> String {
-    match nanos {
-        0 => String::new(),
-        nanos if nanos % 1_000_000 == 0 => format!(".{:03}", nanos / 1_000_000),
-        nanos if nanos % 1_000 == 0 => format!(".{:06}", nanos / 1_000),
-        nanos => format!(".{nanos:09}"),
-    }
-}
-
-fn timestamp(nanos: i128, zoned: bool) -> Option<String> {
-    const SECOND: i128 = 1_000_000_000;
-    let seconds = i64::try_from(nanos.div_euclid(SECOND)).ok()?;
-    let fraction_nanos = i32::try_from(nanos.rem_euclid(SECOND)).ok()?;
-    // Not as an instant: of those the library leaves out the last hours of the year 9999.
-    let civil = DateTime::constant(1970, 1, 1, 0, 0, 0, 0)
-        .checked_add(SignedDuration::new(seconds, fraction_nanos))
-        .ok()?;
-    // Years before 0 sort wrongly as text.
-    (civil.year() >= 0).then(|| {
-        format!(
-            "{} {:02}:{:02}:{:02}{}{}",
-            civil.date(),
-            civil.hour(),
-            civil.minute(),
-            civil.second(),
-            fraction(civil.subsec_nanosecond().into()),
-            if zoned { "Z" } else { "" }
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use arrow_array::{Decimal128Array, Float64Array, TimestampMicrosecondArray};
+    use arrow_array::{Float64Array, TimestampMicrosecondArray};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -234,6 +301,89 @@ mod tests {
         match value(array, 0) {
             Ok(ToSqlOutput::Owned(Value::Text(text))) => text,
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// Writes the row into a file's table and reads it back.
+    fn round_trip(columns: Vec<ArrayRef>) -> RecordBatch {
+        let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+        let batch = RecordBatch::try_from_iter_with_nullable(
+            names
+                .into_iter()
+                .zip(columns)
+                .map(|(name, column)| (name, column, true)),
+        )
+        .unwrap();
+        let connection = rusqlite::Connection::open_in_memory().unwrap();
+        let declared: Vec<String> = batch
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| {
+                format!(
+                    "{} {}",
+                    field.name(),
+                    column_type(field.data_type()).unwrap()
+                )
+            })
+            .collect();
+        connection
+            .execute_batch(&format!("CREATE TABLE t ({})", declared.join(", ")))
+            .unwrap();
+        let marks = vec!["?"; declared.len()].join(", ");
+        let values: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|column| value(column, 0).unwrap())
+            .collect();
+        connection
+            .execute(
+                &format!("INSERT INTO t VALUES ({marks})"),
+                rusqlite::params_from_iter(values),
+            )
+            .unwrap();
+        let read = connection
+            .query_row("SELECT * FROM t", [], |row| {
+                Ok(read_row(&batch.schema(), row))
+            })
+            .unwrap()
+            .unwrap();
+        assert_eq!(read, batch);
+        read
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read_back_as_it_was(
+            number: i64, small: i8, unsigned: u64, whole: u32, truth: bool, float in prop::num::f64::NORMAL | prop::num::f64::ZERO,
+            single in prop::num::f32::NORMAL, text: String, bytes: Vec<u8>, decimal in -99_999_999_999_999_999_999_999_999_999_999_999_999i128..,
+            scale in 0i8..=38, days in -719_528i32..=2_932_896, micros in 0i64..86_400_000_000, instant in -62_167_219_200_000_000i64..=253_402_300_799_999_999,
+        ) {
+            let decimal = decimal.min(99_999_999_999_999_999_999_999_999_999_999_999_999);
+            round_trip(vec![
+                Arc::new(BooleanArray::from(vec![truth])),
+                one::<Int64Type>(number),
+                one::<Int8Type>(small),
+                one::<UInt64Type>(unsigned),
+                one::<UInt32Type>(whole),
+                one::<Float64Type>(float),
+                one::<Float32Type>(single),
+                Arc::new(StringArray::from(vec![text.as_str()])),
+                Arc::new(LargeStringArray::from(vec![text.as_str()])),
+                Arc::new(BinaryArray::from_vec(vec![&bytes])),
+            ]);
+            round_trip(vec![
+                Arc::new(LargeBinaryArray::from_vec(vec![&bytes])),
+                Arc::new(Decimal128Array::from(vec![decimal]).with_precision_and_scale(38, scale).unwrap()),
+                one::<Date32Type>(days),
+                one::<Time64MicrosecondType>(micros),
+                zoned::<TimestampSecondType>(instant / 1_000_000, None),
+                zoned::<TimestampMillisecondType>(instant / 1_000, Some(&"UTC".into())),
+                zoned::<TimestampMicrosecondType>(instant, None),
+                zoned::<TimestampMicrosecondType>(instant, Some(&"UTC".into())),
+                zoned::<TimestampNanosecondType>(number, None),
+                new_null_array(&DataType::Decimal128(5, 2), 1),
+            ]);
         }
     }
 

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use rusqlite::{Connection, params_from_iter};
 
-use super::checkpoint;
-use super::table::SqliteTable;
+use super::merge::Merge;
+use super::table::{SqliteTable, require_unchanged};
 use super::types;
+use super::{checkpoint, dead_letters};
 use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
-use crate::identifier::{quote, quote_list};
+use crate::identifier::quote;
+use crate::sink::drift;
 use crate::sink::key::reduce;
-use crate::sink::{Chunk, Claim, RangeDelete, Refusal, Swap, Written, fenced};
+use crate::sink::{Chunk, Claim, Committed, RangeDelete, Refusal, Swap, Written, fenced};
 
 /// Rows per INSERT statement, and most bound values of one (`SQLITE_LIMIT_VARIABLE_NUMBER` is 32,766 by default).
 const ROWS_PER_STATEMENT: usize = 128;
@@ -130,7 +132,7 @@ pub struct Staged {
     pub deletes: Vec<RangeDelete>,
 }
 
-/// Merges what is staged and writes the checkpoint, in one transaction.
+/// Merges what is staged and writes the checkpoint, in one transaction. Gives the rows that only the merge refused.
 pub fn commit(
     connection: &Connection,
     tables: &Arc<Vec<SqliteTable>>,
@@ -138,20 +140,41 @@ pub fn commit(
     epoch: i64,
     staged: &Staged,
     chunk: &Chunk,
-) -> Result<()> {
-    transaction(connection, || {
+) -> Result<Committed> {
+    let committed = transaction(connection, || {
         for range in &staged.deletes {
             delete_range(connection, tables, claim, range)?;
         }
+        let mut chunk = chunk.clone();
+        let mut committed = Committed::default();
         for (index, table) in tables.iter().enumerate() {
             let rows = staged.rows.get(index).copied().unwrap_or(0);
-            if rows > 0 {
-                merge(connection, table, claim, index, rows)?;
+            if rows == 0 {
+                continue;
             }
+            // The rows of a `replace` wait in a shadow.
+            if table.spec.mode != WriteMode::Replace {
+                require_unchanged(connection, table)?;
+            }
+            let merge = Merge::new(connection, table, claim, index);
+            let allowance = chunk.most_refused - committed.refused.len() as u64;
+            committed.add(merge.run(rows, allowance)?);
         }
-        checkpoint::write_dead_letters(connection, claim, &chunk.run_id, &chunk.dead_letters)?;
-        if checkpoint::write(connection, claim, epoch, chunk)? {
-            Ok(())
+        let refused = committed.refused.len() as u64;
+        chunk.ledger.settle(committed.superseded, refused);
+        dead_letters::write(connection, claim, &chunk.run_id, &chunk.dead_letters)?;
+        dead_letters::write(connection, claim, &chunk.run_id, &committed.refused)?;
+        dead_letters::mark_replayed(connection, claim, &chunk.replayed)?;
+        let columns = if claim.replay {
+            Vec::new()
+        } else {
+            drift::written(tables.iter().map(|table| {
+                let columns = table.columns.iter().map(|(index, _)| *index);
+                (&table.spec, columns.collect())
+            }))
+        };
+        if checkpoint::write(connection, claim, epoch, &columns, &chunk)? {
+            Ok(committed)
         } else {
             Err(fenced(&claim.partition))
         }
@@ -159,7 +182,7 @@ pub fn commit(
     for index in 0..tables.len() {
         connection.execute_batch(&format!("DELETE FROM temp.{}", stage_name(index)))?;
     }
-    Ok(())
+    Ok(committed)
 }
 
 /// Runs work in a transaction that has the file's write lock from the start.
@@ -173,51 +196,6 @@ pub fn transaction<T>(connection: &Connection, work: impl FnOnce() -> Result<T>)
         let _ = connection.execute_batch("ROLLBACK");
     }
     result
-}
-
-fn merge(
-    connection: &Connection,
-    table: &SqliteTable,
-    claim: &Claim,
-    index: usize,
-    rows: u64,
-) -> Result<()> {
-    let columns = table.column_list();
-    let stage = stage_name(index);
-    let (target, conflict) = match &table.spec.mode {
-        WriteMode::Append => (table.name(), String::new()),
-        WriteMode::Replace => (
-            shadow_name(&claim.tenure.pipeline, claim.index, index),
-            String::new(),
-        ),
-        WriteMode::Upsert { key, .. } => {
-            let updates: Vec<String> = table
-                .columns
-                .iter()
-                .filter(|(_, name)| !key.contains(name))
-                .map(|(_, name)| format!("{0} = excluded.{0}", quote(name)))
-                .collect();
-            let action = if updates.is_empty() {
-                "NOTHING".to_owned()
-            } else {
-                format!("UPDATE SET {}", updates.join(", "))
-            };
-            let key = quote_list(key.iter().map(String::as_str));
-            (table.name(), format!(" ON CONFLICT ({key}) DO {action}"))
-        }
-    };
-    // `WHERE true` keeps the parser from reading ON CONFLICT as a join.
-    let merged = connection.execute(
-        &format!("INSERT INTO {target} ({columns}) SELECT {columns} FROM temp.{stage} WHERE true ORDER BY rowid{conflict}"),
-        [],
-    )?;
-    if merged as u64 != rows && !conflict.ends_with("NOTHING") {
-        return Err(Error::new(
-            ErrorKind::Ledger,
-            format!("staged {rows} rows, but {merged} were merged"),
-        ));
-    }
-    Ok(())
 }
 
 fn delete_range(
@@ -243,8 +221,18 @@ fn delete_range(
             if let Some(bound) = bound {
                 // The column's affinity applies to the text: numbers are compared as numbers.
                 // Writing to a String cannot fail.
-                let _ = write!(sql, " AND {} {operator} ?", quote(column));
-                parameters.push(bound);
+                let column = quote(column);
+                let _ = match bound.strip_suffix('Z') {
+                    // With the sign behind its digits a longer time would come before a shorter one.
+                    Some(bound) => {
+                        parameters.push(bound);
+                        write!(sql, " AND rtrim({column}, 'Z') {operator} ?")
+                    }
+                    None => {
+                        parameters.push(bound);
+                        write!(sql, " AND {column} {operator} ?")
+                    }
+                };
             }
         }
     }
@@ -302,10 +290,10 @@ pub fn discard(connection: &Connection, tables: usize, swap: &Swap) -> Result<()
     })
 }
 
-fn stage_name(table: usize) -> String {
+pub fn stage_name(table: usize) -> String {
     format!("etl_stage_{table}")
 }
 
-fn shadow_name(pipeline: &str, partition: usize, table: usize) -> String {
+pub fn shadow_name(pipeline: &str, partition: usize, table: usize) -> String {
     quote(&format!("etl_host_shadow_{pipeline}_{partition}_{table}"))
 }

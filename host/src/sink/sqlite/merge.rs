@@ -1,0 +1,177 @@
+//! The merge of staged rows into the table, inside the transaction of a commit. Rows that the table refuses are found by
+//! halving, and told instead of merged.
+
+use rusqlite::{Connection, params};
+
+use super::table::SqliteTable;
+use super::types;
+use super::write::{shadow_name, stage_name};
+use crate::config::WriteMode;
+use crate::dead_letter::{self, DeadLetter};
+use crate::error::{Error, ErrorKind, Result};
+use crate::identifier::{quote, quote_list};
+use crate::sink::{Claim, Committed, Keep};
+
+/// `SQLITE_CONSTRAINT`, `SQLITE_MISMATCH` and `SQLITE_TOOBIG`, <https://www.sqlite.org/rescode.html>.
+const ABOUT_A_ROW: [i32; 3] = [19, 20, 18];
+
+/// Rows staged for one table, on their way into it.
+pub struct Merge<'a> {
+    connection: &'a Connection,
+    table: &'a SqliteTable,
+    stage: String,
+    statement: String,
+    /// Every row that does not fail is written: none has to yield to another one.
+    every: bool,
+}
+
+impl<'a> Merge<'a> {
+    /// The merge of what an attempt has staged for a table.
+    pub fn new(
+        connection: &'a Connection,
+        table: &'a SqliteTable,
+        claim: &Claim,
+        index: usize,
+    ) -> Self {
+        let columns = table.column_list();
+        let stage = stage_name(index);
+        let (target, conflict) = match &table.spec.mode {
+            WriteMode::Append => (table.name(), String::new()),
+            WriteMode::Replace => (
+                shadow_name(&claim.tenure.pipeline, claim.index, index),
+                String::new(),
+            ),
+            WriteMode::Upsert { key, .. } => (table.name(), on_conflict(table, key)),
+        };
+        // `WHERE` also keeps the parser from reading ON CONFLICT as a join.
+        let statement = format!(
+            "INSERT INTO {target} AS t ({columns}) SELECT {columns} FROM temp.{stage} WHERE rowid BETWEEN ?1 AND ?2 \
+             ORDER BY rowid{conflict}"
+        );
+        Self {
+            connection,
+            table,
+            stage,
+            statement,
+            every: !conflict.ends_with("NOTHING") && table.spec.keep == Keep::Last,
+        }
+    }
+
+    /// Merges so many staged rows.
+    pub fn run(&self, staged: u64, most_refused: u64) -> Result<Committed> {
+        let (first, last): (i64, i64) = self.connection.query_row(
+            &format!("SELECT min(rowid), max(rowid) FROM temp.{}", self.stage),
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        let mut merged = Committed::default();
+        let mut taken = 0;
+        let mut waiting = vec![(first, last)];
+        while let Some((first, last)) = waiting.pop() {
+            let error = match self.merge_range(first, last) {
+                Ok(rows) => {
+                    taken += rows;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let Some(reason) = refusal(&error) else {
+                return Err(error.into());
+            };
+            if first < last {
+                let middle = first + (last - first) / 2;
+                waiting.extend([(middle + 1, last), (first, middle)]);
+                continue;
+            }
+            merged.refused.push(self.letter(first, &reason)?);
+            if merged.refused.len() as u64 > most_refused {
+                let error = Error::new(
+                    ErrorKind::TooManyBadRows,
+                    "the sink refuses more rows than `max_bad_rows` allows",
+                )
+                .hint("look at the reason, mend the rows or the pipeline, or raise `error_handling.max_bad_rows`");
+                return Err(dead_letter::explain(error, merged.refused.last()));
+            }
+        }
+        let refused = merged.refused.len() as u64;
+        let expected = staged.saturating_sub(refused);
+        if self.every && taken != expected {
+            return Err(Error::new(
+                ErrorKind::Ledger,
+                format!("staged {staged} rows, of which {refused} were refused and {taken} merged"),
+            ));
+        }
+        if self.table.spec.keep != Keep::Last {
+            merged.superseded = expected.saturating_sub(taken);
+        }
+        Ok(merged)
+    }
+
+    fn merge_range(&self, first: i64, last: i64) -> rusqlite::Result<u64> {
+        self.connection.execute_batch("SAVEPOINT part")?;
+        let merged = self
+            .connection
+            .prepare_cached(&self.statement)
+            .and_then(|mut statement| statement.execute(params![first, last]));
+        match merged {
+            Ok(rows) => {
+                self.connection.execute_batch("RELEASE part")?;
+                Ok(rows as u64)
+            }
+            Err(error) => {
+                self.connection
+                    .execute_batch("ROLLBACK TO part; RELEASE part")?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The staged row, as it was to be written.
+    fn letter(&self, rowid: i64, reason: &str) -> Result<DeadLetter> {
+        let columns = self.table.column_list();
+        let schema = self.table.written_schema();
+        let sql = format!("SELECT {columns} FROM temp.{} WHERE rowid = ?1", self.stage);
+        let row = self
+            .connection
+            .query_row(&sql, [rowid], |row| Ok(types::read_row(&schema, row)))??;
+        dead_letter::from_sink(
+            &row,
+            0,
+            &self.table.spec.name.to_string(),
+            String::new(),
+            reason.to_owned(),
+        )
+    }
+}
+
+fn on_conflict(table: &SqliteTable, key: &[String]) -> String {
+    let updates: Vec<String> = table
+        .columns
+        .iter()
+        .filter(|(_, name)| !key.contains(name))
+        .map(|(_, name)| format!("{0} = excluded.{0}", quote(name)))
+        .collect();
+    let update = || format!("UPDATE SET {}", updates.join(", "));
+    let action = match &table.spec.keep {
+        _ if updates.is_empty() => "NOTHING".to_owned(),
+        Keep::Last => update(),
+        Keep::Newer(Some(column)) => {
+            format!("{} WHERE t.{1} <= excluded.{1}", update(), quote(column))
+        }
+        Keep::Newer(None) => "NOTHING".to_owned(),
+    };
+    let key = quote_list(key.iter().map(String::as_str));
+    format!(" ON CONFLICT ({key}) DO {action}")
+}
+
+/// What the table says of a row, if it is a row that it refuses. Its messages name columns and constraints, not values.
+fn refusal(error: &rusqlite::Error) -> Option<String> {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, message)
+            if ABOUT_A_ROW.contains(&(failure.extended_code & 0xff)) =>
+        {
+            Some(message.clone().unwrap_or_else(|| failure.to_string()))
+        }
+        _ => None,
+    }
+}
