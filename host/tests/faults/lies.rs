@@ -21,10 +21,16 @@ pub fn cases() -> Vec<Case> {
                 Fault::EndWithoutDone { after_rows }.on(READ)
             })
         }),
-        Case::new("source: other rows than counted", "SqlServer", |dice| {
+        Case::new("source: another count than rows", "SqlServer", |dice| {
             lies(dice, |dice| {
                 let more = dice.one_of(&[-700, -1, 1, 5]);
                 Fault::WrongRowCount { more }.on(READ)
+            })
+        }),
+        Case::new("source: fewer rows than counted", "SqlServer", |dice| {
+            lies(dice, |dice| {
+                let after_rows = dice.below(300);
+                Fault::LoseRow { after_rows }.on(READ)
             })
         }),
         Case::new("source: clock steps back", "SqlServer", clock_steps_back),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use etl_testkit::fault_proxy::{Direction, FaultProxy};
+use etl_testkit::fault_proxy::{Direction, Fault, FaultProxy};
 use etl_testkit::process::{Running, Signal};
 use etl_testkit::tally::Verdict;
 
@@ -92,6 +92,19 @@ fn wait_for_moment(rig: &Rig, running: &Running, start: u64, bytes: u64) {
     }
 }
 
+/// Starts a run that comes no further than one of its statements, which the server still executes.
+fn start_until_statement(dice: &mut Dice, rig: &Rig, proxy: &FaultProxy) -> Running {
+    let words = ["COMMIT", "SET ", "UPDATE ", "INSERT ", "COPY ", "BEGIN"];
+    let hold = Fault::Hold.after(Direction::ToServer, dice.one_of(&words));
+    let fired = proxy.order(hold.skip(dice.below(8)));
+    let running = rig.start();
+    // It may have fewer of these statements to say.
+    while fired.count() == 0 && !running.has_ended() {
+        running.wait_for_end(Duration::from_millis(2));
+    }
+    running
+}
+
 /// A run is killed, again and again, each time somewhere else; then one is let through.
 async fn killed(mut dice: Dice, mode: Mode, sink: SinkKind) -> Verdict {
     let mut rig = Rig::new(&Options {
@@ -109,13 +122,22 @@ async fn killed(mut dice: Dice, mode: Mode, sink: SinkKind) -> Verdict {
                     / rig.expected.len() as u64
             }
         };
-        let bytes = dice.below(left + 5_000);
-        let start = passed(&rig);
-        let running = rig.start();
-        wait_for_moment(&rig, &running, start, bytes);
-        // Not always just behind a message.
-        std::thread::sleep(Duration::from_micros(dice.below(3_000)));
+        let running = match &rig.sink_proxy {
+            Some(proxy) if dice.below(2) == 0 => start_until_statement(&mut dice, &rig, proxy),
+            _ => {
+                let start = passed(&rig);
+                let running = rig.start();
+                wait_for_moment(&rig, &running, start, dice.below(left + 5_000));
+                // Not always just behind a message.
+                std::thread::sleep(Duration::from_micros(dice.below(3_000)));
+                running
+            }
+        };
         running.signal(Signal::KILL).unwrap();
+        if let Some(proxy) = &rig.sink_proxy {
+            proxy.clear();
+            proxy.release();
+        }
         let finished = running.finish().unwrap();
         kills += u64::from(finished.signal == Some(Signal::KILL.as_raw()));
         rig.judge(&finished, there).await;
