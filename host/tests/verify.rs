@@ -10,7 +10,7 @@
 mod databases;
 mod kinds;
 
-use databases::{ALL_TYPES, Database, configure, project, sink, source};
+use databases::{ALL_TYPES, BLOCKED, Database, configure, project, sink, source};
 use etl_testkit::project::Project;
 use kinds::{RUN, SINK, kinds, query, refusal, says};
 use serde_json::{Value, json};
@@ -623,5 +623,49 @@ async fn rows_in_quarantine_may_be_missing_and_no_others() {
     assert_eq!(
         (counts(&report), &differences(&report, 0)[0][3]),
         ([5, 3, 2], &"quarantined".into())
+    );
+}
+
+/// What a run commits while the source is read again lies behind the checkpoint that is compared up to.
+#[tokio::test]
+async fn a_run_meanwhile_is_no_difference() {
+    let (from, to) = (Database::new().await, Database::new().await);
+    from.execute("CREATE TABLE people (id bigint); INSERT INTO people VALUES (1), (2), (3)")
+        .await;
+    let waiting = "SELECT id FROM people WHERE id > @from AND id <= @until \
+                   AND pg_advisory_xact_lock_shared(42)::text = '' ORDER BY id";
+    let project = project();
+    configure(
+        &project,
+        &(source(&[("a", &from)], waiting, "") + &sink(&to, "") + "cursor: { settle_delay: 0s }\n"),
+    );
+    project.result(RUN, 0);
+    from.execute("SELECT pg_advisory_lock(42)").await;
+    let running = project
+        .program(&["--output", "json", "verify", "copy"])
+        .start()
+        .unwrap();
+    from.wait_for(BLOCKED, 1).await;
+    to.execute(
+        "INSERT INTO copy VALUES (4);
+         UPDATE etl_host.checkpoints SET cursor = replace(cursor, '3', '4'), run_id = 'another'",
+    )
+    .await;
+    from.execute("SELECT pg_advisory_unlock(42)").await;
+    let report = running.finish().unwrap().require_code(0).unwrap();
+    let report = report.json().unwrap();
+    let found = &report["tables"][0]["partitions"][0]["found"];
+    assert_eq!(
+        (&report["changed_meanwhile"], found),
+        (&true.into(), &3.into())
+    );
+
+    // Without a run nobody accounts for it.
+    to.execute("UPDATE etl_host.checkpoints SET cursor = replace(cursor, '4', '3')")
+        .await;
+    let report = verify(&project, &[], 1);
+    assert_eq!(
+        differences(&report, 0),
+        json!([["a", null, null, "beyond-checkpoint", 0, 1]])
     );
 }
