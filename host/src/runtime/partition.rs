@@ -234,9 +234,10 @@ async fn failed(
         ),
         error,
     );
-    match &failure.next_step {
-        Some(next) => tracing::error!("{}; next: {next}", failure.message),
-        None => tracing::error!("{}", failure.message),
+    if let Some(next) = &failure.next_step {
+        tracing::error!("{}; next: {next}", failure.message);
+    } else {
+        tracing::error!("{}", failure.message);
     }
     ended(run, partition, attempts, Status::Failed, Some(failure)).await
 }
