@@ -336,6 +336,7 @@ fn spoken_by(side: &str, error: Error) -> Error {
         ErrorKind::Unavailable
         | ErrorKind::Timeout
         | ErrorKind::Unproven
+        | ErrorKind::Miscounted
         | ErrorKind::SqlState(_)
         | ErrorKind::SqlServer(_)
         | ErrorKind::Sqlite(_) => error.while_trying(side),
