@@ -234,10 +234,9 @@ async fn failed(
         ),
         error,
     );
-    match &failure.next_step {
-        Some(next) => tracing::error!("{}; next: {next}", failure.message),
-        None => tracing::error!("{}", failure.message),
-    }
+    let next = failure.next_step.as_deref().unwrap_or_default();
+    let separator = if next.is_empty() { "" } else { "; next: " };
+    tracing::error!("{}{separator}{next}", failure.message);
     ended(run, partition, attempts, Status::Failed, Some(failure)).await
 }
 
