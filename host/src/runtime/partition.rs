@@ -234,9 +234,11 @@ async fn failed(
         ),
         error,
     );
-    let next = failure.next_step.as_deref().unwrap_or_default();
-    let separator = if next.is_empty() { "" } else { "; next: " };
-    tracing::error!("{}{separator}{next}", failure.message);
+    if let Some(next) = &failure.next_step {
+        tracing::error!("{}; next: {next}", failure.message);
+    } else {
+        tracing::error!("{}", failure.message);
+    }
     ended(run, partition, attempts, Status::Failed, Some(failure)).await
 }
 

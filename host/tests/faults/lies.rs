@@ -80,7 +80,7 @@ async fn inserted_meanwhile(mut dice: Dice, kind: SourceKind) -> Verdict {
     })
     .await;
     let hold = NetworkFault::Hold.at(Direction::ToClient, 20_000 + dice.below(100_000));
-    let held: Vec<_> = rig
+    let fired: Vec<_> = rig
         .source_proxies()
         .iter()
         .map(|proxy| proxy.order(hold.clone()))
@@ -103,7 +103,8 @@ async fn inserted_meanwhile(mut dice: Dice, kind: SourceKind) -> Verdict {
     rig.expected = all;
     rig.settle().await;
     rig.done(
-        held.iter()
+        fired
+            .iter()
             .map(etl_testkit::fault_proxy::Fired::count)
             .sum(),
     )

@@ -18,7 +18,9 @@ mod network;
 mod processes;
 mod rig;
 mod servers;
+mod shared;
 mod soak;
+mod source;
 
 use std::process::ExitCode;
 

@@ -15,12 +15,14 @@ use crate::servers::{Trouble, deadlock};
 
 use Direction::{ToClient, ToServer};
 
+type Named = (&'static str, Side, fn() -> Order);
+type Lying = (&'static str, fn() -> Armed);
+
 pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for trouble in Trouble::ALL {
         trials.push(trial(trouble.name(), move || server_in_trouble(trouble)));
     }
-    type Named = (&'static str, Side, fn() -> Order);
     let broken: [Named; 8] = [
         ("sink-refused", Side::Sink, || {
             Fault::Refuse.at_connect().lasting()
@@ -56,7 +58,7 @@ pub fn trials() -> Vec<Trial> {
     for (name, side, order) in broken {
         trials.push(trial(name, move || broken_for_good(name, side, order())));
     }
-    let lies: [(&'static str, fn() -> Armed); 2] = [
+    let lies: [Lying; 2] = [
         ("source-without-done", || {
             Lie::EndWithoutDone {
                 after_rows: Some(700),

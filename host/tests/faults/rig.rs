@@ -2,30 +2,25 @@
 //!
 //! The rows are known beforehand: what the sink must hold is never read from the source.
 
-use std::fmt::Write as _;
-use std::path::Path;
 use std::time::Duration;
 
 use etl_testkit::fault_proxy::FaultProxy;
 use etl_testkit::postgres::{PostgresServer, TestDatabase};
 use etl_testkit::process::{Finished, Program, Running};
 use etl_testkit::project::Project;
-use etl_testkit::stand_in::{StandInOptions, StandInServer, StandInTls};
+use etl_testkit::stand_in::StandInServer;
 use etl_testkit::tally::{Claim, Verdict, missing};
+
+pub use crate::source::SourceKind;
+
+use crate::shared::{PLAIN_USER, address, certificate, give_to_plain_user, server};
+use crate::source::{SHARDS, Source, is_bad, text_of};
 
 /// Long enough for a slow machine that does two things at once, short enough for a person.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 /// Runs that a case may need until one succeeds.
 const TRIES: u32 = 8;
 const SINK_FILE: &str = "data/warehouse.db";
-const SHARDS: [&str; 2] = ["eu", "us"];
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SourceKind {
-    Sqlite,
-    Postgres,
-    SqlServer,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SinkKind {
@@ -96,12 +91,6 @@ impl Default for Options<'_> {
     }
 }
 
-enum SourceServer {
-    File,
-    Postgres(Vec<(TestDatabase, FaultProxy)>),
-    SqlServer(Vec<(StandInServer, FaultProxy)>),
-}
-
 /// The pipeline of one case.
 pub struct Rig {
     pub project: Project,
@@ -110,61 +99,23 @@ pub struct Rig {
     pub database: Option<TestDatabase>,
     /// Before the sink's server; before none if the sink is a file.
     pub sink_proxy: Option<FaultProxy>,
-    source: SourceServer,
+    source: Source,
     pub expected: Vec<String>,
     pub verdict: Verdict,
     quarantined: Vec<String>,
-}
-
-/// `id`, `part`, `name`, `note`, `team`.
-type Row = [String; 5];
-
-/// A row of the source, as everything here writes it.
-fn row(part: &str, id: u32, bad: bool) -> Row {
-    let note = format!(
-        "note {id} of {part}: {}{}",
-        "lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor. "
-            .repeat(2),
-        if bad { "\0" } else { "zoë" }
-    );
-    [
-        id.to_string(),
-        part.to_owned(),
-        format!("name {}", id % 97),
-        note,
-        team(id).to_string(),
-    ]
-}
-
-/// Groups of one row, of two, and so on up to seven, over and over.
-fn team(id: u32) -> u32 {
-    let (round, place) = ((id - 1) / 28, (id - 1) % 28);
-    let group = (1..7)
-        .take_while(|size| size * (size + 1) / 2 <= place)
-        .count();
-    round * 7 + u32::try_from(group).unwrap() + 1
-}
-
-fn is_bad(options: &Options<'_>, id: u32) -> bool {
-    options.bad_rows && id % 331 == 7
-}
-
-/// A row as the comparison writes it.
-pub fn text_of(part: &str, id: u32) -> String {
-    let [id, part, name, note, _] = row(part, id, false);
-    format!("{part}|{id}|{name}|{note}")
 }
 
 impl Rig {
     pub async fn new(options: &Options<'_>) -> Self {
         let project = Project::new(env!("CARGO_BIN_EXE_etl-host"));
         project.plugin("fixture-kinds");
+        let (source, source_yaml) = Source::open(&project, options).await;
         let mut rig = Self {
             project,
             mode: options.mode,
             database: None,
             sink_proxy: None,
-            source: SourceServer::File,
+            source,
             expected: Vec::new(),
             verdict: Verdict::default(),
             quarantined: Vec::new(),
@@ -178,13 +129,12 @@ impl Rig {
                 }
             }
         }
-        let source = rig.open_source(options).await;
         let sink = rig.open_sink(options).await;
         let flushes = if options.mode == Mode::Chunked { 1 } else { 3 };
         rig.project.config(
             "copy",
             &format!(
-                "{source}{sink}{}cursor: {{ column: {}, kind: integer, settle_delay: 0s }}\n\
+                "{source_yaml}{sink}{}cursor: {{ column: {}, kind: integer, settle_delay: 0s }}\n\
                  tuning: {{ batch_rows: {}, flush_bytes: 65536, flushes_per_commit: {flushes}, lease: {} }}\n\
                  error_handling: {{ max_retries: {}, retry_delay: {}, max_retry_delay: 1s, max_bad_rows: {}{} }}\n",
                 options.sink_keys,
@@ -198,110 +148,6 @@ impl Rig {
             ),
         );
         rig
-    }
-
-    async fn open_source(&mut self, options: &Options<'_>) -> String {
-        let shards = &SHARDS[..options.shards];
-        let rows = |part: &str| -> Vec<Row> {
-            let row = |id| row(part, id, is_bad(options, id));
-            (1..=options.rows).map(row).collect()
-        };
-        let mut yaml = "source:\n".to_owned();
-        match options.source {
-            SourceKind::Sqlite => {
-                yaml.push_str("  type: sqlite\n  shards:\n");
-                for part in shards {
-                    let file = format!("data/{part}.db");
-                    let mut connection = self.project.sqlite(&file);
-                    connection.execute_batch(TABLE).unwrap();
-                    let transaction = connection.transaction().unwrap();
-                    let mut insert = transaction
-                        .prepare("INSERT INTO people VALUES (?, ?, ?, ?, ?)")
-                        .unwrap();
-                    for row in rows(part) {
-                        insert.execute(row).unwrap();
-                    }
-                    drop(insert);
-                    transaction.commit().unwrap();
-                    writeln!(yaml, "    - {{ name: {part}, path: {file} }}").unwrap();
-                }
-            }
-            SourceKind::Postgres => {
-                yaml.push_str(
-                    "  type: postgres\n  timeouts: { statement: 3s, idle_read: 3s }\n  shards:\n",
-                );
-                let mut databases = Vec::new();
-                for part in shards {
-                    let server = server(options.tls);
-                    let database = server.create_database().await.unwrap();
-                    let client = database.connect().await.unwrap();
-                    client.batch_execute(TABLE).await.unwrap();
-                    for insert in inserts(&rows(part), "") {
-                        client.batch_execute(&insert).await.unwrap();
-                    }
-                    let proxy = FaultProxy::start(&*database.host, database.port).unwrap();
-                    writeln!(
-                        yaml,
-                        "    - {{ name: {part}, {} }}",
-                        address(
-                            &proxy,
-                            &database,
-                            &database.user,
-                            certificate(server, options.tls),
-                            "SOURCE_PASSWORD"
-                        )
-                    )
-                    .unwrap();
-                    databases.push((database, proxy));
-                }
-                self.source = SourceServer::Postgres(databases);
-            }
-            SourceKind::SqlServer => {
-                yaml.push_str(
-                    "  type: sqlserver\n  timeouts: { statement: 3s, idle_read: 3s }\n  shards:\n",
-                );
-                let mut servers = Vec::new();
-                for part in shards {
-                    let server = StandInServer::start(StandInOptions {
-                        server_name: part.to_uppercase(),
-                        databases: vec!["people".to_owned()],
-                        tls: if options.tls {
-                            StandInTls::RequiredFresh
-                        } else {
-                            StandInTls::Off
-                        },
-                        ..StandInOptions::default()
-                    })
-                    .unwrap();
-                    server.execute("people", TABLE_OF_SQL_SERVER).unwrap();
-                    for insert in inserts(&rows(part), "N") {
-                        server.execute("people", &insert).unwrap();
-                    }
-                    let proxy = FaultProxy::start(&*server.host, server.port).unwrap();
-                    let mode = if options.tls {
-                        "require, trust_server_certificate: true"
-                    } else {
-                        "disable"
-                    };
-                    writeln!(
-                        yaml,
-                        "    - {{ name: {part}, host: \"{}\", port: {}, database: people, tls: {{ mode: {mode} }}, \
-                         credentials: {{ username: \"{}\", password: \"{}\" }} }}",
-                        proxy.host, proxy.port, server.user, server.password
-                    )
-                    .unwrap();
-                    servers.push((server, proxy));
-                }
-                self.source = SourceServer::SqlServer(servers);
-            }
-        }
-        writeln!(
-            yaml,
-            "  query: SELECT id, part, name, note, team FROM people WHERE {0} > @from AND {0} <= @until ORDER BY {0}",
-            options.cursor
-        )
-        .unwrap();
-        yaml
     }
 
     async fn open_sink(&mut self, options: &Options<'_>) -> String {
@@ -351,43 +197,18 @@ impl Rig {
 
     /// The proxies before the shards.
     pub fn source_proxies(&self) -> Vec<&FaultProxy> {
-        match &self.source {
-            SourceServer::File => Vec::new(),
-            SourceServer::Postgres(shards) => shards.iter().map(|(_, proxy)| proxy).collect(),
-            SourceServer::SqlServer(shards) => shards.iter().map(|(_, proxy)| proxy).collect(),
-        }
+        self.source.proxies()
     }
 
     /// The stand-in of a shard.
     pub fn stand_in(&self, shard: usize) -> &StandInServer {
-        match &self.source {
-            SourceServer::SqlServer(shards) => &shards[shard].0,
-            _ => panic!("the source is no SQL Server"),
-        }
+        self.source.stand_in(shard)
     }
 
     /// A row comes into the source.
     pub async fn insert(&mut self, part: &str, id: u32) {
         self.expected.push(text_of(part, id));
-        let row = row(part, id, false);
-        let at = SHARDS.iter().position(|it| it == &part).unwrap();
-        match &self.source {
-            SourceServer::File => {
-                let connection = self.project.sqlite(format!("data/{part}.db"));
-                let sql = "INSERT INTO people VALUES (?, ?, ?, ?, ?)";
-                connection.execute(sql, row).unwrap();
-            }
-            SourceServer::SqlServer(shards) => {
-                shards[at]
-                    .0
-                    .execute("people", &inserts(&[row], "N")[0])
-                    .unwrap();
-            }
-            SourceServer::Postgres(shards) => {
-                let client = shards[at].0.connect().await.unwrap();
-                client.batch_execute(&inserts(&[row], "")[0]).await.unwrap();
-            }
-        }
+        self.source.insert(&self.project, part, id).await;
     }
 
     /// The host's program, about to run the pipeline.
@@ -544,81 +365,4 @@ impl Rig {
         self.verdict.injected += injected;
         self.verdict
     }
-}
-
-const TABLE: &str = "CREATE TABLE people (id bigint NOT NULL PRIMARY KEY, part text NOT NULL, name text, note text, team bigint NOT NULL)";
-const TABLE_OF_SQL_SERVER: &str = "CREATE TABLE people (id bigint NOT NULL PRIMARY KEY, part varchar(10) NOT NULL, \
-                                   name varchar(40), note nvarchar(400), team bigint NOT NULL)";
-
-fn inserts(rows: &[Row], national: &str) -> Vec<String> {
-    let insert = |rows: &[Row]| {
-        let values: Vec<String> = rows
-            .iter()
-            .map(|[id, part, name, note, team]| {
-                format!("({id}, '{part}', '{name}', {national}'{note}', {team})")
-            })
-            .collect();
-        format!(
-            "INSERT INTO people (id, part, name, note, team) VALUES {}",
-            values.join(", ")
-        )
-    };
-    rows.chunks(500).map(insert).collect()
-}
-
-/// The server of the tests; with TLS, one of this file's own.
-pub fn server(tls: bool) -> &'static PostgresServer {
-    use etl_testkit::postgres::{PostgresOptions, Tls};
-    use std::sync::OnceLock;
-    static WITH_TLS: OnceLock<PostgresServer> = OnceLock::new();
-    if !tls {
-        return PostgresServer::shared();
-    }
-    WITH_TLS.get_or_init(|| {
-        PostgresServer::start(&PostgresOptions {
-            tls: Tls::Required,
-            ..PostgresOptions::default()
-        })
-        .unwrap()
-    })
-}
-
-/// The sink belongs to somebody who may do no more than a host in production: limits hold for him.
-const PLAIN_USER: &str = "etl_test_plain";
-
-async fn give_to_plain_user(database: &TestDatabase) {
-    let client = database.connect().await.unwrap();
-    let TestDatabase { name, password, .. } = database;
-    let sql = format!(
-        "DO $$ BEGIN CREATE ROLE {PLAIN_USER} LOGIN PASSWORD '{password}'; \
-         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$; \
-         ALTER DATABASE \"{name}\" OWNER TO {PLAIN_USER}"
-    );
-    // Two tests at once may meet on the catalogue's row of the role.
-    while let Err(error) = client.batch_execute(&sql).await {
-        let code = error.code().map_or("", |code| code.code()).to_owned();
-        assert_eq!(code, "XX000", "{error}");
-    }
-}
-
-fn certificate(server: &PostgresServer, tls: bool) -> Option<&Path> {
-    server.ca_file().filter(|_| tls)
-}
-
-fn address(
-    proxy: &FaultProxy,
-    database: &TestDatabase,
-    user: &str,
-    certificate: Option<&Path>,
-    password: &str,
-) -> String {
-    let tls = match certificate {
-        Some(file) => format!("mode: require, ca_file: '{}'", file.display()),
-        None => "mode: disable".to_owned(),
-    };
-    format!(
-        "host: '{}', port: {}, database: '{}', credentials: {{ username: '{user}', password: '${{{password}}}' }}, \
-         tls: {{ {tls} }}",
-        proxy.host, proxy.port, database.name
-    )
 }

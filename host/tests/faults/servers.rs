@@ -78,7 +78,7 @@ impl Trouble {
         match self {
             Self::ReadOnly => {
                 rig.execute(&alter("SET default_transaction_read_only = on"))
-                    .await
+                    .await;
             }
             Self::TooManyConnections => rig.execute(&alter("CONNECTION LIMIT 0")).await,
             Self::StatementTimeout => rig.execute(&alter("SET statement_timeout = '1s'")).await,

@@ -63,20 +63,17 @@ pub fn run(cases: &[Case], minutes: u64) -> ExitCode {
                         "SOAK_SEED={seed} SOAK_CASE={number} repeats {}",
                         case.name()
                     );
-                    match outcome {
-                        Ok(verdict) => {
-                            if !verdict.findings.is_empty() {
-                                println!("FOUND: {again}\n{:#?}", verdict.findings);
-                            }
-                            tally
-                                .lock()
-                                .unwrap_or_else(PoisonError::into_inner)
-                                .add(case.fault, verdict);
+                    if let Ok(verdict) = outcome {
+                        if !verdict.findings.is_empty() {
+                            println!("FOUND: {again}\n{:#?}", verdict.findings);
                         }
-                        Err(_) => {
-                            broken.fetch_add(1, Ordering::Relaxed);
-                            println!("BROKEN: {again}");
-                        }
+                        tally
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .add(case.fault, verdict);
+                    } else {
+                        broken.fetch_add(1, Ordering::Relaxed);
+                        println!("BROKEN: {again}");
                     }
                 }
             });
