@@ -207,6 +207,9 @@ impl PostgresWriter {
         written
             .refused
             .extend(orphans.filter_map(|(part, fault)| Some(refusal(part.first()?, fault))));
+        written
+            .refused
+            .sort_by_key(|refusal| (refusal.batch, refusal.row));
         if let Some(direct) = self.direct.get_mut(index) {
             direct.tick();
         }
