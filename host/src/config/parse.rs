@@ -138,7 +138,14 @@ fn error_handling(mut section: Section<'_>) -> Result<ErrorHandling, Reported> {
         max_retry_delay_value.or(retry_delay_value),
     ) && shortest > longest
     {
-        let [shortest, longest] = [shortest, longest].map(duration::DisplayDuration);
+        let shown = |value: Option<Value<'_>>, default| {
+            value.map_or_else(
+                || duration::DisplayDuration(default).to_string(),
+                |value| value.found(),
+            )
+        };
+        let shortest = shown(retry_delay_value, shortest);
+        let longest = shown(max_retry_delay_value, longest);
         let message = format!(
             "the first wait, retry_delay {shortest}, is longer than the longest, max_retry_delay {longest}"
         );
@@ -219,10 +226,7 @@ fn tuning(mut section: Section<'_>) -> Result<Tuning, Reported> {
         if (64 << 10..=1 << 30).contains(&bytes) {
             Ok(bytes)
         } else {
-            Err(value.report(
-                format!("expected a size between 64KiB and 1GiB, found {bytes} bytes"),
-                None,
-            ))
+            Err(value.unexpected("expected a size between 64KiB and 1GiB", None))
         }
     });
     let flushes_per_commit =

@@ -209,12 +209,12 @@ impl<'a> Value<'a> {
     }
 
     /// Reports that something else was expected.
-    fn unexpected(&self, expected: &str, fix: Option<String>) -> Reported {
+    pub fn unexpected(&self, expected: &str, fix: Option<String>) -> Reported {
         self.report(format!("{expected}, found {}", self.found()), fix)
     }
 
     /// What was found, for a message.
-    fn found(&self) -> String {
+    pub fn found(&self) -> String {
         match &self.node.data {
             Data::Bool(value) => value.to_string(),
             Data::Number(number) => number.to_string(),

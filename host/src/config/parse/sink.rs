@@ -131,7 +131,10 @@ fn write_mode(
             Some(column) if key.contains(column) => {
                 return Ok(WriteMode::Upsert { key, key_scope });
             }
-            Some(column) => format!("add {column:?} to key"),
+            Some(_) => {
+                let shown = section.get("partition_column").map(|value| value.found());
+                format!("add {} to key", shown.unwrap_or_default())
+            }
             None => "set partition_column and add that column to key".to_owned(),
         };
         let message = format!(
@@ -157,7 +160,7 @@ fn key_columns(value: Value<'_>) -> Result<Vec<String>, Reported> {
             Ok(column)
         } else {
             Err(item.report(
-                format!("column {column:?} is in the key twice"),
+                format!("column {} is in the key twice", item.found()),
                 Some("remove one".into()),
             ))
         }

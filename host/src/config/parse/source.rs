@@ -148,8 +148,9 @@ fn shard_name(
     if names.insert(name.clone()) {
         return Ok(name);
     }
+    let name = given.map_or_else(|| format!("{name:?}"), |value| value.found());
     let (message, fix) = (
-        format!("another shard is already named {name:?}"),
+        format!("another shard is already named {name}"),
         "give it a name of its own",
     );
     Err(given.unwrap_or(value).report(message, Some(fix.into())))

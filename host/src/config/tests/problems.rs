@@ -312,10 +312,10 @@ settings: 5
     check_problems(
         &[SMALL, over],
         &expect![[r#"
-            p.yaml:2:32: error_handling.retry_delay: the first wait, retry_delay 20m, is longer than the longest, max_retry_delay 15m (raise max_retry_delay to 20m or more)
+            p.yaml:2:32: error_handling.retry_delay: the first wait, retry_delay "20m", is longer than the longest, max_retry_delay 15m (raise max_retry_delay to "20m" or more)
             p.yaml:2:54: error_handling.attempt_timeout: must be longer than 0s
             p.yaml:2:72: error_handling.max_bad_rows: expected a number of rows such as 10, or a share of the rows from "0%" to "100%", found 1.5
-            p.yaml:3:24: tuning.flush_bytes: expected a size between 64KiB and 1GiB, found 1024 bytes
+            p.yaml:3:24: tuning.flush_bytes: expected a size between 64KiB and 1GiB, found "1KiB"
             p.yaml:3:42: tuning.batch_rows: expected a number of rows between 1 and 65536, found 65537
             p.yaml:3:69: tuning.flushes_per_commit: expected a number of flushes between 1 and 1000, found 1.5
             p.yaml:4:1: sink.credentials.username: is required but not given
@@ -347,4 +347,25 @@ fn what_postgres_cannot_keep_is_not_asked_of_it() {
         loaded(&[CONTRACT]).sink.nul_characters,
         NulCharacters::Quarantine
     );
+}
+
+#[test]
+fn what_a_variable_holds_is_not_told() {
+    let env = |name: &str| (name == "PIN").then(|| "8642097531".to_owned());
+    let shards = "source: { shards: [{ path: a }, { path: b, name: '${PIN}' }, { path: c, name: '${PIN}' }] }\n";
+    let texts = [
+        "tuning: { flush_bytes: '${PIN}' }".to_owned(),
+        "error_handling: { retry_delay: '${PIN}s' }".to_owned(),
+        shards.to_owned(),
+        "sink: { write_mode: upsert, key: ['${PIN}', '${PIN}'] }".to_owned(),
+        format!("{shards}sink: {{ write_mode: upsert, partition_column: '${{PIN}}', key: [a] }}")
+            .replace(", { path: c, name: '${PIN}' }", ""),
+    ];
+    for text in texts {
+        let told = load(&[layer("base", SMALL), layer("p", &text)], &env)
+            .unwrap_err()
+            .to_string();
+        assert!(!told.contains("8642097531"), "{told}");
+        assert!(told.contains("the value of \"${PIN}"), "{told}");
+    }
 }

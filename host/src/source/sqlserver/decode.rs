@@ -15,7 +15,9 @@ use crate::config::BeyondMicroseconds;
 use crate::error::{Error, Result};
 use crate::literal::hex;
 use crate::source::batch::{ColumnBuilder, CursorBuilder};
-use crate::source::time::{DAYS_TO_1970, TICKS_PER_DAY, TICKS_PER_SECOND, TICKS_TO_1970, TimeForm};
+use crate::source::time::{
+    DAYS_TO_1970, LAST_TICK, TICKS_PER_DAY, TICKS_PER_SECOND, TICKS_TO_1970, TimeForm,
+};
 
 /// The driver reads `money` as a floating point number, which is exact up to here: 2^51 ten-thousandths.
 const EXACT_MONEY: f64 = 225_179_981_368.524_8;
@@ -129,8 +131,8 @@ impl Decoder {
                 builder.append_value(value.hyphenated().encode_lower(&mut buffer));
             }
             (To::Binary(builder), ColumnData::Binary(Some(value))) => builder.append_value(value),
-            (To::Date32(builder), ColumnData::Date(Some(value))) => {
-                let days = i64::from(value.days()) - DAYS_TO_1970;
+            (To::Date32(builder), ColumnData::Date(_)) => {
+                let days = ticks(value).ok_or_else(wrong_time)? / TICKS_PER_DAY - DAYS_TO_1970;
                 builder.append_value(i32::try_from(days).map_err(|_| wrong_time())?);
             }
             (To::Time(builder), ColumnData::Time(Some(value))) => {
@@ -138,8 +140,15 @@ impl Decoder {
                     ticks_in_day(value.increments(), value.scale()).ok_or_else(wrong_time)?;
                 builder.append_value(self.micros(index, ticks)?);
             }
-            (To::Timestamp(builder, _), value) => {
-                let ticks = ticks(value).ok_or_else(|| wrong(value))?;
+            (
+                To::Timestamp(builder, _),
+                ColumnData::Date(_)
+                | ColumnData::DateTime(_)
+                | ColumnData::SmallDateTime(_)
+                | ColumnData::DateTime2(_)
+                | ColumnData::DateTimeOffset(_),
+            ) => {
+                let ticks = ticks(value).ok_or_else(wrong_time)?;
                 builder.append_value(self.micros(index, ticks - TICKS_TO_1970)?);
             }
             _ => return Err(wrong(value)),
@@ -195,7 +204,7 @@ pub fn append_cursor(
     };
     appended.ok_or_else(|| {
         let name = row.columns().get(column).map(tiberius::Column::name).unwrap_or_default();
-        let what = if is_null(value) { "NULL" } else { "a value of another type" };
+        let what = if is_null(value) { "NULL" } else { "a value of another type, or out of its range" };
         Error::data(format!("the cursor column `{name}` holds {what}"))
             .hint("compare it with `> @from` in the query, which leaves NULL out; a keyset's number must not be NULL either")
     })
@@ -203,50 +212,64 @@ pub fn append_cursor(
 
 /// The row as JSON, in a form that loses nothing that the driver gave.
 pub fn payload(row: &Row) -> Json {
-    let cells = row.cells().map(|(column, value)| {
-        let value = match value {
-            ColumnData::Binary(Some(bytes)) => json!({ "hex": hex(bytes) }),
-            ColumnData::Bit(Some(value)) => json!(value),
-            ColumnData::F64(Some(value)) => json!(value),
-            ColumnData::F32(Some(value)) => json!(value),
-            other => whole(other).map_or_else(|| json!(text_of(other)), |value| json!(value)),
-        };
-        (column.name().to_owned(), value)
-    });
+    let cells = row
+        .cells()
+        .map(|(column, value)| (column.name().to_owned(), json_of(value)));
     Json::Object(cells.collect())
 }
 
-/// Ticks since 0001-01-01 of a value that is a time. A `datetime` counts as what the server shows: whole milliseconds.
-pub fn ticks(value: &ColumnData<'_>) -> Option<i64> {
+fn json_of(value: &ColumnData<'static>) -> Json {
     match value {
-        ColumnData::Date(Some(value)) => Some(i64::from(value.days()) * TICKS_PER_DAY),
+        value if is_null(value) => Json::Null,
+        ColumnData::Binary(Some(bytes)) => json!({ "hex": hex(bytes) }),
+        ColumnData::Bit(Some(value)) => json!(value),
+        ColumnData::F64(Some(value)) if value.is_finite() => json!(value),
+        ColumnData::F32(Some(value)) if value.is_finite() => json!(value),
+        other => whole(other).map_or_else(
+            // A time that no calendar has is told as the driver holds it.
+            || json!(text_of(other).unwrap_or_else(|| format!("{other:?}"))),
+            |value| json!(value),
+        ),
+    }
+}
+
+/// Ticks since 0001-01-01 of a value that is a time up to the year 9999; the protocol has room for others. A `datetime`
+/// counts as what the server shows: whole milliseconds.
+pub fn ticks(value: &ColumnData<'_>) -> Option<i64> {
+    let (days, in_day) = match value {
+        ColumnData::Date(Some(value)) => (i64::from(value.days()), 0),
         ColumnData::DateTime(Some(value)) => {
             let days = i64::from(value.days()) + DAYS_TO_1900;
             let parts = i64::from(value.seconds_fragments());
             // 1/300 s rounded to 1/1000 s: .000, .003, .007.
             let millis = (parts * 1_000 + DATETIME_PARTS / 2) / DATETIME_PARTS;
-            Some(days * TICKS_PER_DAY + millis * (TICKS_PER_SECOND / 1_000))
+            (days, millis * (TICKS_PER_SECOND / 1_000))
         }
         ColumnData::SmallDateTime(Some(value)) => {
             let days = i64::from(value.days()) + DAYS_TO_1900;
             let minutes = i64::from(value.seconds_fragments());
-            Some(days * TICKS_PER_DAY + minutes * 60 * TICKS_PER_SECOND)
+            (days, minutes * 60 * TICKS_PER_SECOND)
         }
-        ColumnData::DateTime2(Some(value)) => ticks_of(*value),
+        ColumnData::DateTime2(Some(value)) => split(*value)?,
         // On the wire it is in UTC already (MS-TDS 2.2.5.5.1.9).
-        ColumnData::DateTimeOffset(Some(value)) => ticks_of(value.datetime2()),
-        _ => None,
-    }
+        ColumnData::DateTimeOffset(Some(value)) => split(value.datetime2())?,
+        _ => return None,
+    };
+    let in_day = Some(in_day).filter(|ticks| *ticks < TICKS_PER_DAY)?;
+    let ticks = days.checked_mul(TICKS_PER_DAY)?.checked_add(in_day)?;
+    (0..=LAST_TICK).contains(&ticks).then_some(ticks)
 }
 
-fn ticks_of(value: DateTime2) -> Option<i64> {
+/// Days and ticks in the day.
+fn split(value: DateTime2) -> Option<(i64, i64)> {
     let in_day = ticks_in_day(value.time().increments(), value.time().scale())?;
-    Some(i64::from(value.date().days()) * TICKS_PER_DAY + in_day)
+    Some((i64::from(value.date().days()), in_day))
 }
 
 fn ticks_in_day(increments: u64, scale: u8) -> Option<i64> {
     let factor = 10_i64.checked_pow(7_u32.checked_sub(u32::from(scale))?)?;
-    i64::try_from(increments).ok()?.checked_mul(factor)
+    let ticks = i64::try_from(increments).ok()?.checked_mul(factor)?;
+    (ticks < TICKS_PER_DAY).then_some(ticks)
 }
 
 /// A value that is a whole number.
@@ -263,7 +286,7 @@ pub fn whole(value: &ColumnData<'_>) -> Option<i64> {
 
 /// Ten-thousandths, exact or not at all.
 fn money(value: f64) -> std::result::Result<i128, Fault> {
-    if value.abs() > EXACT_MONEY {
+    if value.is_nan() || value.abs() > EXACT_MONEY {
         return Err("an amount of money beyond 225 thousand million, which the driver reads inexactly: CAST it AS decimal(19,4) in the query".into());
     }
     #[expect(

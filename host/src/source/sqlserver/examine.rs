@@ -4,9 +4,9 @@ use arrow_schema::SchemaRef;
 use etl_plugin_api::Value;
 use jiff::Timestamp;
 
+use super::batches::build_cursors;
 use super::bind::{Bounds, build_command, declarations, further, window};
 use super::describe::{Described, describe};
-use super::read::build_cursors;
 use super::{SqlServerSource, column_type, server};
 use crate::config::{Cursor as CursorConfig, CursorKind, ReadIsolation, SqlServerShard};
 use crate::error::{Error, Result};

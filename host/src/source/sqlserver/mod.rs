@@ -3,6 +3,7 @@
 //! A session holds one pooled connection. It fixes the window by the server's clock or counters, binds it in the type of
 //! the cursor's column, and reads under SNAPSHOT isolation where the database allows it. It never writes.
 
+mod batches;
 mod bind;
 mod decode;
 mod describe;
@@ -18,9 +19,10 @@ use async_trait::async_trait;
 use etl_plugin_api::Cursor;
 use tokio::sync::oneshot;
 
+use self::batches::build_cursors;
 use self::bind::{Bounds, declarations, further, position, type_of, window, wrong_column};
 use self::describe::{Described, describe};
-use self::read::{Reading, build_cursors};
+use self::read::Reading;
 use self::types::SqlType;
 use super::time::TimeForm;
 use super::{

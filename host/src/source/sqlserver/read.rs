@@ -4,25 +4,24 @@
 //! was cut at the right place for a success, so the end is believed only when the count has come and is right.
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::SchemaRef;
 use futures_util::{StreamExt, TryStream};
 use tiberius::{Column, ColumnType, CommandStream, Row};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::bind::{Parameter, build_command, wrong_column};
-use super::decode::{Decoder, Fault, append_cursor, payload, size, whole};
+use super::batches::Batches;
+use super::bind::{Parameter, build_command};
+use super::decode::{size, whole};
 use super::describe::{Described, unknown_type};
 use super::types::SqlType;
-use crate::config::{BeyondMicroseconds, Cursor as CursorConfig, CursorKind, ReadTimeouts};
+use crate::config::{BeyondMicroseconds, ReadTimeouts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::SqlServerLease;
-use crate::source::batch::{BatchBuilder, CursorBuilder, Misfit, cursor_index};
 use crate::source::channel::{ChannelStream, Stop};
 use crate::source::{ReadRequest, RowStream, SourceBatch};
 
@@ -252,14 +251,6 @@ struct Rows {
     read: u64,
 }
 
-/// Rows whose types are known.
-struct Batches {
-    builder: BatchBuilder,
-    decoder: Decoder,
-    /// Where the cursor is in a row, and the number of a keyset.
-    cursor: Option<(usize, Option<usize>)>,
-}
-
 impl Rows {
     fn new(reading: &Reading, columns: &[Column]) -> Result<Self> {
         let names: Vec<String> = columns
@@ -315,7 +306,7 @@ impl Rows {
         };
         outlet.announce(batches.builder.schema(), false);
         batches.push(&row)?;
-        batches.hand_over(false, outlet).await
+        hand_over(batches, false, outlet).await
     }
 
     /// Hands over what is left, and says how many rows of which columns there were. That there were none is not said
@@ -329,7 +320,7 @@ impl Rows {
                 "the columns' types are not known at the end",
             ));
         };
-        batches.hand_over(true, outlet).await?;
+        hand_over(&mut batches, true, outlet).await?;
         for (column, values) in &batches.decoder.cut {
             let column = self.names.get(*column).map_or("", String::as_str);
             tracing::warn!(
@@ -392,100 +383,8 @@ impl Rows {
     }
 
     fn build_batches(&self, types: Vec<SqlType>) -> Result<Batches> {
-        let fields: Vec<_> = self
-            .names
-            .iter()
-            .zip(&types)
-            .map(|(name, sql_type)| sql_type.field(name))
-            .collect();
-        let schema: SchemaRef = Arc::new(Schema::new(fields));
-        let cursor = self.request.cursor.as_ref();
-        let places = cursor
-            .map(|cursor| {
-                let id = cursor
-                    .id
-                    .as_ref()
-                    .map(|id| cursor_index(&schema, id))
-                    .transpose()?;
-                Ok::<_, Error>((cursor_index(&schema, &cursor.column)?, id))
-            })
-            .transpose()?;
-        let cursors = match (cursor, places) {
-            (Some(cursor), Some((column, _))) => {
-                let sql_type = types.get(column).copied().unwrap_or(SqlType::Text);
-                Some(build_cursors(cursor, sql_type)?)
-            }
-            _ => None,
-        };
-        Ok(Batches {
-            builder: BatchBuilder::new(schema, cursors, &self.request)?,
-            decoder: Decoder::new(types, self.beyond),
-            cursor: places,
-        })
+        Batches::new(&self.names, types, &self.request, self.beyond)
     }
-}
-
-impl Batches {
-    fn push(&mut self, row: &Row) -> Result<()> {
-        if let (Some((column, id)), Some(cursors)) = (self.cursor, &mut self.builder.cursors) {
-            append_cursor(cursors, row, column, id)?;
-        }
-        let mut size = 0;
-        let mut misfit = None;
-        let cells = row.cells().map(|(_, value)| value);
-        for (index, (column, value)) in self.builder.columns.iter_mut().zip(cells).enumerate() {
-            let (bytes, appended) = self.decoder.append(index, column, value);
-            size += bytes;
-            match appended {
-                Err(Fault::Run(reason)) => {
-                    let name = row
-                        .columns()
-                        .get(index)
-                        .map(Column::name)
-                        .unwrap_or_default();
-                    return Err(Error::data(format!("column `{name}` holds {reason}"))
-                        .hint("set `source.beyond_microseconds: truncate`, or keep the digits as text with CONVERT(varchar(33), …, 126)"));
-                }
-                Err(Fault::Row(reason)) if misfit.is_none() => misfit = Some((index, reason)),
-                _ => {}
-            }
-        }
-        let misfit = misfit.map(|(column, reason)| Misfit {
-            column,
-            reason,
-            payload: payload(row),
-        });
-        self.builder.end_row(size, misfit);
-        Ok(())
-    }
-
-    async fn hand_over(&mut self, all: bool, outlet: &Outlet) -> Result<()> {
-        if self.builder.is_full() || (all && !self.builder.is_empty()) {
-            let batch = self.builder.finish()?;
-            let sent = outlet.batches.send(Ok(Some(batch))).await;
-            sent.map_err(|_| Error::new(ErrorKind::Cancelled, CLOSED))?;
-        }
-        Ok(())
-    }
-}
-
-/// The builder for a cursor over a column of this type.
-pub fn build_cursors(cursor: &CursorConfig, column: SqlType) -> Result<CursorBuilder> {
-    let cursors = match cursor.kind {
-        CursorKind::Integer if column.is_whole() => CursorBuilder::Integer(Vec::new()),
-        CursorKind::Rowversion if matches!(column, SqlType::Rowversion | SqlType::Binary) => {
-            CursorBuilder::Rowversion(Vec::new())
-        }
-        CursorKind::Timestamp => match column.time_form() {
-            Some(form) => CursorBuilder::Time(Vec::new(), form),
-            None => return Err(wrong_column(cursor, column)),
-        },
-        _ => return Err(wrong_column(cursor, column)),
-    };
-    Ok(match cursor.id {
-        None => cursors,
-        Some(_) => CursorBuilder::Keyset(Box::new(cursors), Vec::new()),
-    })
 }
 
 impl Outlet {
@@ -495,4 +394,13 @@ impl Outlet {
             let _ = sender.send((schema.clone(), empty));
         }
     }
+}
+
+async fn hand_over(batches: &mut Batches, all: bool, outlet: &Outlet) -> Result<()> {
+    if batches.builder.is_full() || (all && !batches.builder.is_empty()) {
+        let batch = batches.builder.finish()?;
+        let sent = outlet.batches.send(Ok(Some(batch))).await;
+        sent.map_err(|_| Error::new(ErrorKind::Cancelled, CLOSED))?;
+    }
+    Ok(())
 }

@@ -62,15 +62,15 @@ impl SqlType {
             // float(1) to float(24) are four bytes.
             "float" if argument(53) <= 24 => Self::Real,
             "float" => Self::Float,
-            "decimal" | "numeric" => Self::Decimal(argument(18), argument(0)),
+            "decimal" | "numeric" => decimal(argument(18), argument(0))?,
             "money" => Self::Money,
             "smallmoney" => Self::SmallMoney,
             "date" => Self::Date,
-            "time" => Self::Time(argument(7)),
+            "time" => Self::Time(time_digits(argument(7))?),
             "datetime" => Self::DateTime,
             "smalldatetime" => Self::SmallDateTime,
-            "datetime2" => Self::DateTime2(argument(7)),
-            "datetimeoffset" => Self::DateTimeOffset(argument(7)),
+            "datetime2" => Self::DateTime2(time_digits(argument(7))?),
+            "datetimeoffset" => Self::DateTimeOffset(time_digits(argument(7))?),
             "char" | "varchar" | "text" | "nchar" | "nvarchar" | "ntext" | "sysname" => Self::Text,
             "xml" => Self::Xml,
             "binary" | "varbinary" | "image" => Self::Binary,
@@ -94,7 +94,7 @@ impl SqlType {
             ColumnType::Float8 | ColumnType::Floatn => Self::Float,
             ColumnType::Money => Self::Money,
             ColumnType::Money4 => Self::SmallMoney,
-            ColumnType::Decimaln | ColumnType::Numericn => Self::Decimal(38, decimal_scale?),
+            ColumnType::Decimaln | ColumnType::Numericn => decimal(38, decimal_scale?)?,
             ColumnType::Datetime | ColumnType::Datetimen => Self::DateTime,
             ColumnType::Datetime4 => Self::SmallDateTime,
             ColumnType::Daten => Self::Date,
@@ -214,6 +214,16 @@ impl SqlType {
     }
 }
 
+/// A decimal that Arrow can hold, as all of the server's are.
+fn decimal(precision: u8, scale: u8) -> Option<SqlType> {
+    let fits = (1..=38).contains(&precision) && scale <= precision;
+    fits.then_some(SqlType::Decimal(precision, scale))
+}
+
+fn time_digits(digits: u8) -> Option<u8> {
+    (digits <= 7).then_some(digits)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,7 +242,16 @@ mod tests {
         ] {
             assert_eq!(SqlType::parse(name), Some(expected), "{name}");
         }
-        for no in ["geometry", "hierarchyid", "", "("] {
+        for no in [
+            "geometry",
+            "hierarchyid",
+            "",
+            "(",
+            "decimal(39,0)",
+            "decimal(0)",
+            "decimal(5,6)",
+            "time(8)",
+        ] {
             assert_eq!(SqlType::parse(no), None, "{no}");
         }
     }
