@@ -528,7 +528,7 @@ async fn open_target(
         stage
             .settle(&Chunk {
                 cursor: CursorChange::Set(unknown.cursor),
-                fingerprint: signature.fingerprint.clone(),
+                fingerprint: Some(signature.fingerprint.clone()),
                 run_id: unknown.run_id,
                 ledger: unknown.ledger,
                 dead_letters: Vec::new(),

@@ -104,6 +104,7 @@ pub fn stage(
                     row: original.unwrap_or(row),
                     column: column.clone(),
                     reason: reason.to_owned(),
+                    told: String::new(),
                 });
                 continue;
             }
@@ -146,6 +147,9 @@ pub fn commit(
     let committed = transaction(connection, || {
         for range in &staged.deletes {
             delete_range(connection, tables, claim, range)?;
+            if let Some(table) = tables.get(range.table) {
+                dead_letters::close(connection, claim, &table.spec.name, range)?;
+            }
         }
         let mut chunk = chunk.clone();
         let mut committed = Committed::default();
@@ -162,8 +166,11 @@ pub fn commit(
             let allowance = chunk.most_refused - committed.refused.len() as u64;
             committed.add(merge.run(rows, allowance)?);
         }
-        let refused = committed.refused.len() as u64;
-        chunk.ledger.settle(committed.superseded, refused);
+        // A replay's rows are in no run's books.
+        if !claim.replay {
+            let refused = committed.refused.len() as u64;
+            chunk.ledger.settle(committed.superseded, refused);
+        }
         dead_letters::write(connection, claim, &chunk.run_id, &chunk.dead_letters)?;
         dead_letters::write(connection, claim, &chunk.run_id, &committed.refused)?;
         dead_letters::mark_replayed(connection, claim, &chunk.replayed)?;
