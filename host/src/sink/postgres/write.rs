@@ -75,7 +75,7 @@ impl PostgresWriter {
         prepared.require_alike(partition, specs)?;
         let mut tables = Vec::with_capacity(specs.len());
         for spec in specs {
-            let table = table::prepare(self.client()?, spec).await?;
+            let table = table::prepare(self.client()?, spec, &mut prepared.refused).await?;
             let before = self.claim.columns_before(&self.checkpoint);
             for warning in drift::check(partition, spec, before, &table)? {
                 tracing::warn!(pipeline = self.claim.tenure.pipeline, "{warning}");
