@@ -376,6 +376,55 @@ async fn where_a_view_forbids_it_rows_are_checked_one_by_one() {
 }
 
 #[tokio::test]
+async fn what_a_view_forbids_is_tried_once_in_a_run() {
+    let moved = Moved::new().await;
+    moved
+        .to
+        .execute("CREATE VIEW amounts AS SELECT amount FROM copy")
+        .await;
+    moved
+        .from
+        .execute("ALTER TABLE people ALTER amount TYPE numeric(14,2); INSERT INTO people VALUES (2, 'Bob', 2, 20)")
+        .await;
+    let shards = [
+        ("eu", &moved.from),
+        ("us", &moved.from),
+        ("asia", &moved.from),
+    ];
+    let yaml = source(&shards, QUERY, "") + &sink(&moved.to, "") + &handling("evolve");
+    configure(&moved.project, &yaml);
+    let finished = moved.project.run(RUN).require_code(0).unwrap();
+    assert_eq!(loaded(&finished.json().unwrap()), 1 + 2 + 2);
+    let told = finished.stderr.matches("widen column `amount` of copy");
+    assert_eq!(told.count(), 1, "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn a_widening_that_is_not_needed_does_not_wait_for_ever_for_a_lock() {
+    let moved = Moved::new().await;
+    moved
+        .from
+        .execute("ALTER TABLE people ALTER amount TYPE numeric(14,2); INSERT INTO people VALUES (2, 'Bob', 2, 20)")
+        .await;
+    // As another partition does in the middle of its chunk.
+    let writer = moved.to.at.connect().await.unwrap();
+    writer
+        .batch_execute("BEGIN; LOCK TABLE copy IN ROW EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let told = moved.loads_one("evolve");
+    says(&told, "55P03");
+    says(&told, "refused row by row");
+    writer.batch_execute("COMMIT").await.unwrap();
+    moved
+        .from
+        .execute("INSERT INTO people VALUES (3, 'Cid', 3, 30)")
+        .await;
+    moved.loads_one("evolve");
+    assert_eq!(moved.type_of("amount").await, "numeric(14,2)");
+}
+
+#[tokio::test]
 async fn a_shard_that_is_migrated_before_the_others() {
     for policy in POLICIES {
         let (eu, us, to) = (

@@ -69,6 +69,25 @@ fn a_sqlite_partition_is_left_to_whoever_may_still_live() {
     assert_eq!((copied(&project), leases()), (5, 0));
 }
 
+#[test]
+fn a_retry_waits_until_the_lease_has_run_out() {
+    let project = kinds(THREE);
+    let handling = "error_handling: { max_retries: 1, retry_delay: 1ms }\n";
+    project.config("copy", &(query(ALL) + handling));
+    assert_eq!(loaded(&project.result(RUN, 0)), 3);
+    project.execute("data/people.db", "INSERT INTO people (id) VALUES (4)");
+    let elsewhere = json!({ "host": "db9", "machine": "another", "process": 7, "started": 1 });
+    project.execute(
+        SINK,
+        &format!(
+            "INSERT INTO etl_host_leases SELECT pipeline, partition, 'other', '{elsewhere}', \
+             unixepoch('subsec') + 2 FROM etl_host_checkpoints"
+        ),
+    );
+    let report = project.result(RUN, 0);
+    assert_eq!((loaded(&report), &report["attempts"]), (1, &json!(2)));
+}
+
 #[tokio::test]
 async fn a_second_host_waits_for_the_first_and_takes_over_when_it_is_killed() {
     let (project, source, sink) = (project(), Database::new().await, Database::new().await);

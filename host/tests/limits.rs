@@ -104,6 +104,37 @@ async fn a_server_that_fails_again_and_again_is_left_alone_and_then_tried_once()
 }
 
 #[tokio::test]
+async fn a_server_left_alone_still_hears_of_the_leases() {
+    let (to, proxy) = behind_proxy().await;
+    let limits = PoolLimits {
+        breaker_failures: 2,
+        ..PoolLimits::default()
+    };
+    let server = server(&to, &to.at.password, limits);
+    let pools = Pools::new();
+    let aside = pools.postgres_aside(&server).await.unwrap();
+    aside.give_back();
+    proxy.order(Fault::Refuse.at_connect().times(2));
+    for _ in 0..2 {
+        connect(&pools, &server).await.unwrap_err();
+    }
+    let state = &pools.breakers()[0];
+    assert_eq!(state.condition, Condition::Open);
+    let aside = pools.postgres_aside(&server).await.unwrap();
+    aside
+        .client()
+        .unwrap()
+        .execute("SELECT", &[])
+        .await
+        .unwrap();
+    assert_eq!(proxy.connections(), 3);
+    // It is closed: a new one is not tried.
+    drop(aside);
+    let error = pools.postgres_aside(&server).await.err().unwrap();
+    assert!(error.is_untried() && proxy.connections() == 3, "{error}");
+}
+
+#[tokio::test]
 async fn a_wrong_password_is_not_tried_twice_and_harms_nobody_else() {
     let (to, proxy) = behind_proxy().await;
     let pools = Pools::new();

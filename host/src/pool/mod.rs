@@ -110,7 +110,8 @@ impl Pools {
     }
 
     /// The one connection per server beside the pool, for what must not wait until a partition is done: leases. Its user
-    /// gives it back at once.
+    /// gives it back at once. Once it is open it is given out whatever the breakers say of new connections: a server that
+    /// has none left for others must not cost those that work their leases.
     pub async fn postgres_aside(&self, server: &Server) -> Result<PostgresLease> {
         let mut server = server.clone();
         server.pool.max_connections = 1;
@@ -118,7 +119,7 @@ impl Pools {
         let pool = self
             .postgres_asides
             .pool(identity(&server, "aside"), build)?;
-        lease(&pool).await
+        open(&pool).await
     }
 
     /// A connection to a SQL Server. Waits for a free one as long as the configuration allows.
@@ -179,6 +180,7 @@ impl<M: Manager> PoolTable<M> {
     }
 }
 
+/// A connection of a pool with several, where the breakers let new ones be tried.
 async fn lease<M>(pool: &Pool<Guarded<M>>) -> Result<Lease<Guarded<M>>>
 where
     M: Manager,
@@ -186,6 +188,15 @@ where
 {
     // Before the pool is asked: it would look at each of its connections, and a server that is gone does not answer.
     pool.manager().breakers().check()?;
+    open(pool).await
+}
+
+/// A connection of the pool: an idle one, or a new one where the breakers let it be tried.
+async fn open<M>(pool: &Pool<Guarded<M>>) -> Result<Lease<Guarded<M>>>
+where
+    M: Manager,
+    Error: From<M::Error>,
+{
     Ok(Lease(Some(pool.get().await.map_err(describe)?)))
 }
 

@@ -3,6 +3,7 @@
 //! A table shows what it lacks; it does not show that a source has stopped giving a column, or gives a wider one. For
 //! that each checkpoint remembers the columns. What a table lacks is [`ddl`](super::ddl)'s business.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, TimeUnit};
@@ -38,6 +39,8 @@ pub struct Shortfall {
 pub struct SharedTables<T> {
     first: Option<(String, Vec<TableSpec>)>,
     tables: Arc<Vec<T>>,
+    /// Statements that the server has refused and that no attempt needs: not to be tried again in this run.
+    pub refused: HashSet<String>,
 }
 
 impl<T> Default for SharedTables<T> {
@@ -45,6 +48,7 @@ impl<T> Default for SharedTables<T> {
         Self {
             first: None,
             tables: Arc::default(),
+            refused: HashSet::new(),
         }
     }
 }

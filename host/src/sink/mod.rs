@@ -20,6 +20,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use etl_plugin_api::Cursor;
+use tokio::time::Instant;
 
 pub use self::dry_run::DryRunWriter;
 use crate::checkpoint::{Checkpoint, Ledger, WrittenTable};
@@ -407,9 +408,10 @@ impl Swap {
     }
 }
 
-/// The error of one who comes while another run works on the partition.
+/// The error of one who comes while another run works on the partition. Before the lease ends a retry is of no use,
+/// unless that run has ended by then; it costs a retry all the same, since a run that lives renews its lease.
 fn held(claim: &Claim, run_id: &str, holder: &Holder, seconds: f64) -> Error {
-    Error::new(
+    let error = Error::new(
         ErrorKind::Busy,
         format!(
             "run {run_id} ({holder}) works on partition {}; its lease ends in {} s unless it is renewed",
@@ -417,7 +419,12 @@ fn held(claim: &Claim, run_id: &str, holder: &Holder, seconds: f64) -> Error {
             seconds.ceil()
         ),
     )
-    .hint("wait until that run has ended, or stop it; a run that died is taken over when its lease has run out")
+    .hint("wait until that run has ended, or stop it; a run that died is taken over when its lease has run out");
+    let left = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    match Instant::now().checked_add(left) {
+        Some(end) => error.not_before(end),
+        None => error,
+    }
 }
 
 /// The error of a replay that comes second.

@@ -1,6 +1,8 @@
 //! Tables of the sink: made when missing, checked and extended when there, before the first row; looked at again before
 //! each chunk.
 
+use std::collections::HashSet;
+
 use arrow_schema::Field;
 use tokio_postgres::Client;
 
@@ -120,16 +122,28 @@ impl Changes {
             .collect()
     }
 
+    /// Without what the server has refused before.
+    fn without(mut self, refused: &HashSet<String>) -> Self {
+        self.widen
+            .retain(|widen| !refused.contains(&widen.statement));
+        self
+    }
+
     fn is_empty(&self) -> bool {
         self.create.is_none() && self.add.is_none() && self.widen.is_empty()
     }
 }
 
-/// Makes a table ready. What has to be changed is changed under the lock that all hosts share.
-pub async fn prepare(client: &Client, spec: &TableSpec) -> Result<PgTable> {
+/// Makes a table ready. What has to be changed is changed under the lock that all hosts share. `refused` are statements
+/// that are not to be tried again, and is given those that this attempt is refused.
+pub async fn prepare(
+    client: &Client,
+    spec: &TableSpec,
+    refused: &mut HashSet<String>,
+) -> Result<PgTable> {
     require_key(spec, str::eq)?;
     let look = look(client, spec).await?;
-    if changes(spec, &look)?.is_empty() {
+    if changes(spec, &look)?.without(refused).is_empty() {
         return ready(client, spec, look).await;
     }
     client
@@ -139,7 +153,7 @@ pub async fn prepare(client: &Client, spec: &TableSpec) -> Result<PgTable> {
              SELECT pg_advisory_xact_lock({DDL_LOCK})"
         ))
         .await?;
-    let prepared = prepare_locked(client, spec).await;
+    let prepared = prepare_locked(client, spec, refused).await;
     let end = if prepared.is_ok() {
         "COMMIT"
     } else {
@@ -151,9 +165,13 @@ pub async fn prepare(client: &Client, spec: &TableSpec) -> Result<PgTable> {
     Ok(table)
 }
 
-async fn prepare_locked(client: &Client, spec: &TableSpec) -> Result<PgTable> {
+async fn prepare_locked(
+    client: &Client,
+    spec: &TableSpec,
+    refused: &mut HashSet<String>,
+) -> Result<PgTable> {
     // Somebody else may have been faster.
-    let changes = changes(spec, &look(client, spec).await?)?;
+    let changes = changes(spec, &look(client, spec).await?)?.without(refused);
     for (what, statement) in [("create", &changes.create), ("extend", &changes.add)] {
         if let Some(statement) = statement {
             client.batch_execute(statement).await.map_err(|error| {
@@ -162,15 +180,21 @@ async fn prepare_locked(client: &Client, spec: &TableSpec) -> Result<PgTable> {
         }
     }
     for widen in &changes.widen {
-        apply(client, spec, widen).await?;
+        if !apply(client, spec, widen).await? {
+            refused.insert(widen.statement.clone());
+        }
     }
     let look = look(client, spec).await?;
     ready(client, spec, look).await
 }
 
-/// Widens a column. Where the server refuses (a view uses it, another user owns the table) and values are checked one by
-/// one anyway, the run goes on.
-async fn apply(client: &Client, spec: &TableSpec, widen: &Widen) -> Result<()> {
+/// SQLSTATEs that end the wait for a lock: `lock_not_available`, `query_canceled`, `deadlock_detected`.
+const WAITED_IN_VAIN: [&str; 3] = ["55P03", "57014", "40P01"];
+
+/// Widens a column; `false` if the server refuses it, now and every time. Where it does (a view uses it, another user owns the table) or
+/// somebody holds the table for long (a partition in the middle of its chunk), and values are checked one by one anyway,
+/// the attempt goes on.
+async fn apply(client: &Client, spec: &TableSpec, widen: &Widen) -> Result<bool> {
     client.batch_execute("SAVEPOINT widen").await?;
     let Err(error) = client.batch_execute(&widen.statement).await else {
         tracing::info!(
@@ -179,11 +203,17 @@ async fn apply(client: &Client, spec: &TableSpec, widen: &Widen) -> Result<()> {
             "widened: {}",
             widen.statement
         );
-        return Ok(client.batch_execute("RELEASE widen").await?);
+        client.batch_execute("RELEASE widen").await?;
+        return Ok(true);
     };
     let error = Error::from(error)
         .while_trying(format!("widen column `{}` of {}", widen.column, spec.name));
-    if policy(&error) == Policy::Retry {
+    let state = match error.kind() {
+        ErrorKind::SqlState(state) => state.as_str(),
+        _ => "",
+    };
+    let waited = WAITED_IN_VAIN.contains(&state) && !widen.required;
+    if policy(&error) == Policy::Retry && !waited {
         return Err(error);
     }
     if widen.required {
@@ -191,7 +221,8 @@ async fn apply(client: &Client, spec: &TableSpec, widen: &Widen) -> Result<()> {
     }
     tracing::warn!(%error, "values that do not fit are refused row by row");
     client.batch_execute("ROLLBACK TO widen").await?;
-    Ok(())
+    // A later attempt may find the table free.
+    Ok(waited)
 }
 
 /// What [`prepare`] would do, by the table as it is. Changes nothing.

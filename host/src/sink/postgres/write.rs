@@ -78,7 +78,7 @@ impl PostgresWriter {
             if self.claim.replay {
                 self.require_table(spec).await?;
             }
-            let table = table::prepare(self.client()?, spec).await?;
+            let table = table::prepare(self.client()?, spec, &mut prepared.refused).await?;
             let before = self.claim.columns_before(&self.checkpoint);
             for warning in drift::check(partition, spec, before, &table)? {
                 tracing::warn!(pipeline = self.claim.tenure.pipeline, "{warning}");
