@@ -363,7 +363,11 @@ mod tests {
                     let within =
                         |text: &&&str| (text.parse::<f64>().unwrap() <= f64::from(bound)) == up_to;
                     let expected = values.iter().filter(within).count();
-                    assert_eq!(usize::try_from(found).unwrap(), expected, "{arrow} {declared} {operator} {bound}");
+                    assert_eq!(
+                        found,
+                        i64::try_from(expected).unwrap(),
+                        "{arrow} {declared} {operator} {bound}"
+                    );
                 }
             }
             connection.execute_batch("DROP TABLE t").unwrap();
