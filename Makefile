@@ -8,7 +8,7 @@ CARGO ?= cargo
 # Where scripts/setup-dev.sh puts what it cannot install for the whole machine.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
-.PHONY: help build run demo demo-down demo-stand-in test check bench clean
+.PHONY: help build run demo demo-down demo-stand-in test check fuzz bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,11 +48,16 @@ test: ## all tests; starts a PostgreSQL of its own
 check: ## format, lints, documentation, licences, shell scripts, compose file
 	@scripts/setup-dev.sh check
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path host/fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 	$(CARGO) deny --log-level error check bans licenses sources
 	shellcheck .ci/run scripts/*.sh host/testkit/src/postgres/*.sh
 	check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+fuzz: ## FUZZ_SECONDS (600) of any input for each fuzz target: configurations, rows of SQL Server
+	@scripts/setup-dev.sh fuzz
+	@CARGO="$(CARGO)" scripts/fuzz.sh
 
 bench: ## speed and peak memory: the flagship with each side alone, the main job small and large, bad rows
 	@scripts/setup-dev.sh test
