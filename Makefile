@@ -8,7 +8,7 @@ CARGO ?= cargo
 # Where scripts/setup-dev.sh puts what it cannot install for the whole machine.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
-.PHONY: help build run demo demo-down demo-stand-in test check fuzz bench clean
+.PHONY: help build run demo demo-down demo-stand-in test soak fuzz check bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,16 @@ test: ## all tests; starts a PostgreSQL of its own
 	$(CARGO) build -p login-analytics $(FIXTURES)
 	"$${CARGO_TARGET_DIR:-target}/debug/etl-testkit" postgres -- $(CARGO) test --workspace --all-targets --no-fail-fast
 	$(CARGO) test --doc -p etl-plugin-api -p etl-host -p etl-testkit
+
+# SOAK_SEED repeats the choices of an earlier run, SOAK_CASE one case of it.
+SOAK_MINUTES ?= 45
+
+soak: ## break everything for SOAK_MINUTES (45), and count what was lost, doubled or falsely reported; then fuzz
+	@scripts/setup-dev.sh test
+	$(CARGO) build -p etl-testkit -p fixture-kinds -p fixture-full-disk
+	$(CARGO) test -p etl-host --test faults --no-run
+	SOAK_MINUTES=$(SOAK_MINUTES) "$${CARGO_TARGET_DIR:-target}/debug/etl-testkit" postgres -- $(CARGO) test -p etl-host --test faults
+	@$(MAKE) --no-print-directory fuzz
 
 check: ## format, lints, documentation, licences, shell scripts, compose file
 	@scripts/setup-dev.sh check

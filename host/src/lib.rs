@@ -4,6 +4,7 @@
 //! all of it together; [`runtime`] runs every partition through [`source`], [`stage`] and [`sink`], which commits rows
 //! and [`checkpoint`] together. `ARCHITECTURE.md` follows one batch through all of them.
 
+pub mod backfill;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
@@ -21,6 +22,8 @@ pub mod pool;
 pub mod runtime;
 pub mod sink;
 pub mod source;
+pub mod span;
 pub mod stage;
 pub mod state;
 pub mod tls;
+pub mod verify;

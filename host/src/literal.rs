@@ -5,6 +5,9 @@ use etl_plugin_api::Cursor;
 use jiff::civil::{Date, DateTime};
 use jiff::{SignedDuration, ToSpan};
 
+/// Nanoseconds in a day.
+pub const NANOS_PER_DAY: i128 = 86_400_000_000_000;
+
 /// An end of a range of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -22,7 +25,8 @@ pub fn in_sink(cursor: &Cursor, end: End, column: &DataType) -> Option<String> {
         (Cursor::Keyset { time, id }, _) if end == End::UpTo || *id == i64::MAX => {
             in_sink(&Cursor::Text(time.clone()), end, column)
         }
-        (Cursor::Integer(value), _) => Some(value.to_string()),
+        // Text compares by its digits: '1000' comes before '12'.
+        (Cursor::Integer(value), column) if column.is_numeric() => Some(value.to_string()),
         (Cursor::Text(text), DataType::Timestamp(_, zone)) => {
             let time: DateTime = text.strip_suffix('Z').unwrap_or(text).parse().ok()?;
             let nanos = time.subsec_nanosecond();
@@ -122,6 +126,15 @@ pub fn parse_timestamp(text: &str) -> Option<i128> {
     Some(civil.duration_since(since).as_nanos())
 }
 
+/// A time or a date as people write them, with or without `Z`: nanoseconds since 1970.
+pub fn parse_position(text: &str) -> Option<i128> {
+    const DATE: usize = "2024-01-31".len();
+    if text.len() == DATE {
+        return Some(i128::from(parse_date(text)?) * NANOS_PER_DAY);
+    }
+    parse_timestamp(text)
+}
+
 /// Bytes as hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
@@ -203,5 +216,31 @@ mod tests {
             in_sink(&Cursor::Integer(7), End::UpTo, &DataType::Int64).as_deref(),
             Some("7")
         );
+    }
+
+    #[test]
+    fn a_number_is_compared_with_numbers_only() {
+        let form = |column: &DataType| in_sink(&Cursor::Integer(-7), End::UpTo, column);
+        for column in [
+            DataType::Int16,
+            DataType::UInt64,
+            DataType::Decimal128(20, 0),
+            DataType::Float64,
+        ] {
+            assert_eq!(form(&column).as_deref(), Some("-7"), "{column}");
+        }
+        let words = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        for column in [DataType::Utf8, DataType::LargeUtf8, words, DataType::Date32] {
+            assert_eq!(form(&column), None, "{column}");
+        }
+    }
+
+    #[test]
+    fn a_position_is_a_date_or_a_time() {
+        assert_eq!(parse_position("1970-01-02"), Some(NANOS_PER_DAY));
+        let before = Some(-500_000_000);
+        assert_eq!(parse_position("1969-12-31T23:59:59.5Z"), before);
+        assert_eq!(parse_position("1969-12-31 23:59:59.500"), before);
+        assert_eq!(parse_position("soon"), None);
     }
 }

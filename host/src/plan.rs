@@ -11,9 +11,23 @@ use crate::literal::hex;
 use crate::sink::{Keep, TableSpec};
 use crate::source::sql;
 
+/// What a run is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// It goes on from the checkpoint, or back where its flags say so.
+    #[default]
+    Load,
+    /// It loads a past range again, never beyond the checkpoint.
+    Backfill,
+    /// It reads what is loaded again and hands it to a sink that only compares.
+    Verify,
+}
+
 /// What the command line asks of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunOptions {
+    /// What it is for.
+    pub purpose: Purpose,
     /// Only these partitions; all if empty.
     pub partitions: Vec<String>,
     /// Start at the beginning.
@@ -28,6 +42,17 @@ pub struct RunOptions {
     pub dry_run: bool,
     /// Let `append` load rows again that may be there already.
     pub allow_duplicates: bool,
+}
+
+impl RunOptions {
+    /// The words for going back and for bounds, as they were typed.
+    pub fn words(&self) -> (&'static str, &'static str) {
+        match self.purpose {
+            Purpose::Load => ("--full-refresh and --since", "--since, --until and --limit"),
+            Purpose::Backfill => ("backfill", "--from and --to"),
+            Purpose::Verify => ("verify", "--from and --to"),
+        }
+    }
 }
 
 /// A statement and what the host knows of it.
@@ -65,6 +90,8 @@ pub struct Plan {
     pub query: Option<Query>,
     /// The partitions to run.
     pub partitions: Vec<PartitionPlan>,
+    /// How many partitions the pipeline has.
+    pub all_partitions: usize,
     /// Identifies statement and cursor, for the fingerprint.
     pub query_digest: String,
 }
@@ -98,7 +125,8 @@ impl Plan {
 
     /// Whether this run goes back behind the checkpoint, so that `append` must delete first.
     pub fn rewinds(&self) -> bool {
-        self.options.full_refresh || self.options.since.is_some()
+        let back = self.options.full_refresh || self.options.since.is_some();
+        back && self.options.purpose != Purpose::Verify
     }
 
     /// Whether rows are swapped in at the end.
@@ -127,7 +155,7 @@ pub fn build(
 ) -> Result<Plan> {
     let mut problems = Vec::new();
     let query = build_query(&config, facts, &mut problems);
-    let partitions = build_partitions(&config, facts, &options, &mut problems);
+    let (partitions, all_partitions) = build_partitions(&config, facts, &options, &mut problems);
     check_writing(&config, &manifest, facts, &options, &mut problems);
     check_key(&config, facts, &mut problems);
     if options.limit.is_some()
@@ -140,7 +168,8 @@ pub fn build(
         ));
     }
     if (options.since.is_some() || options.until.is_some()) && config.cursor.is_none() {
-        problems.push("--since and --until need a `cursor` in the configuration".to_owned());
+        let (_, bounds) = options.words();
+        problems.push(format!("{bounds} need a `cursor` in the configuration"));
     }
     if options.full_refresh && options.since.is_some() {
         problems.push("--full-refresh and --since exclude each other".to_owned());
@@ -155,6 +184,7 @@ pub fn build(
         options,
         query,
         partitions,
+        all_partitions,
         query_digest,
     })
 }
@@ -229,7 +259,7 @@ fn build_partitions(
     facts: &StageFacts,
     options: &RunOptions,
     problems: &mut Vec<String>,
-) -> Vec<PartitionPlan> {
+) -> (Vec<PartitionPlan>, usize) {
     let shards = config.source.connector.shard_names();
     let all: Vec<PartitionPlan> = match &facts.partitions {
         None => shards
@@ -276,17 +306,21 @@ fn build_partitions(
             ));
         }
     }
-    if !options.partitions.is_empty() && config.sink.write_mode == WriteMode::Replace {
+    let loads = options.purpose != Purpose::Verify;
+    if loads && !options.partitions.is_empty() && config.sink.write_mode == WriteMode::Replace {
         problems.push(
             "`write_mode: replace` replaces all partitions' rows, so --partition cannot be used"
                 .to_owned(),
         );
     }
-    all.into_iter()
+    let count = all.len();
+    let chosen = all
+        .into_iter()
         .filter(|partition| {
             options.partitions.is_empty() || options.partitions.contains(&partition.name)
         })
-        .collect()
+        .collect();
+    (chosen, count)
 }
 
 /// Append never doubles: whatever could load a row twice is refused, unless it deletes first or is allowed to.
@@ -299,15 +333,20 @@ fn check_writing(
 ) {
     let replace = config.sink.write_mode == WriteMode::Replace;
     let through_host = !facts.loader || manifest.delivery == Delivery::Transactional;
+    let (back, bounds) = options.words();
+    check_purpose(config, manifest, options, through_host, problems);
     if replace && !through_host {
         problems.push("`write_mode: replace` needs the host's sink, but the pipeline's loader does not write to it".to_owned());
     }
     if facts.extractor
         && (options.since.is_some() || options.until.is_some() || options.limit.is_some())
     {
-        problems.push("--since, --until and --limit need the host's own extractor, but the pipeline has one of its own".to_owned());
+        problems.push(format!(
+            "{bounds} need the host's own extractor, but the pipeline has one of its own"
+        ));
     }
     if replace
+        && options.purpose == Purpose::Load
         && (options.since.is_some() || options.until.is_some() || options.limit.is_some())
         && !options.dry_run
     {
@@ -318,6 +357,7 @@ fn check_writing(
     if config.sink.write_mode != WriteMode::Append
         || options.dry_run
         || options.allow_duplicates
+        || options.purpose == Purpose::Verify
         || !through_host
     {
         return;
@@ -329,19 +369,58 @@ fn check_writing(
         );
     }
     if (options.full_refresh || options.since.is_some()) && config.sink.partition_column.is_none() {
-        problems.push(
-            "--full-refresh and --since would load rows twice with `write_mode: append`: set `sink.partition_column`, \
-             so that the host can delete this partition's range first, or give --allow-duplicates"
-                .to_owned(),
-        );
+        let allow = if options.purpose == Purpose::Load {
+            ", or give --allow-duplicates"
+        } else {
+            ""
+        };
+        problems.push(format!(
+            "{back} would load rows twice with `write_mode: append`: set `sink.partition_column`, \
+             so that the host can delete this partition's range first{allow}"
+        ));
     }
     if (options.full_refresh || options.since.is_some())
         && manifest.cardinality == Cardinality::Aggregate
     {
-        problems.push(
-            "--full-refresh and --since cannot delete the rows that an aggregating pipeline made: use `upsert` or `replace`"
-                .to_owned(),
-        );
+        problems.push(format!(
+            "{back} cannot delete the rows that an aggregating pipeline made: use `upsert` or `replace`"
+        ));
+    }
+}
+
+/// What a purpose asks of the pipeline beside its flags.
+fn check_purpose(
+    config: &Config,
+    manifest: &Manifest,
+    options: &RunOptions,
+    through_host: bool,
+    problems: &mut Vec<String>,
+) {
+    let aggregates = manifest.cardinality == Cardinality::Aggregate;
+    match options.purpose {
+        Purpose::Load => {}
+        Purpose::Backfill => {
+            if config.sink.write_mode == WriteMode::Replace {
+                problems.push(
+                    "`write_mode: replace` loads everything in each run: use `etl-host run`"
+                        .to_owned(),
+                );
+            }
+        }
+        Purpose::Verify => {
+            if aggregates {
+                problems.push(
+                    "verify cannot compare an aggregating pipeline: its rows depend on which rows came in one run"
+                        .to_owned(),
+                );
+            }
+            if !through_host {
+                problems.push(
+                    "verify compares with the host's sink, but the pipeline's loader does not write to it"
+                        .to_owned(),
+                );
+            }
+        }
     }
 }
 

@@ -29,6 +29,7 @@ pub fn policy(error: &Error) -> Policy {
         ErrorKind::Unavailable
         | ErrorKind::Timeout
         | ErrorKind::Unproven
+        | ErrorKind::Miscounted
         | ErrorKind::Busy
         | ErrorKind::TableChanged
         | ErrorKind::Stage(StageErrorKind::Transient | StageErrorKind::Panicked) => Retry,
@@ -58,6 +59,46 @@ pub fn next_step(error: &Error) -> Option<String> {
         _ => error.own_hint().map(str::to_owned),
     }
 }
+
+/// What a person should do next after the host has given up, also about what might have passed by itself.
+pub fn next_step_of_failure(error: &Error) -> Option<String> {
+    next_step(error).or_else(|| last_resort(error).map(str::to_owned))
+}
+
+fn last_resort(error: &Error) -> Option<&'static str> {
+    let text = match error.kind() {
+        ErrorKind::SqlState(state) => match state.as_str() {
+            "25006" => {
+                "let the server take writes again (default_transaction_read_only, or name its primary), then run again"
+            }
+            "53300" => {
+                "raise the limit of the server, database or role, or lower `pool.max_connections`, then run again"
+            }
+            "53100" => "free disk space on the server, then run again",
+            "57014" => {
+                "look in pg_stat_activity for what the statement waited for, or raise statement_timeout, then run again"
+            }
+            "55P03" => "look in pg_stat_activity for who holds the lock, then run again",
+            "40P01" | "40001" => {
+                "run again; if it comes back, keep other writers off the table meanwhile"
+            }
+            _ if policy(error) == Policy::Retry => SERVER,
+            _ => return None,
+        },
+        ErrorKind::Unproven | ErrorKind::Miscounted => {
+            "run again; if it comes back, look for what cuts answers between host and source"
+        }
+        ErrorKind::Fenced => {
+            "nothing: the other run goes on from the last commit; let only one run go on at a time"
+        }
+        ErrorKind::Unavailable | ErrorKind::Timeout => SERVER,
+        ErrorKind::SqlServer(_) | ErrorKind::Sqlite(_) if policy(error) == Policy::Retry => SERVER,
+        _ => return None,
+    };
+    Some(text)
+}
+
+const SERVER: &str = "look at the server and the network before it (`etl-host doctor` says what answers), then run again";
 
 fn operator(hint: &str) -> Policy {
     Policy::NeedsOperator(hint.to_owned())
@@ -183,6 +224,28 @@ mod tests {
         assert!(matches!(of(18456), Policy::NeedsOperator(_)));
         assert!(is_environment(18456) && is_environment(40613) && !is_environment(1205));
         assert_eq!(policy(&Error::new(ErrorKind::Fenced, "x")), Policy::Fatal);
+    }
+
+    #[test]
+    fn whoever_has_tried_in_vain_is_told_what_to_do() {
+        for state in [
+            "25006", "40P01", "53100", "53300", "55P03", "57014", "57P01", "08006",
+        ] {
+            let error = Error::new(ErrorKind::SqlState(state.into()), "x");
+            assert_eq!(next_step(&error), None, "{state}");
+            assert!(next_step_of_failure(&error).is_some(), "{state}");
+        }
+        for kind in [
+            ErrorKind::Unavailable,
+            ErrorKind::Timeout,
+            ErrorKind::Unproven,
+            ErrorKind::Miscounted,
+            ErrorKind::Fenced,
+        ] {
+            assert!(next_step_of_failure(&Error::new(kind, "x")).is_some());
+        }
+        let own = Error::new(ErrorKind::Timeout, "x").hint("wait longer");
+        assert_eq!(next_step_of_failure(&own).as_deref(), Some("wait longer"));
     }
 
     #[test]

@@ -324,7 +324,7 @@ async fn privileges_on_a_table_that_is_there() {
     let evolve = "error_handling: { on_schema_change: evolve }";
     reader.configure(&project, upsert, evolve);
     let text = complaints(&project, "login-analytics", 3);
-    let only = "sink table failed: the table login_analytics lacks columns, and only its owner may add them";
+    let only = "sink table failed: the table login_analytics has to be changed, and only its owner may do it";
     assert!(
         text.starts_with(only) && text.lines().count() == 2,
         "{text}"
@@ -362,10 +362,10 @@ async fn a_table_that_does_not_fit() {
         "ALTER TABLE login_analytics ADD COLUMN ip_address text",
     )
     .await;
-    expect![[r"
+    expect![[r#"
         sink table failed: the table login_analytics does not fit the pipeline: column `user_id` is text, which cannot take Arrow type Int64 without loss (the sink would create bigint)
-          fix: change the table or the transformer, or name another `sink.table`
-    "]].assert_eq(&complaints(&project, "login-analytics", 3));
+          fix: run ALTER TABLE "login_analytics" ALTER COLUMN "user_id" TYPE bigint; (it rewrites the table; add USING where the server asks for it); or change the table or the transformer, or name another `sink.table`
+    "#]].assert_eq(&complaints(&project, "login-analytics", 3));
     execute(
         &database,
         "ALTER TABLE login_analytics ALTER COLUMN user_id TYPE bigint USING user_id::bigint",

@@ -20,6 +20,14 @@ fn help_is_as_documented() {
     check(&["--help"], &expect_file!["golden/help.txt"]);
     check(&["run", "--help"], &expect_file!["golden/help-run.txt"]);
     check(
+        &["verify", "--help"],
+        &expect_file!["golden/help-verify.txt"],
+    );
+    check(
+        &["backfill", "--help"],
+        &expect_file!["golden/help-backfill.txt"],
+    );
+    check(
         &["checkpoint", "set", "--help"],
         &expect_file!["golden/help-checkpoint-set.txt"],
     );
@@ -35,7 +43,16 @@ fn completions_name_every_command() {
             .unwrap()
             .require_code(0)
             .unwrap();
-        for command in ["list", "info", "run", "validate", "doctor", "checkpoint"] {
+        for command in [
+            "list",
+            "info",
+            "run",
+            "validate",
+            "doctor",
+            "verify",
+            "backfill",
+            "checkpoint",
+        ] {
             assert!(finished.stdout.contains(command), "{shell}: {command}");
         }
     }

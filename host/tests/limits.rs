@@ -15,7 +15,7 @@ use std::time::Duration;
 use databases::{BLOCKED, Database, configure, project, sink, source};
 use etl_host::config::{PoolLimits, Secret, Server, Tls, TlsMode};
 use etl_host::error::{Error, ErrorKind};
-use etl_host::pool::{Condition, Pools};
+use etl_host::pool::{Condition, Pools, PostgresLease};
 use etl_testkit::fault_proxy::{Direction, Fault, FaultProxy};
 use etl_testkit::process::{Running, Signal};
 use etl_testkit::project::Project;
@@ -59,7 +59,7 @@ fn server(at: &Database, password: &str, pool: PoolLimits) -> Server {
 }
 
 async fn connect(pools: &Pools, server: &Server) -> Result<(), Error> {
-    pools.postgres(server).await.map(|lease| lease.give_back())
+    pools.postgres(server).await.map(PostgresLease::give_back)
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //!
 //! Commands decide nothing about rows; they build what the other rooms need, call them, and show what came out.
 
+mod backfill;
 mod checkpoint;
 mod completions;
 mod dead_letters;
@@ -15,6 +16,7 @@ mod session;
 mod table;
 pub mod telemetry;
 mod validate;
+mod verify;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -133,6 +135,10 @@ pub enum Command {
     Validate(validate::Validate),
     /// Connect everywhere a run would, and say what is wrong and how to mend it; writes nothing
     Doctor(doctor::Doctor),
+    /// Load a past range again, window by window; goes on where it was stopped
+    Backfill(backfill::Backfill),
+    /// Compare the sink's rows with the source's, by count and checksum; writes nothing
+    Verify(verify::Verify),
     /// Show or change how far partitions have been read
     #[command(subcommand)]
     Checkpoint(checkpoint::Checkpoint),
@@ -218,6 +224,8 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::Run(command) => run::run(&globals, command),
         Command::Validate(command) => validate::validate(&globals, &command),
         Command::Doctor(command) => doctor::doctor(&globals, &command),
+        Command::Backfill(command) => backfill::backfill(&globals, command),
+        Command::Verify(command) => verify::verify(&globals, command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&globals, command),
         Command::DeadLetters(command) => dead_letters::dead_letters(&globals, command),
         Command::Completions(command) => {

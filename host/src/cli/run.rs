@@ -15,7 +15,7 @@ use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, print, print_json, progress};
 use crate::config::{Isolation, Loaded};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{self, Plan, RunOptions, StageFacts};
+use crate::plan::{self, Plan, Purpose, RunOptions, StageFacts};
 use crate::policy::next_step;
 use crate::pool::Pools;
 use crate::runtime::report::{RunReport, Status};
@@ -89,6 +89,7 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
         }
     }
     let options = RunOptions {
+        purpose: Purpose::Load,
         partitions: command.partition,
         full_refresh: command.full_refresh,
         since: command.since,

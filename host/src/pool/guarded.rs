@@ -114,7 +114,8 @@ where
     async fn create(&self) -> Result<M::Type> {
         let connect = async {
             // Here and not in the pool: a time that runs out speaks of the server, an attempt that is cancelled does not.
-            match timeout(self.limit, self.inner.create()).await {
+            // The handshakes are long, and their futures as large.
+            match timeout(self.limit, Box::pin(self.inner.create())).await {
                 Ok(created) => created.map_err(Error::from),
                 Err(_) => Err(Error::new(
                     ErrorKind::Timeout,

@@ -20,7 +20,7 @@ use super::window::{Start, Window, check_fingerprint, fingerprint, fix_window, r
 use crate::checkpoint::{Checkpoint, Ledger, WrittenTable};
 use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::PartitionPlan;
+use crate::plan::{PartitionPlan, Purpose};
 use crate::sink::{Chunk, Claim, CursorChange, DryRunWriter, PartitionWriter};
 use crate::source::{ReadRequest, SourceSession};
 use crate::stage::blocking;
@@ -92,7 +92,7 @@ pub async fn run(
     let checkpoint = writer.checkpoint().clone();
     let start = Start::new(run, &checkpoint);
     let opening = open_source(run, partition, &checkpoint, start);
-    let (session, fingerprint, window) = unless_cancelled(run, opening).await?;
+    let (session, fingerprint, window) = unless_cancelled(run, opening).await.map_err(of_source)?;
     // Ends with this future, also when it is dropped: a stage that still works for a lost attempt learns that it may
     // stop.
     let cancel = run.cancel.child_token();
@@ -199,7 +199,9 @@ async fn open(
     cx: &HostContext,
 ) -> Result<Option<Opened>> {
     let plan = &run.plan;
-    let (reader, splitter, ordered) = open_reader(run, start, window, session, cx).await?;
+    let (reader, splitter, ordered) = open_reader(run, checkpoint, start, window, session, cx)
+        .await
+        .map_err(of_source)?;
     let transform = open_transform(run, reader.schema(), cx).await?;
     let tables = transform.tables().to_vec();
     let aggregates = transform.aggregates();
@@ -282,12 +284,15 @@ async fn pump(
     workers.spawn(feeder.run(reader));
     tokio::task::spawn_blocking(move || transform_all(transform, feed, &ready_in));
     loop {
-        let message = ready.recv().await.unwrap_or_else(|| {
-            Err(Error::new(
-                ErrorKind::Unproven,
-                "the transforming thread ended before the last row",
-            ))
-        })?;
+        let message = match ready.recv().await {
+            Some(message) => message.map_err(of_source)?,
+            None => {
+                return Err(Error::new(
+                    ErrorKind::Unproven,
+                    "the transforming thread ended before the last row",
+                ));
+            }
+        };
         match message {
             Ready::Rows {
                 extracted,
@@ -297,14 +302,14 @@ async fn pump(
             } => {
                 let result = chunker.push(extracted, batch, letters, safe).await;
                 commits.store(chunker.advances, Atomic::Relaxed);
-                result?;
+                result.map_err(of_sink)?;
             }
             Ready::End(cursor) => {
-                chunker.finish(cursor).await?;
+                chunker.finish(cursor).await.map_err(of_sink)?;
                 return Ok(false);
             }
             Ready::Stopped { safe } if safe && may_drain => {
-                chunker.drain().await?;
+                chunker.drain().await.map_err(of_sink)?;
                 return Ok(true);
             }
             Ready::Stopped { .. } => {
@@ -314,6 +319,28 @@ async fn pump(
                 ));
             }
         }
+    }
+}
+
+/// A server's own words do not tell which of the two servers speaks.
+fn of_sink(error: Error) -> Error {
+    spoken_by("sink", error)
+}
+
+fn of_source(error: Error) -> Error {
+    spoken_by("source", error)
+}
+
+fn spoken_by(side: &str, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Unavailable
+        | ErrorKind::Timeout
+        | ErrorKind::Unproven
+        | ErrorKind::Miscounted
+        | ErrorKind::SqlState(_)
+        | ErrorKind::SqlServer(_)
+        | ErrorKind::Sqlite(_) => error.while_trying(side),
+        _ => error,
     }
 }
 
@@ -337,13 +364,15 @@ async fn begin(
             retry: progress.claimed.load(Atomic::Relaxed),
             replay: false,
         })
-        .await?;
+        .await
+        .map_err(of_sink)?;
     progress.claimed.store(true, Atomic::Relaxed);
     Ok(writer)
 }
 
 async fn open_reader(
     run: &RunContext,
+    checkpoint: &Checkpoint,
     start: Start,
     window: &Window,
     session: Option<Box<dyn SourceSession>>,
@@ -351,6 +380,11 @@ async fn open_reader(
 ) -> Result<(Reader, TieSplitter, bool)> {
     let plan = &run.plan;
     let config = &plan.config;
+    let never_loaded = checkpoint.run_id.is_none() && checkpoint.cursor.is_none();
+    if plan.options.purpose == Purpose::Verify && never_loaded {
+        let nothing = Reader::Nothing(SchemaRef::new(Schema::empty()));
+        return Ok((nothing, TieSplitter::new(true, None, None, None), true));
+    }
     let Some(query) = &plan.query else {
         let stages = run.stages.clone();
         let extractor = blocking(move || stages.extractor())
@@ -362,12 +396,22 @@ async fn open_reader(
             batch_bytes: config.tuning.flush_bytes,
         };
         let stage = ExtractStage::open(extractor, cx.clone(), session, queries).await?;
-        let splitter = TieSplitter::new(true, window.from.clone(), None, plan.options.limit);
+        let loads = plan.options.purpose == Purpose::Load;
+        // An extractor reads as far as it can; what is not loaded yet is not compared.
+        let stop_at = checkpoint.cursor.clone().filter(|_| !loads);
+        let splitter = TieSplitter::new(
+            true,
+            window.from.clone(),
+            stop_at.clone(),
+            plan.options.limit,
+        );
         return Ok((
             Reader::Extractor {
                 stage,
                 cursor: config.cursor.clone(),
-                must_resume: config.sink.write_mode == WriteMode::Append
+                stop_at,
+                must_resume: loads
+                    && config.sink.write_mode == WriteMode::Append
                     && !plan.options.allow_duplicates,
             },
             splitter,
@@ -485,7 +529,7 @@ async fn open_target(
         stage
             .settle(&Chunk {
                 cursor: CursorChange::Set(unknown.cursor),
-                fingerprint: signature.fingerprint.clone(),
+                fingerprint: Some(signature.fingerprint.clone()),
                 run_id: unknown.run_id,
                 ledger: unknown.ledger,
                 dead_letters: Vec::new(),

@@ -41,6 +41,8 @@ pub enum Reader {
         stage: ExtractStage,
         /// The cursor column, if it leaves the position to that.
         cursor: Option<CursorConfig>,
+        /// Nothing is taken behind this position.
+        stop_at: Option<Cursor>,
         /// Its last rows must come with a position.
         must_resume: bool,
     },
@@ -104,8 +106,12 @@ impl Feeder {
             Reader::Extractor {
                 stage,
                 cursor,
+                stop_at,
                 must_resume,
-            } => self.feed_extractor(stage, cursor, must_resume).await,
+            } => {
+                self.feed_extractor(stage, cursor, stop_at, must_resume)
+                    .await
+            }
             Reader::Nothing(_) => {
                 let _ = self.end(None).await;
                 Ok(())
@@ -162,6 +168,7 @@ impl Feeder {
         &mut self,
         mut stage: ExtractStage,
         cursor: Option<CursorConfig>,
+        stop_at: Option<Cursor>,
         must_resume: bool,
     ) -> Result<()> {
         let mut safe = true;
@@ -211,6 +218,14 @@ impl Feeder {
                 if self.rows(piece).await.is_err() {
                     return Ok(());
                 }
+            }
+            match last.as_ref().zip(stop_at.as_ref()) {
+                Some((last, stop)) if last == stop => break,
+                Some((last, stop)) if compare(last, stop).is_some_and(Ordering::is_gt) => {
+                    return Err(Error::data("the extractor gives rows on both sides of the checkpoint at once, so those behind it cannot be told")
+                        .hint("run the pipeline first, so that there is nothing new to read"));
+                }
+                _ => {}
             }
         }
         if must_resume && !safe && by_column != Some(true) {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::checkpoint::Ledger;
 use crate::error::{Error, ErrorKind};
-use crate::policy::next_step;
+use crate::policy::next_step_of_failure;
 
 /// How a run or a partition ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -52,6 +52,18 @@ pub struct Rows {
     pub superseded: u64,
 }
 
+impl Rows {
+    /// Adds another run's rows.
+    pub fn add(&mut self, other: &Self) {
+        self.extracted += other.extracted;
+        self.transformed += other.transformed;
+        self.loaded += other.loaded;
+        self.quarantined += other.quarantined;
+        self.filtered += other.filtered;
+        self.superseded += other.superseded;
+    }
+}
+
 impl From<Ledger> for Rows {
     fn from(ledger: Ledger) -> Self {
         Self {
@@ -85,7 +97,7 @@ impl Failure {
     pub fn new(message: String, cause: &Error) -> Self {
         Self {
             message,
-            next_step: next_step(cause),
+            next_step: next_step_of_failure(cause),
             environment: cause.is_environment(),
             configuration: *cause.kind() == ErrorKind::Config,
         }

@@ -1,6 +1,7 @@
 //! What an attempt reads: its place in the run, the fingerprint it must match, the window, and what goes before it.
 
 use std::cmp::Ordering;
+use std::time::Duration;
 
 use etl_plugin_api::{Cursor, TableSchema};
 
@@ -9,7 +10,7 @@ use crate::checkpoint::{Checkpoint, compare};
 use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::literal::{self, End};
-use crate::plan::{PartitionPlan, Plan};
+use crate::plan::{PartitionPlan, Plan, Purpose};
 use crate::sink::RangeDelete;
 use crate::source::{CursorQuery, SourceSession};
 
@@ -113,7 +114,8 @@ pub async fn fix_window(
 ) -> Result<Window> {
     let plan = &run.plan;
     let options = &plan.options;
-    let restart = plan.replaces() || (options.full_refresh && !start.resumed);
+    let verifies = options.purpose == Purpose::Verify;
+    let restart = verifies || plan.replaces() || (options.full_refresh && !start.resumed);
     let mut from = checkpoint.cursor.clone().filter(|_| !restart);
     let (Some(cursor), Some(query), Some(session)) = (&plan.config.cursor, &plan.query, session)
     else {
@@ -123,27 +125,34 @@ pub async fn fix_window(
         });
     };
     let bounded_by_hand = options.since.is_some() || options.until.is_some();
+    let reload = options.purpose != Purpose::Load
+        || (options.since.is_some()
+            && plan.config.sink.write_mode == WriteMode::Append
+            && !options.allow_duplicates
+            && !options.dry_run);
+    let mut looked_at = cursor.clone();
+    if reload {
+        // What was loaded has settled long ago.
+        looked_at.settle_delay = Duration::ZERO;
+    }
     let found = session
         .upper_bound(&CursorQuery {
             sql: query.sql.clone(),
-            cursor: cursor.clone(),
+            cursor: looked_at,
             from: from.clone().filter(|_| !bounded_by_hand),
         })
         .await?;
-    let reload = options.since.is_some()
-        && plan.config.sink.write_mode == WriteMode::Append
-        && !options.allow_duplicates
-        && !options.dry_run;
     let found = match (reload, &checkpoint.cursor) {
         (false, _) => found,
         // All that was loaded is deleted and read again, also where the source has less of it now. Beyond the
         // checkpoint the next run would load the rows once more.
         (true, Some(loaded)) => Some(loaded.clone()),
+        (true, None) if verifies => None,
         (true, None) => {
             return Err(Error::config(
-                "--since reads again what was loaded, but nothing was loaded yet",
+                "there is nothing to read again: this partition was never loaded",
             )
-            .hint("run without --since"));
+            .hint("run the pipeline without going back"));
         }
     };
     let Some(mut until) = found else {
@@ -192,16 +201,20 @@ pub fn ranges_to_delete(
         .enumerate()
         .map(|(index, table)| {
             let missing = |column: &str| {
+                let (back, _) = plan.options.words();
                 Error::config(format!(
-                    "--full-refresh and --since need the column `{column}` in the output, to delete what they load again"
+                    "{back}: the column `{column}` must be in the output, to delete what is loaded again"
                 ))
-                .hint("keep the column in the transformer, or give --allow-duplicates")
+                .hint(match plan.options.purpose {
+                    Purpose::Load => "keep the column in the transformer, or give --allow-duplicates",
+                    _ => "keep the column in the transformer",
+                })
             };
             table.schema.field_with_name(partition_column).map_err(|_| missing(partition_column))?;
             let range = if plan.options.full_refresh {
                 None
             } else {
-                let cursor = plan.config.cursor.as_ref().ok_or_else(|| Error::config("--since needs a `cursor`"))?;
+                let cursor = plan.config.cursor.as_ref().ok_or_else(|| Error::config("going back to a position needs a `cursor`"))?;
                 let field = table.schema.field_with_name(&cursor.column).map_err(|_| missing(&cursor.column))?;
                 let bound = |cursor: &Option<Cursor>, end| {
                     cursor
@@ -209,7 +222,11 @@ pub fn ranges_to_delete(
                         .map(|cursor| {
                             literal::in_sink(cursor, end, field.data_type()).ok_or_else(|| {
                                 Error::config("this bound cannot be compared with the rows in the sink")
-                                    .hint("give --since as a time without digits beyond a microsecond, without a keyset's number")
+                                    .hint(if matches!(cursor, Cursor::Integer(_)) {
+                                        "let the query or the transformer give the cursor's column as a number"
+                                    } else {
+                                        "give it as a time without digits beyond a microsecond, without a keyset's number"
+                                    })
                             })
                         })
                         .transpose()

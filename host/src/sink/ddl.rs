@@ -54,7 +54,8 @@ impl Dialect {
                     self.type_of(spec, field)?
                 ))
             })
-            .collect::<Result<String>>()?;
+            .collect::<Result<Vec<_>>>()?
+            .join(" ");
         if spec.on_schema_change == SchemaChange::Evolve {
             return Ok(Some(ddl));
         }
@@ -145,7 +146,7 @@ pub fn require_fit(spec: &TableSpec, problems: Vec<Problem>) -> Result<()> {
     let hint = if fixes.is_empty() {
         otherwise.to_owned()
     } else {
-        format!("run {} or {otherwise}", fixes.join(" "))
+        format!("run {}; or {otherwise}", fixes.join(" "))
     };
     Err(Error::data(format!(
         "the table {} does not fit the pipeline: {}",

@@ -50,26 +50,23 @@ impl<T> Default for SharedTables<T> {
 }
 
 impl<T> SharedTables<T> {
-    /// Fails unless the partition gives the columns of the first one. The first one may give others in its next attempt.
-    pub fn require_alike(&mut self, partition: &str, specs: &[TableSpec]) -> Result<()> {
+    /// Fails unless the partition gives the columns of the first one. That one may give others in its next attempt.
+    pub fn require_alike(&self, partition: &str, specs: &[TableSpec]) -> Result<()> {
         match &self.first {
-            Some((first, expected)) if first != partition => {
-                if expected == specs {
-                    Ok(())
-                } else {
-                    Err(unlike(first, expected, partition, specs))
-                }
+            Some((first, expected)) if first != partition && expected != specs => {
+                Err(unlike(first, expected, partition, specs))
             }
-            _ => {
-                self.first = Some((partition.to_owned(), specs.to_vec()));
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 
-    /// Keeps the tables as they were found.
-    pub fn keep(&mut self, tables: Arc<Vec<T>>) {
+    /// Keeps the tables as a partition has found them.
+    pub fn keep(&mut self, partition: &str, specs: &[TableSpec], tables: Arc<Vec<T>>) {
         self.tables = tables;
+        let first = self.first.as_ref().map(|(first, _)| first.as_str());
+        if first.is_none_or(|first| first == partition) {
+            self.first = Some((partition.to_owned(), specs.to_vec()));
+        }
     }
 
     /// The tables; empty before the first partition has opened them.

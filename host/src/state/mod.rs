@@ -1,7 +1,10 @@
-//! What the host keeps for itself between runs, in the state folder: history, and what it knows of plugin files.
+//! What the host keeps for itself between runs, in the state folder: history, how far backfills have come, and what it
+//! knows of plugin files.
 //!
-//! Nothing here decides about rows. The folder may be deleted: checkpoints live in the sinks.
+//! Nothing here decides about rows. The folder may be deleted: checkpoints live in the sinks, and a window of a backfill
+//! that is done twice does no harm.
 
+mod backfills;
 mod history;
 mod plugins;
 
@@ -17,7 +20,8 @@ pub use plugins::FileStamp;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Each entry brings the database one version further.
-const MIGRATIONS: &[&str] = &[r"
+const MIGRATIONS: &[&str] = &[
+    r"
 CREATE TABLE runs (
     run_id TEXT PRIMARY KEY,
     pipeline TEXT NOT NULL,
@@ -40,7 +44,16 @@ CREATE TABLE probes (
     probed TEXT NOT NULL,
     PRIMARY KEY (sha256, host)
 );
-"];
+",
+    r"
+CREATE TABLE backfills (
+    pipeline TEXT NOT NULL,
+    task TEXT NOT NULL,
+    windows_done INTEGER NOT NULL,
+    PRIMARY KEY (pipeline, task)
+) WITHOUT ROWID;
+",
+];
 
 /// The state folder, open.
 pub struct State {

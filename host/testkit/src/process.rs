@@ -187,6 +187,19 @@ impl Running {
         self.watched.lock().exited
     }
 
+    /// Waits for its end for a while; whether it has ended.
+    pub fn wait_for_end(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        let mut state = self.watched.lock();
+        while !state.exited {
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                return false;
+            };
+            state = self.watched.wait(state, left);
+        }
+        true
+    }
+
     /// Sends a signal. A program that has ended already is left alone, and that is no error.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         // The process is reaped only with `self`, so the id cannot belong to another one by now.

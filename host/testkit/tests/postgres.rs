@@ -273,3 +273,27 @@ fn the_server_goes_when_its_process_is_killed() {
     }
     TcpStream::connect(("127.0.0.1", port)).unwrap_err();
 }
+
+#[tokio::test]
+async fn a_full_disk_refuses_what_would_make_a_table_longer() {
+    let server = PostgresServer::start(&PostgresOptions {
+        disk_may_fill: true,
+        ..PostgresOptions::default()
+    })
+    .unwrap();
+    let database = server.create_database().await.unwrap();
+    let client = database.connect().await.unwrap();
+    let fill = "INSERT INTO t SELECT repeat('x', 1000) FROM generate_series(1, 1000)";
+    client
+        .batch_execute("CREATE TABLE t (x text)")
+        .await
+        .unwrap();
+    client.batch_execute(fill).await.unwrap();
+    server.fill_disk().unwrap();
+    let error = client.batch_execute(fill).await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::DISK_FULL));
+    // What is there can be changed.
+    client.batch_execute("DELETE FROM t").await.unwrap();
+    server.free_disk().unwrap();
+    client.batch_execute(fill).await.unwrap();
+}

@@ -2,31 +2,25 @@
 //!
 //! The rows are known beforehand: what the sink must hold is never read from the source.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use etl_testkit::fault_proxy::FaultProxy;
 use etl_testkit::postgres::{PostgresServer, TestDatabase};
 use etl_testkit::process::{Finished, Program, Running};
 use etl_testkit::project::Project;
-use etl_testkit::stand_in::{StandInOptions, StandInServer, StandInTls};
+use etl_testkit::stand_in::StandInServer;
 use etl_testkit::tally::{Claim, Verdict, missing};
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+
+pub use crate::source::SourceKind;
+
+use crate::shared::{PLAIN_USER, address, certificate, give_to_plain_user, server};
+use crate::source::{SHARDS, Source, is_bad, text_of};
 
 /// Long enough for a slow machine that does two things at once, short enough for a person.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 /// Runs that a case may need until one succeeds.
 const TRIES: u32 = 8;
 const SINK_FILE: &str = "data/warehouse.db";
-const SHARDS: [&str; 2] = ["eu", "us"];
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SourceKind {
-    Sqlite,
-    Postgres,
-    SqlServer,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SinkKind {
@@ -45,10 +39,6 @@ pub enum Mode {
 
 impl Mode {
     pub const ALL: [Self; 4] = [Self::Append, Self::Upsert, Self::Replace, Self::Chunked];
-
-    pub fn any(random: &mut StdRng) -> Self {
-        Self::ALL[random.random_range(0..Self::ALL.len())]
-    }
 }
 
 /// What a rig is like.
@@ -65,6 +55,7 @@ pub struct Options<'a> {
     /// Whether the servers of the case speak TLS, so that a changed byte is noticed.
     pub tls: bool,
     pub max_retries: u32,
+    pub retry_delay: &'a str,
     /// More keys under `sink`, with two spaces before each.
     pub sink_keys: &'a str,
     /// More keys of `error_handling`, each behind a comma.
@@ -72,6 +63,10 @@ pub struct Options<'a> {
     /// Whether some rows hold what `PostgreSQL` cannot, and belong into quarantine.
     pub bad_rows: bool,
     pub batch_rows: u32,
+    /// The column that orders the rows: `id` is unique, `team` is shared by up to seven of them.
+    pub cursor: &'static str,
+    /// How long the lease of a run lasts that is not heard of.
+    pub lease: &'a str,
 }
 
 impl Default for Options<'_> {
@@ -85,18 +80,15 @@ impl Default for Options<'_> {
             server: None,
             tls: false,
             max_retries: 3,
+            retry_delay: "10ms",
             sink_keys: "",
             handling: "",
             bad_rows: false,
             batch_rows: 100,
+            cursor: "id",
+            lease: "1m",
         }
     }
-}
-
-enum SourceServer {
-    File,
-    Postgres(Vec<(TestDatabase, FaultProxy)>),
-    SqlServer(Vec<(StandInServer, FaultProxy)>),
 }
 
 /// The pipeline of one case.
@@ -107,42 +99,23 @@ pub struct Rig {
     pub database: Option<TestDatabase>,
     /// Before the sink's server; before none if the sink is a file.
     pub sink_proxy: Option<FaultProxy>,
-    source: SourceServer,
+    source: Source,
     pub expected: Vec<String>,
     pub verdict: Verdict,
     quarantined: Vec<String>,
-}
-
-/// A row of the source, as everything here writes it.
-fn row(part: &str, id: u32, bad: bool) -> [String; 4] {
-    let note = format!(
-        "note {id} of {part}: {}{}",
-        "lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor. ".repeat(2),
-        if bad { "\0" } else { "zoë" }
-    );
-    [id.to_string(), part.to_owned(), format!("name {}", id % 97), note]
-}
-
-fn is_bad(options: &Options<'_>, id: u32) -> bool {
-    options.bad_rows && id % 331 == 7
-}
-
-/// A row as the comparison writes it.
-pub fn text_of(part: &str, id: u32) -> String {
-    let [id, part, name, note] = row(part, id, false);
-    format!("{part}|{id}|{name}|{note}")
 }
 
 impl Rig {
     pub async fn new(options: &Options<'_>) -> Self {
         let project = Project::new(env!("CARGO_BIN_EXE_etl-host"));
         project.plugin("fixture-kinds");
+        let (source, source_yaml) = Source::open(&project, options).await;
         let mut rig = Self {
             project,
             mode: options.mode,
             database: None,
             sink_proxy: None,
-            source: SourceServer::File,
+            source,
             expected: Vec::new(),
             verdict: Verdict::default(),
             quarantined: Vec::new(),
@@ -156,104 +129,25 @@ impl Rig {
                 }
             }
         }
-        let source = rig.open_source(options).await;
         let sink = rig.open_sink(options).await;
         let flushes = if options.mode == Mode::Chunked { 1 } else { 3 };
         rig.project.config(
             "copy",
             &format!(
-                "{source}{sink}{}cursor: {{ column: id, kind: integer, settle_delay: 0s }}\n\
-                 tuning: {{ batch_rows: {}, flush_bytes: 65536, flushes_per_commit: {flushes} }}\n\
-                 error_handling: {{ max_retries: {}, retry_delay: 10ms, max_retry_delay: 200ms, max_bad_rows: {}{} }}\n",
+                "{source_yaml}{sink}{}cursor: {{ column: {}, kind: integer, settle_delay: 0s }}\n\
+                 tuning: {{ batch_rows: {}, flush_bytes: 65536, flushes_per_commit: {flushes}, lease: {} }}\n\
+                 error_handling: {{ max_retries: {}, retry_delay: {}, max_retry_delay: 1s, max_bad_rows: {}{} }}\n",
                 options.sink_keys,
+                options.cursor,
                 options.batch_rows,
+                options.lease,
                 options.max_retries,
+                options.retry_delay,
                 rig.quarantined.len(),
                 options.handling,
             ),
         );
         rig
-    }
-
-    async fn open_source(&mut self, options: &Options<'_>) -> String {
-        let shards = &SHARDS[..options.shards];
-        let rows = |part: &str| -> Vec<[String; 4]> {
-            let row = |id| row(part, id, is_bad(options, id));
-            (1..=options.rows).map(row).collect()
-        };
-        let mut yaml = "source:\n".to_owned();
-        match options.source {
-            SourceKind::Sqlite => {
-                yaml.push_str("  type: sqlite\n  shards:\n");
-                for part in shards {
-                    let file = format!("data/{part}.db");
-                    let mut connection = self.project.sqlite(&file);
-                    connection.execute_batch(TABLE).unwrap();
-                    let transaction = connection.transaction().unwrap();
-                    let mut insert = transaction
-                        .prepare("INSERT INTO people VALUES (?, ?, ?, ?)")
-                        .unwrap();
-                    for row in rows(part) {
-                        insert.execute(row).unwrap();
-                    }
-                    drop(insert);
-                    transaction.commit().unwrap();
-                    writeln!(yaml, "    - {{ name: {part}, path: {file} }}").unwrap();
-                }
-            }
-            SourceKind::Postgres => {
-                yaml.push_str("  type: postgres\n  timeouts: { statement: 3s, idle_read: 3s }\n  shards:\n");
-                let mut databases = Vec::new();
-                for part in shards {
-                    let server = server(options.tls);
-                    let database = server.create_database().await.unwrap();
-                    let client = database.connect().await.unwrap();
-                    client.batch_execute(TABLE).await.unwrap();
-                    for insert in inserts(&rows(part), "") {
-                        client.batch_execute(&insert).await.unwrap();
-                    }
-                    let proxy = FaultProxy::start(&*database.host, database.port).unwrap();
-                    writeln!(
-                        yaml,
-                        "    - {{ name: {part}, {} }}",
-                        address(&proxy, &database, server, options.tls, "SOURCE_PASSWORD")
-                    )
-                    .unwrap();
-                    databases.push((database, proxy));
-                }
-                self.source = SourceServer::Postgres(databases);
-            }
-            SourceKind::SqlServer => {
-                yaml.push_str("  type: sqlserver\n  timeouts: { statement: 3s, idle_read: 3s }\n  shards:\n");
-                let mut servers = Vec::new();
-                for part in shards {
-                    let server = StandInServer::start(StandInOptions {
-                        server_name: part.to_uppercase(),
-                        databases: vec!["people".to_owned()],
-                        tls: if options.tls { StandInTls::RequiredFresh } else { StandInTls::Off },
-                        ..StandInOptions::default()
-                    })
-                    .unwrap();
-                    server.execute("people", TABLE_OF_SQL_SERVER).unwrap();
-                    for insert in inserts(&rows(part), "N") {
-                        server.execute("people", &insert).unwrap();
-                    }
-                    let proxy = FaultProxy::start(&*server.host, server.port).unwrap();
-                    let mode = if options.tls { "require, trust_server_certificate: true" } else { "disable" };
-                    writeln!(
-                        yaml,
-                        "    - {{ name: {part}, host: \"{}\", port: {}, database: people, tls: {{ mode: {mode} }}, \
-                         credentials: {{ username: \"{}\", password: \"{}\" }} }}",
-                        proxy.host, proxy.port, server.user, server.password
-                    )
-                    .unwrap();
-                    servers.push((server, proxy));
-                }
-                self.source = SourceServer::SqlServer(servers);
-            }
-        }
-        yaml.push_str("  query: SELECT id, part, name, note FROM people WHERE id > @from AND id <= @until ORDER BY id\n");
-        yaml
     }
 
     async fn open_sink(&mut self, options: &Options<'_>) -> String {
@@ -266,17 +160,28 @@ impl Rig {
         let shared = server(options.tls);
         match options.sink {
             SinkKind::Sqlite => {
-                self.project.write(".env", format!("SOURCE_PASSWORD='{}'\n", shared.password));
+                self.project
+                    .write(".env", format!("SOURCE_PASSWORD='{}'\n", shared.password));
                 format!("sink: {{ type: sqlite, path: {SINK_FILE}, {common} }}\n")
             }
             SinkKind::Postgres => {
                 let server = options.server.unwrap_or(shared);
                 let database = server.create_database().await.unwrap();
+                give_to_plain_user(&database).await;
                 let proxy = FaultProxy::start(&*database.host, database.port).unwrap();
-                let address = address(&proxy, &database, server, options.tls, "SINK_PASSWORD");
+                let address = address(
+                    &proxy,
+                    &database,
+                    PLAIN_USER,
+                    certificate(server, options.tls),
+                    "SINK_PASSWORD",
+                );
                 self.project.write(
                     ".env",
-                    format!("SINK_PASSWORD='{}'\nSOURCE_PASSWORD='{}'\n", database.password, shared.password),
+                    format!(
+                        "SINK_PASSWORD='{}'\nSOURCE_PASSWORD='{}'\n",
+                        database.password, shared.password
+                    ),
                 );
                 self.sink_proxy = Some(proxy);
                 self.database = Some(database);
@@ -292,38 +197,18 @@ impl Rig {
 
     /// The proxies before the shards.
     pub fn source_proxies(&self) -> Vec<&FaultProxy> {
-        match &self.source {
-            SourceServer::File => Vec::new(),
-            SourceServer::Postgres(shards) => shards.iter().map(|(_, proxy)| proxy).collect(),
-            SourceServer::SqlServer(shards) => shards.iter().map(|(_, proxy)| proxy).collect(),
-        }
+        self.source.proxies()
     }
 
     /// The stand-in of a shard.
     pub fn stand_in(&self, shard: usize) -> &StandInServer {
-        match &self.source {
-            SourceServer::SqlServer(shards) => &shards[shard].0,
-            _ => panic!("the source is no SQL Server"),
-        }
+        self.source.stand_in(shard)
     }
 
     /// A row comes into the source.
-    pub fn insert(&mut self, part: &str, id: u32) {
+    pub async fn insert(&mut self, part: &str, id: u32) {
         self.expected.push(text_of(part, id));
-        let values = row(part, id, false);
-        match &self.source {
-            SourceServer::File => {
-                let connection = self.project.sqlite(format!("data/{part}.db"));
-                connection.execute("INSERT INTO people VALUES (?, ?, ?, ?)", values).unwrap();
-            }
-            SourceServer::SqlServer(shards) => {
-                let at = SHARDS.iter().position(|it| it == &part).unwrap();
-                for insert in inserts(&[values], "N") {
-                    shards[at].0.execute("people", &insert).unwrap();
-                }
-            }
-            SourceServer::Postgres(_) => panic!("a client of the test's own writes there"),
-        }
+        self.source.insert(&self.project, part, id).await;
     }
 
     /// The host's program, about to run the pipeline.
@@ -343,24 +228,62 @@ impl Rig {
         finished
     }
 
-    /// Judges a run that has ended, before which the sink held so many rows.
+    /// Judges a run that has ended, before which the sink held so many rows and during which nobody else wrote.
     pub async fn judge(&mut self, finished: &Finished, before: u64) {
-        self.verdict.runs += 1;
-        if finished.signal.is_some() {
+        let Some((mut claim, found)) = self.claim(finished).await else {
             return;
-        }
-        let found = self.found().await;
-        let report = finished.json().unwrap();
-        let claim = Claim {
-            exit_ok: finished.success(),
-            says_succeeded: report["status"] == "succeeded",
-            loaded: report["rows"]["loaded"].as_u64().unwrap(),
         };
         let gained = match self.mode {
             Mode::Replace if claim.exit_ok => found.len() as u64,
             _ => found.len() as u64 - before,
         };
-        self.verdict.hold(claim, gained, missing(&self.expected, &found));
+        claim.must_know |= finished.json().unwrap()["status"] == "cancelled";
+        self.verdict
+            .hold(claim, gained, missing(&self.expected, &found));
+    }
+
+    /// Judges a run that has ended, beside which others may have written.
+    pub async fn judge_among_others(&mut self, finished: &Finished) {
+        if let Some((mut claim, found)) = self.claim(finished).await {
+            claim.must_know = false;
+            let missing = missing(&self.expected, &found);
+            self.verdict.hold(claim, found.len() as u64, missing);
+        }
+    }
+
+    /// Runs the pipeline while another host may be writing.
+    pub async fn run_among_others(&mut self) -> Finished {
+        let finished = self.program().run().unwrap();
+        self.judge_among_others(&finished).await;
+        finished
+    }
+
+    /// What a run says of itself, and what the sink holds now. Nothing if the run was not let say anything.
+    async fn claim(&mut self, finished: &Finished) -> Option<(Claim, Vec<String>)> {
+        self.verdict.runs += 1;
+        if finished.signal.is_some() {
+            return None;
+        }
+        let report = finished.json().unwrap();
+        let claim = Claim {
+            exit_ok: finished.success(),
+            says_succeeded: report["status"] == "succeeded",
+            loaded: report["rows"]["loaded"].as_u64().unwrap(),
+            must_know: finished.success(),
+        };
+        Some((claim, self.found().await))
+    }
+
+    /// Between two faults there may be rows missing, but none too many.
+    pub async fn assert_no_surplus(&mut self) {
+        let found = self.found().await;
+        let surplus = missing(&found, &self.expected);
+        if surplus > 0 {
+            self.verdict.doubled += surplus;
+            self.verdict
+                .findings
+                .push(format!("{surplus} rows too many before the end"));
+        }
     }
 
     /// Runs until one succeeds, and compares what the sink holds then.
@@ -372,7 +295,10 @@ impl Rig {
             }
         }
         let last = self.run().await;
-        panic!("no run of {TRIES} succeeds without a fault:\n{}", last.stderr);
+        panic!(
+            "no run of {TRIES} succeeds without a fault:\n{}",
+            last.stderr
+        );
     }
 
     /// Compares what the sink and the quarantine hold with what they must.
@@ -396,7 +322,10 @@ impl Rig {
                 if !there.await.unwrap().get::<_, bool>(0) {
                     return Vec::new();
                 }
-                let rows = client.query("SELECT concat_ws('|', part, id, name, note) FROM copied", &[]);
+                let rows = client.query(
+                    "SELECT concat_ws('|', part, id, name, note) FROM copied",
+                    &[],
+                );
                 rows.await.unwrap().iter().map(|row| row.get(0)).collect()
             }
             None if !self.project.path(SINK_FILE).exists() => Vec::new(),
@@ -436,52 +365,4 @@ impl Rig {
         self.verdict.injected += injected;
         self.verdict
     }
-}
-
-const TABLE: &str = "CREATE TABLE people (id bigint NOT NULL PRIMARY KEY, part text NOT NULL, name text, note text)";
-const TABLE_OF_SQL_SERVER: &str = "CREATE TABLE people (id bigint NOT NULL PRIMARY KEY, part varchar(10) NOT NULL, \
-                                   name varchar(40), note nvarchar(400))";
-
-fn inserts(rows: &[[String; 4]], national: &str) -> Vec<String> {
-    let insert = |rows: &[[String; 4]]| {
-        let values: Vec<String> = rows
-            .iter()
-            .map(|[id, part, name, note]| format!("({id}, '{part}', '{name}', {national}'{note}')"))
-            .collect();
-        format!("INSERT INTO people (id, part, name, note) VALUES {}", values.join(", "))
-    };
-    rows.chunks(500).map(insert).collect()
-}
-
-/// The server of the tests; with TLS, one of this file's own.
-pub fn server(tls: bool) -> &'static PostgresServer {
-    use etl_testkit::postgres::{PostgresOptions, Tls};
-    use std::sync::OnceLock;
-    static WITH_TLS: OnceLock<PostgresServer> = OnceLock::new();
-    if !tls {
-        return PostgresServer::shared();
-    }
-    WITH_TLS.get_or_init(|| {
-        PostgresServer::start(&PostgresOptions {
-            tls: Tls::Required,
-            ..PostgresOptions::default()
-        })
-        .unwrap()
-    })
-}
-
-fn address(proxy: &FaultProxy, database: &TestDatabase, server: &PostgresServer, tls: bool, password: &str) -> String {
-    let tls = match server.ca_file().filter(|_| tls) {
-        Some(file) => format!("mode: require, ca_file: '{}'", file.display()),
-        None => "mode: disable".to_owned(),
-    };
-    format!(
-        "host: '{}', port: {}, database: '{}', credentials: {{ username: '{}', password: '${{{password}}}' }}, tls: {{ {tls} }}",
-        proxy.host, proxy.port, database.name, database.user
-    )
-}
-
-/// A source of chance that a failure can be repeated with.
-pub fn random(seed: u64) -> StdRng {
-    StdRng::seed_from_u64(seed)
 }

@@ -4,6 +4,7 @@ use tokio_postgres::Client;
 
 use super::checkpoint::{DDL_LOCK, LOCK_TIMEOUT};
 use crate::error::{Error, Result};
+use crate::policy::{Policy, policy};
 
 /// What an administrator may run too; docs/operations.md shows it.
 pub const HOST_TABLES: &str = r"CREATE SCHEMA IF NOT EXISTS etl_host;
@@ -78,9 +79,12 @@ pub async fn ensure(client: &Client) -> Result<()> {
     );
     if let Err(error) = client.batch_execute(&sql).await {
         let _ = client.batch_execute("ROLLBACK").await;
-        return Err(Error::from(error)
-            .while_trying("create the host's tables in schema etl_host")
-            .hint("grant CREATE on the database to the sink's user, or let an administrator run the statements in docs/operations.md"));
+        let error = Error::from(error).while_trying("create the host's tables in schema etl_host");
+        // A connection that broke is no question of rights.
+        if policy(&error) == Policy::Retry {
+            return Err(error);
+        }
+        return Err(error.hint("grant CREATE on the database to the sink's user, or let an administrator run the statements in docs/operations.md"));
     }
     Ok(())
 }

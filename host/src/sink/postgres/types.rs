@@ -261,6 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn a_column_is_widened_in_place_where_the_server_can_and_no_further_than_needed() {
         use Widening::{InPlace, Rewrite};
         let numeric = |p, s| PgType::Numeric(Some((p, s)));

@@ -70,6 +70,11 @@ impl SqliteTable {
     }
 }
 
+/// Whether the table is there.
+pub fn exists(connection: &Connection, spec: &TableSpec) -> Result<bool> {
+    Ok(!load_columns(connection, spec)?.is_empty())
+}
+
 /// Makes a table ready, inside a transaction that the caller holds.
 pub fn prepare(connection: &Connection, spec: &TableSpec) -> Result<SqliteTable> {
     require_no_schema(spec)?;
@@ -249,4 +254,41 @@ fn require_unique(connection: &Connection, spec: &TableSpec, key: &[String]) -> 
         quote_table(&spec.name),
         quote_list(key.iter().map(String::as_str))
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{SchemaChange, TableName};
+    use crate::sink::Keep;
+
+    #[test]
+    fn a_table_that_has_lost_a_column_is_noticed_before_rows_are_written() {
+        let connection = Connection::open_in_memory().unwrap();
+        let fields = ["id", "name"].map(|name| Field::new(name, DataType::Int64, true));
+        let spec = TableSpec {
+            name: TableName {
+                schema: None,
+                name: "t".to_owned(),
+            },
+            schema: Arc::new(Schema::new(fields.to_vec())),
+            mode: WriteMode::Append,
+            keep: Keep::Last,
+            on_schema_change: SchemaChange::Strict,
+        };
+        let table = prepare(&connection, &spec).unwrap();
+        connection
+            .execute_batch("ALTER TABLE t ADD COLUMN more TEXT")
+            .unwrap();
+        require_unchanged(&connection, &table).unwrap();
+        connection
+            .execute_batch("ALTER TABLE t DROP COLUMN name")
+            .unwrap();
+        let error = require_unchanged(&connection, &table).unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::TableChanged);
+        assert!(
+            error.to_string().contains("no column `name` any more"),
+            "{error}"
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! Runs one statement on a blocking thread and hands its batches over.
 
 use arrow_schema::{DataType, SchemaRef};
+use etl_plugin_api::Cursor;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, InterruptHandle, Statement};
 use tokio::sync::{mpsc, oneshot};
@@ -71,20 +72,23 @@ fn read(
             Error::config("the query would change the source").hint("use a SELECT statement")
         );
     }
-    match &request.cursor {
-        Some(cursor) => {
-            let until = end_of_window(cursor, request.until.as_ref());
-            bind(
-                &mut statement,
-                cursor,
-                request.from.as_ref(),
-                &until,
-                &request.parameters,
-            )?;
-        }
-        None => bind_further(&mut statement, &request.parameters)?,
+    let (names, mut types): (Vec<_>, Vec<_>) = declared
+        .into_iter()
+        .map(|(name, declaration)| (name, declaration.as_deref().and_then(declared_type)))
+        .unzip();
+    let window = (request.from.as_ref(), request.until.as_ref());
+    bind_window(&mut statement, request, window)?;
+    look_for_types(&mut statement, &mut types).map_err(describe)?;
+    if request.cursor.is_some() && types.contains(&None) {
+        // A window without rows has the columns of the others all the same.
+        bind_window(&mut statement, request, (None, None))?;
+        look_for_types(&mut statement, &mut types).map_err(describe)?;
+        bind_window(&mut statement, request, window)?;
     }
-    let types = column_types(&mut statement, declared).map_err(describe)?;
+    let types = types
+        .into_iter()
+        .map(|known| known.unwrap_or(DataType::Utf8));
+    let types = names.into_iter().zip(types).collect();
     let mut rows = statement.raw_query();
     let mut first = rows.next().map_err(describe)?;
     let mut decoder = Decoder::new(types, request, shape)?;
@@ -106,16 +110,26 @@ fn read(
     Ok(())
 }
 
-/// The type of each column: as declared, or that of its first value that is not NULL. For that the statement runs a
-/// little way ahead and starts again; both times it sees the same snapshot.
-fn column_types(
+fn bind_window(
     statement: &mut Statement<'_>,
-    declared: Vec<(String, Option<String>)>,
-) -> rusqlite::Result<Vec<(String, DataType)>> {
-    let mut types: Vec<Option<DataType>> = declared
-        .iter()
-        .map(|(_, declaration)| declaration.as_deref().and_then(declared_type))
-        .collect();
+    request: &ReadRequest,
+    (from, until): (Option<&Cursor>, Option<&Cursor>),
+) -> Result<()> {
+    match &request.cursor {
+        Some(cursor) => {
+            let until = end_of_window(cursor, until);
+            bind(statement, cursor, from, &until, &request.parameters)
+        }
+        None => bind_further(statement, &request.parameters),
+    }
+}
+
+/// A column without a declaration has the type of its first value that is not NULL. For that the statement runs a little
+/// way ahead and starts again; both times it sees the same snapshot.
+fn look_for_types(
+    statement: &mut Statement<'_>,
+    types: &mut [Option<DataType>],
+) -> rusqlite::Result<()> {
     let mut rows = statement.raw_query();
     let mut looked_at = 0;
     while types.contains(&None)
@@ -130,12 +144,5 @@ fn column_types(
             }
         }
     }
-    let names = declared.into_iter().map(|(name, _)| name);
-    Ok(names
-        .zip(
-            types
-                .into_iter()
-                .map(|known| known.unwrap_or(DataType::Utf8)),
-        )
-        .collect())
+    Ok(())
 }

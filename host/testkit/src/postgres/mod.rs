@@ -17,6 +17,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
+use crate::artifact;
 use crate::certificates::Authority;
 use supervisor::Supervisor;
 
@@ -55,6 +56,8 @@ pub struct PostgresOptions {
     pub fsync: bool,
     /// More lines of `postgresql.conf`, in their order: name and value.
     pub settings: Vec<(String, String)>,
+    /// Whether [`PostgresServer::fill_disk`] can be used, by a library that is preloaded into the server.
+    pub disk_may_fill: bool,
 }
 
 /// A running server.
@@ -127,6 +130,9 @@ impl PostgresServer {
         let password = format!("{:032x}", rand::random::<u128>());
         let mut supervisor = Supervisor::start(&bin, ADMIN)?;
         let ca_file = write_files(supervisor.dir(), options, &password)?;
+        if options.disk_may_fill {
+            supervisor.preload(&artifact::plugin("fixture-full-disk")?)?;
+        }
         supervisor.init()?;
         let port = supervisor.listen_on_free_port(ADDRESS)?;
         let admin = config(ADDRESS, port, ADMIN, &password);
@@ -246,6 +252,25 @@ impl PostgresServer {
     pub fn restart_immediate(&mut self) -> Result<()> {
         self.stop_immediate()?;
         self.start_again()
+    }
+
+    /// From now on what would make a table or an index longer fails as on a full disk (ENOSPC). Needs
+    /// [`PostgresOptions::disk_may_fill`].
+    pub fn fill_disk(&self) -> Result<()> {
+        let file = self.own()?.supervisor.full_disk_file();
+        std::fs::write(file, "").context("cannot fill the disk of PostgreSQL")
+    }
+
+    /// Ends [`Self::fill_disk`].
+    pub fn free_disk(&self) -> Result<()> {
+        let file = self.own()?.supervisor.full_disk_file();
+        std::fs::remove_file(file).context("cannot free the disk of PostgreSQL")
+    }
+
+    fn own(&self) -> Result<&Own> {
+        self.own
+            .as_ref()
+            .context("only a server that this process started can be told so")
     }
 
     fn own_mut(&mut self) -> Result<&mut Own> {

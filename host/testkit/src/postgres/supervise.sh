@@ -37,7 +37,14 @@ init() {
         cat "$dir/pg_hba.conf" >"$data/pg_hba.conf"
 }
 
-start() { as_owner "$bin/pg_ctl" -D "$data" -l "$log" -t 60 -w -o "-p $1" start; }
+start() {
+    if [ -f "$dir/preload.so" ]; then
+        set -- "$1" env "LD_PRELOAD=$dir/preload.so" "ETL_TEST_FULL_DISK=$dir/disk-is-full"
+    fi
+    port=$1
+    shift
+    as_owner "$@" "$bin/pg_ctl" -D "$data" -l "$log" -t 60 -w -o "-p $port" start
+}
 
 stop() { as_owner "$bin/pg_ctl" -D "$data" -m immediate -w stop; }
 

@@ -68,6 +68,19 @@ impl Supervisor {
         &self.dir
     }
 
+    /// The library that the server is started with from now on.
+    pub(super) fn preload(&self, library: &Path) -> Result<()> {
+        // Beside the server, whose user need not be able to read the original.
+        std::fs::copy(library, self.dir.join("preload.so"))
+            .map(drop)
+            .with_context(|| format!("cannot copy {}", library.display()))
+    }
+
+    /// The file whose existence tells the library that the disk is full.
+    pub(super) fn full_disk_file(&self) -> PathBuf {
+        self.dir.join("disk-is-full")
+    }
+
     /// Makes the database cluster from the files in the directory.
     pub(super) fn init(&mut self) -> Result<()> {
         self.order("init")

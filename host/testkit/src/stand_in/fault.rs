@@ -150,6 +150,11 @@ pub enum Fault {
         /// What is added.
         more: i64,
     },
+    /// The row after so many rows of the response is counted and not sent.
+    LoseRow {
+        /// Rows that are sent before.
+        after_rows: u64,
+    },
     /// The login is refused with this error.
     LoginError(ServerError),
     /// The connection is closed when the login arrives.

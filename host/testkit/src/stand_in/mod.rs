@@ -336,6 +336,11 @@ impl StandInServer {
         self.shared.observed.wait_for_attentions(count, limit)
     }
 
+    /// Moves the server's clock by so many seconds, forward or back, as an administrator may.
+    pub fn shift_clock(&self, seconds: i64) {
+        self.shared.engine.shift_clock(seconds * 10_000_000);
+    }
+
     /// Breaks every connection, as a restart does, and goes on listening.
     pub fn close_connections(&self) {
         self.shared.close_sockets();

@@ -63,6 +63,7 @@ pub struct Struck {
     end_after: Option<u64>,
     pub end_without_done: bool,
     more_rows: i64,
+    lost_row: Option<u64>,
     sent: u64,
 }
 
@@ -77,6 +78,7 @@ impl Struck {
                 self.end_without_done = true;
             }
             Fault::WrongRowCount { more } => self.more_rows += more,
+            Fault::LoseRow { after_rows } => self.lost_row = Some(*after_rows),
             _ => {}
         }
     }
@@ -486,7 +488,9 @@ impl Session {
         let mut count = 0;
         while let Some(row) = rows.next()? {
             struck.meet()?;
-            out.row(&|at| row.get_ref(at).unwrap_or(rusqlite::types::ValueRef::Null))?;
+            if struck.lost_row != Some(struck.sent) {
+                out.row(&|at| row.get_ref(at).unwrap_or(rusqlite::types::ValueRef::Null))?;
+            }
             count += 1;
             struck.sent += 1;
             if out.cancelled() {

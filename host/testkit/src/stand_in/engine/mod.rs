@@ -30,7 +30,7 @@ pub struct Engine {
     dir: TempDir,
     server_name: String,
     /// Ticks that the server's clock is ahead.
-    clock_offset: i64,
+    clock_offset: AtomicI64,
     time_zone_minutes: i64,
     allow_snapshot: bool,
     databases: RwLock<BTreeMap<String, Arc<Database>>>,
@@ -48,7 +48,7 @@ impl Engine {
         let engine = Self {
             dir: tempfile::Builder::new().prefix("etl-stand-in-").tempdir()?,
             server_name: server_name.to_owned(),
-            clock_offset,
+            clock_offset: AtomicI64::new(clock_offset),
             time_zone_minutes,
             allow_snapshot,
             databases: RwLock::default(),
@@ -71,7 +71,12 @@ impl Engine {
 
     /// Now in UTC, in ticks.
     pub fn now(&self) -> i64 {
-        calendar::now() + self.clock_offset
+        calendar::now() + self.clock_offset.load(Ordering::SeqCst)
+    }
+
+    /// Moves the clock by so many ticks.
+    pub fn shift_clock(&self, ticks: i64) {
+        self.clock_offset.fetch_add(ticks, Ordering::SeqCst);
     }
 
     pub fn database(&self, name: &str) -> SqlResult<Arc<Database>> {
