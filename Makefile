@@ -46,9 +46,9 @@ test: ## all tests; starts a PostgreSQL of its own
 	$(CARGO) test --doc -p etl-plugin-api -p etl-host -p etl-testkit
 
 # SOAK_SEED repeats the choices of an earlier run, SOAK_CASE one case of it.
-SOAK_MINUTES ?= 45
+SOAK_MINUTES ?= 30
 
-soak: ## break everything for SOAK_MINUTES (45), and count what was lost, doubled or falsely reported; then fuzz
+soak: ## break everything for SOAK_MINUTES (30), and count what was lost, doubled or falsely reported; then fuzz
 	@scripts/setup-dev.sh test
 	$(CARGO) build -p etl-testkit -p fixture-kinds -p fixture-full-disk
 	$(CARGO) test -p etl-host --test faults --no-run
