@@ -275,7 +275,7 @@ async fn copy_alone(config: &Config, sample: &SourceBatch) -> u64 {
                 if flushes % 16 == 0 || rows >= ROWS_PER_SHARD {
                     let chunk = Chunk {
                         cursor: CursorChange::Set(Cursor::Integer(rows.cast_signed())),
-                        fingerprint: "benchmark".into(),
+                        fingerprint: Some("benchmark".into()),
                         run_id: "benchmark".into(),
                         ledger: Ledger::default(),
                         dead_letters: Vec::new(),

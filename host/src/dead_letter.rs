@@ -3,6 +3,7 @@
 //!
 //! What may be set aside is decided by the runtime, where it is kept by the sinks.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -21,7 +22,8 @@ use serde_json::json;
 
 use crate::checkpoint::display;
 use crate::error::{Error, Result};
-use crate::literal::{date, hex, time_of_day, timestamp};
+use crate::literal::{date, hex, parse_timestamp, time_of_day, timestamp};
+use crate::sink::Refusal;
 use crate::source::SourceRejection;
 
 /// A row set aside with its reason.
@@ -35,12 +37,25 @@ pub struct DeadLetter {
     pub column: Option<String>,
     /// Why.
     pub reason: String,
+    /// For the log: the same without what may be the row's values. Empty where the reason holds none.
+    pub told: String,
     /// The row as JSON: the source's for `extract` and `transform`, the output's for `load`.
     pub payload: Vec<u8>,
     /// The same row as an Arrow IPC stream; `None` if it never became one.
     pub arrow: Option<Vec<u8>>,
     /// Where it lies in the source, if it never became a row.
     pub position: Option<String>,
+}
+
+impl DeadLetter {
+    /// Why, in words for the log.
+    pub fn told(&self) -> &str {
+        if self.told.is_empty() {
+            &self.reason
+        } else {
+            &self.told
+        }
+    }
 }
 
 /// Which stage refused a row.
@@ -101,6 +116,7 @@ pub fn from_source(rejection: SourceRejection) -> DeadLetter {
         table: None,
         column: Some(rejection.column),
         reason: rejection.reason,
+        told: String::new(),
         payload: rejection.payload.to_string().into_bytes(),
         arrow: None,
         position: rejection.cursor.as_ref().map(display),
@@ -115,6 +131,7 @@ pub fn from_transform(input: &RecordBatch, rejection: Rejection) -> Result<DeadL
         table: None,
         column: rejection.column,
         reason: rejection.reason,
+        told: String::new(),
         payload: row_as_json(&row)?,
         arrow: Some(encode(&row)?),
         position: None,
@@ -122,19 +139,14 @@ pub fn from_transform(input: &RecordBatch, rejection: Rejection) -> Result<DeadL
 }
 
 /// A row that the sink refused: the row as it was to be written. An empty column stands for none.
-pub fn from_sink(
-    batch: &RecordBatch,
-    row: usize,
-    table: &str,
-    column: String,
-    reason: String,
-) -> Result<DeadLetter> {
-    let row = one_row(batch, row)?;
+pub fn from_sink(batch: &RecordBatch, table: &str, refusal: Refusal) -> Result<DeadLetter> {
+    let row = one_row(batch, refusal.row)?;
     Ok(DeadLetter {
         stage: Stage::Load,
         table: Some(table.to_owned()),
-        column: Some(column).filter(|column| !column.is_empty()),
-        reason,
+        column: Some(refusal.column).filter(|column| !column.is_empty()),
+        reason: refusal.reason,
+        told: refusal.told,
         payload: row_as_json(&row)?,
         arrow: Some(encode(&row)?),
         position: None,
@@ -143,14 +155,40 @@ pub fn from_sink(
 
 /// Adds to the error about too many bad rows what is wrong with one of them.
 pub fn explain(error: Error, letter: Option<&DeadLetter>) -> Error {
-    match letter {
-        Some(DeadLetter {
-            column: Some(column),
-            reason,
-            ..
-        }) => error.caused_by(format!("the last one in column `{column}`: {reason}")),
-        Some(DeadLetter { reason, .. }) => error.caused_by(format!("the last one: {reason}")),
-        None => error,
+    let Some(letter) = letter else { return error };
+    let told = letter.told();
+    error.caused_by(match &letter.column {
+        Some(column) => format!("the last one in column `{column}`: {told}"),
+        None => format!("the last one: {told}"),
+    })
+}
+
+/// Whether the row of a letter lies in a range of this column, `(after, until]`. A row whose value cannot be told lies in
+/// none.
+pub fn lies_within(payload: &[u8], column: &str, after: Option<&str>, until: Option<&str>) -> bool {
+    let row: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
+    let value = match row.get(column) {
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(serde_json::Value::Number(number)) => number.to_string(),
+        _ => return false,
+    };
+    let place = |bound: &str| in_order(&value, bound);
+    after.is_none_or(|after| place(after).is_some_and(Ordering::is_gt))
+        && until.is_none_or(|until| place(until).is_some_and(Ordering::is_le))
+}
+
+/// Numbers as numbers, times as times, and other text as text.
+fn in_order(a: &str, b: &str) -> Option<Ordering> {
+    let number = |text: &str| text.parse::<i128>().ok();
+    match (number(a), number(b)) {
+        (Some(a), Some(b)) => return Some(a.cmp(&b)),
+        (None, None) => {}
+        _ => return None,
+    }
+    match (parse_timestamp(a), parse_timestamp(b)) {
+        (Some(a), Some(b)) => Some(a.cmp(&b)),
+        (None, None) => Some(a.cmp(b)),
+        _ => None,
     }
 }
 
@@ -266,6 +304,34 @@ mod tests {
 
     use super::*;
 
+    fn refused(row: usize) -> Refusal {
+        Refusal {
+            batch: 0,
+            row,
+            column: String::new(),
+            reason: "bad".to_owned(),
+            told: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_row_lies_in_a_range_by_what_its_value_means() {
+        let within = |value: serde_json::Value, after, until| {
+            let payload = json!({ "c": value }).to_string();
+            lies_within(payload.as_bytes(), "c", after, until)
+        };
+        assert!(within(json!(150), Some("100"), Some("200")));
+        assert!(!within(json!(1_000), Some("100"), Some("200")));
+        assert!(!within(json!(100), Some("100"), None) && within(json!("100"), None, Some("100")));
+        let day = Some("2024-01-31 10:00:00");
+        assert!(within(json!("2024-01-31T10:00:00.500Z"), day, None));
+        assert!(!within(json!("2024-01-31 10:00:00Z"), day, None));
+        assert!(within(json!("b"), Some("a"), Some("b")));
+        for odd in [json!(null), json!({ "hex": "00" }), json!("soon")] {
+            assert!(!within(odd, Some("100"), None));
+        }
+    }
+
     #[test]
     fn a_row_survives_with_nul_bytes_and_exact_numbers() {
         let words: DictionaryArray<Int32Type> = ["unused", "used"].into_iter().collect();
@@ -293,7 +359,7 @@ mod tests {
             ),
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let letter = from_sink(&batch, 1, "t", String::new(), "bad".to_owned()).unwrap();
+        let letter = from_sink(&batch, "t", refused(1)).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&letter.payload).unwrap();
         let expected = json!({
             "id": i64::MAX, "text": "b\0c", "word": "used", "none": null, "bytes": { "hex": "ff00" },
@@ -320,6 +386,6 @@ mod tests {
         let batch =
             RecordBatch::try_from_iter([("id", Arc::new(Int64Array::from(vec![1])) as ArrayRef)])
                 .unwrap();
-        assert!(from_sink(&batch, 1, "t", String::new(), String::new()).is_err());
+        assert!(from_sink(&batch, "t", refused(1)).is_err());
     }
 }

@@ -40,6 +40,8 @@ pub enum ErrorKind {
     Data,
     /// A stream ended without the proof that it is complete.
     Unproven,
+    /// A stream came to its end, and the server has counted other rows than arrived: one may be missing anywhere.
+    Miscounted,
     /// The ledgers do not add up.
     Ledger,
     /// More rows were quarantined than the configuration allows.

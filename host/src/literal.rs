@@ -25,7 +25,8 @@ pub fn in_sink(cursor: &Cursor, end: End, column: &DataType) -> Option<String> {
         (Cursor::Keyset { time, id }, _) if end == End::UpTo || *id == i64::MAX => {
             in_sink(&Cursor::Text(time.clone()), end, column)
         }
-        (Cursor::Integer(value), _) => Some(value.to_string()),
+        // Text compares by its digits: '1000' comes before '12'.
+        (Cursor::Integer(value), column) if column.is_numeric() => Some(value.to_string()),
         (Cursor::Text(text), DataType::Timestamp(_, zone)) => {
             let time: DateTime = text.strip_suffix('Z').unwrap_or(text).parse().ok()?;
             let nanos = time.subsec_nanosecond();
@@ -215,6 +216,23 @@ mod tests {
             in_sink(&Cursor::Integer(7), End::UpTo, &DataType::Int64).as_deref(),
             Some("7")
         );
+    }
+
+    #[test]
+    fn a_number_is_compared_with_numbers_only() {
+        let form = |column: &DataType| in_sink(&Cursor::Integer(-7), End::UpTo, column);
+        for column in [
+            DataType::Int16,
+            DataType::UInt64,
+            DataType::Decimal128(20, 0),
+            DataType::Float64,
+        ] {
+            assert_eq!(form(&column).as_deref(), Some("-7"), "{column}");
+        }
+        let words = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        for column in [DataType::Utf8, DataType::LargeUtf8, words, DataType::Date32] {
+            assert_eq!(form(&column), None, "{column}");
+        }
     }
 
     #[test]

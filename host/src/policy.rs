@@ -29,6 +29,7 @@ pub fn policy(error: &Error) -> Policy {
         ErrorKind::Unavailable
         | ErrorKind::Timeout
         | ErrorKind::Unproven
+        | ErrorKind::Miscounted
         | ErrorKind::Busy
         | ErrorKind::TableChanged
         | ErrorKind::Stage(StageErrorKind::Transient | StageErrorKind::Panicked) => Retry,
@@ -84,7 +85,7 @@ fn last_resort(error: &Error) -> Option<&'static str> {
             _ if policy(error) == Policy::Retry => SERVER,
             _ => return None,
         },
-        ErrorKind::Unproven => {
+        ErrorKind::Unproven | ErrorKind::Miscounted => {
             "run again; if it comes back, look for what cuts answers between host and source"
         }
         ErrorKind::Fenced => {
@@ -238,6 +239,7 @@ mod tests {
             ErrorKind::Unavailable,
             ErrorKind::Timeout,
             ErrorKind::Unproven,
+            ErrorKind::Miscounted,
             ErrorKind::Fenced,
         ] {
             assert!(next_step_of_failure(&Error::new(kind, "x")).is_some());

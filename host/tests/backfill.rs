@@ -317,6 +317,58 @@ async fn the_ends_of_a_range_are_exact_in_a_file_with_zones_too() {
     project.result(&["verify", "copy"], 0);
 }
 
+/// As text 1000 lies between 100 and 200, and 150 does not lie between 12 and 1000.
+#[tokio::test]
+async fn numbers_are_numbers_whatever_a_file_keeps_them_as() {
+    for (id, declared) in [
+        ("numeric(18,0)", "TEXT"),
+        ("numeric(18,0)", ""),
+        ("bigint", ""),
+    ] {
+        let from = Database::new().await;
+        from.execute(&format!(
+            "CREATE TABLE people (id {id}, shard text, name text);
+             INSERT INTO people SELECT i, 'a', 'old' FROM unnest('{{-150,2,12,100,150,200,1000,2000}}'::bigint[]) i"
+        ))
+        .await;
+        let project = project();
+        let by_id =
+            "SELECT id, shard, name FROM people WHERE id > @from AND id <= @until ORDER BY id";
+        let to = format!(
+            "sink: {{ type: sqlite, path: {SINK}, table: copy, partition_column: shard }}\n"
+        );
+        configure(&project, &(source(&[("a", &from)], by_id, "") + &to));
+        project.execute(
+            SINK,
+            &format!("CREATE TABLE copy (id {declared}, shard TEXT, name TEXT)"),
+        );
+        project.result(RUN, 0);
+        from.execute("UPDATE people SET name = 'new'").await;
+        let new = "SELECT id FROM copy WHERE name = 'new' ORDER BY CAST(id AS INTEGER)";
+        for (ends, expected) in [
+            (["100", "200"], "150\n200\n"),
+            (["1", "12"], "2\n12\n150\n200\n"),
+        ] {
+            let args: Vec<&str> = ["backfill", "copy", "--from", ends[0], "--to", ends[1]].into();
+            assert_eq!(
+                kinds::loaded(&project.result(&args, 0)),
+                2,
+                "{id} {declared}"
+            );
+            assert_eq!(project.query(SINK, new), expected, "{id} {declared}");
+            assert_eq!(copied(&project), 8, "{id} {declared}");
+        }
+        // Those behind it are loaded again.
+        let since = ["run", "copy", "--since", "100"];
+        assert_eq!(
+            kinds::loaded(&project.result(&since, 0)),
+            4,
+            "{id} {declared}"
+        );
+        assert_eq!(copied(&project), 8, "{id} {declared}");
+    }
+}
+
 #[test]
 fn what_cannot_be_loaded_again_is_refused() {
     let project = kinds(

@@ -117,7 +117,15 @@ async fn what_a_trigger_or_a_type_refuses_is_told_without_the_value() {
         &project,
         &(source(&[("a", &from)], ALL, "") + &sink(&to, "") + TUNING + &allow("1%")),
     );
-    let report = project.result(RUN, 0);
+    let run = project.program(&["--output", "json", "run", "copy"]);
+    let finished = run.run().unwrap().require_code(0).unwrap();
+    says(&finished.stderr, "a trigger refused it (SQLSTATE P0001)");
+    assert!(
+        !finished.stderr.contains("secret") && !finished.stderr.contains("boss"),
+        "{}",
+        finished.stderr
+    );
+    let report = finished.json().unwrap();
     // Names of ten characters fit, and all of these have at most that.
     assert_eq!(rows(&report), (20_000, 19_998, 2));
     let letters = "SELECT reason FROM etl_host.dead_letters ORDER BY id";
@@ -125,7 +133,7 @@ async fn what_a_trigger_or_a_type_refuses_is_told_without_the_value() {
         to.texts(letters).await,
         [
             "not this boss (SQLSTATE P0001)",
-            "invalid input value for enum mood (SQLSTATE 22P02)"
+            "invalid input value for enum mood: \"secret\" (SQLSTATE 22P02)"
         ]
     );
 }
@@ -383,4 +391,135 @@ fn dead_letters_are_listed_and_shown() {
     let shown = project.result(&["dead-letters", "show", "copy", "1"], 0);
     assert_eq!(shown["dead_letters"][0]["row"]["name"], "name 1");
     assert_eq!(shown["dead_letters"][0]["can_be_replayed"], true);
+}
+
+#[tokio::test]
+async fn a_known_row_is_merged_whichever_of_its_indexes_the_server_names() {
+    let tables = [
+        // An index that is older than the key's own, and violated too.
+        "CREATE TABLE copy (id bigint, name text UNIQUE, mood text, boss bigint); CREATE UNIQUE INDEX ON copy (id)",
+        // The server names the index of the part.
+        "CREATE TABLE copy (id bigint PRIMARY KEY, name text, mood text, boss bigint) PARTITION BY RANGE (id);
+         CREATE TABLE copy_1 PARTITION OF copy FOR VALUES FROM (0) TO (10000);
+         CREATE TABLE copy_2 PARTITION OF copy FOR VALUES FROM (10000) TO (99999)",
+    ];
+    for table in tables {
+        let (project, from, to) = (project(), people().await, Database::new().await);
+        from.execute("UPDATE people SET name = 'n' || id").await;
+        to.execute(table).await;
+        let upsert = sink(&to, "write_mode: upsert, key: [id]");
+        configure(
+            &project,
+            &(source(&[("a", &from)], ALL, "") + &upsert + TUNING),
+        );
+        assert_eq!(rows(&project.result(RUN, 0)), (20_000, 20_000, 0));
+        from.execute("UPDATE people SET mood = 'changed' WHERE id % 7 = 0")
+            .await;
+        let again = project.result(&["run", "copy", "--full-refresh"], 0);
+        assert_eq!(rows(&again), (20_000, 20_000, 0), "{table}");
+        let changed = "SELECT count(*) FROM copy WHERE mood = 'changed'";
+        assert_eq!(to.number(changed).await, ROWS / 7);
+    }
+}
+
+#[tokio::test]
+async fn what_is_read_again_is_not_replayed_as_well() {
+    let (project, from, to) = (project(), people().await, Database::new().await);
+    to.execute(&CHOOSY.replace("boss bigint", "part text, boss bigint"))
+        .await;
+    let query = "SELECT id, name, mood, boss, 'a' AS part FROM people WHERE id > @from AND id <= @until ORDER BY id";
+    configure(
+        &project,
+        &(source(&[("a", &from)], query, "")
+            + &sink(&to, "partition_column: part")
+            + TUNING
+            + &allow("4")),
+    );
+    assert_eq!(rows(&project.result(RUN, 0)), (20_000, 19_996, 4));
+    to.execute("ALTER DOMAIN mood DROP CONSTRAINT mood_check; INSERT INTO bosses VALUES (99)")
+        .await;
+    // Rows 8000 and 8001 are loaded; row 7 lies elsewhere, row 20000 is refused again.
+    let backfill =
+        |from: &str, to: &str| project.result(&["backfill", "copy", "--from", from, "--to", to], 0);
+    backfill("7999", "8001");
+    backfill("19999", "20000");
+    assert_eq!(listed(&project, "copy"), 2);
+    to.execute("ALTER TABLE copy DROP CONSTRAINT copy_name_key; ALTER TABLE copy DROP CONSTRAINT copy_name_check").await;
+    assert_eq!(replay(&project, "copy", &[], 0), (2, 0, vec![]));
+    let both = "SELECT count(*) || ' ' || count(DISTINCT id) FROM copy";
+    assert_eq!(to.texts(both).await, ["20000 20000"]);
+}
+
+#[tokio::test]
+async fn rows_that_need_each_other_are_loaded_beside_a_bad_one() {
+    let (project, from, to) = (project(), people().await, Database::new().await);
+    // Everybody's boss comes later, in the same flush; the last has none.
+    from.execute("DELETE FROM people WHERE id > 200; UPDATE people SET name = 'n' || id, boss = nullif(id + 1, 201); UPDATE people SET name = '' WHERE id = 100").await;
+    to.execute("CREATE TABLE copy (id bigint PRIMARY KEY, name text CHECK (name <> ''), mood text, boss bigint REFERENCES copy)").await;
+    configure(
+        &project,
+        &(source(&[("a", &from)], ALL, "") + &sink(&to, "") + &allow("100")),
+    );
+    // The bad one takes along those whose chain of bosses it breaks, and nobody else.
+    assert_eq!(rows(&project.result(RUN, 0)), (200, 100, 100));
+    assert_eq!(to.number("SELECT min(id) FROM copy").await, 101);
+}
+
+#[test]
+fn sqlite_rows_that_need_each_other_are_loaded_beside_a_bad_one() {
+    let project = kinds(
+        "CREATE TABLE people (id INTEGER, name TEXT, amount REAL, team TEXT);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+         INSERT INTO people SELECT i, iif(i = 100, '', 'x'), NULL, iif(i < 200, i + 1, NULL) FROM n;",
+    );
+    project.execute(SINK, "CREATE TABLE copy (id INTEGER PRIMARY KEY, name TEXT CHECK (name <> ''), boss INTEGER REFERENCES copy)");
+    let query = query(
+        "SELECT id, name, CAST(team AS INTEGER) AS boss FROM people WHERE id > @from AND id <= @until ORDER BY id",
+    );
+    project.config("copy", &(query + &allow("100")));
+    assert_eq!(rows(&project.result(RUN, 0)), (200, 100, 100));
+}
+
+#[test]
+fn a_replay_into_sqlite_compares_times_as_times() {
+    let project = kinds(
+        "CREATE TABLE people (id INTEGER, name TEXT, at TIMESTAMP);
+         INSERT INTO people VALUES (1, 'old', '2024-01-31 10:00:00Z'), (2, 'old', '2024-01-31 10:00:01Z');",
+    );
+    project.execute(
+        SINK,
+        "CREATE TABLE copy (id INTEGER PRIMARY KEY, name TEXT CHECK (name <> 'old'), at TIMESTAMP)",
+    );
+    let query =
+        query("SELECT id, name, at FROM people WHERE at > @from AND at <= @until ORDER BY at");
+    let upsert = "sink: { write_mode: upsert, key: [id] }\n";
+    project.config("copy", &(query + kinds::BY_TIME + upsert + &allow("2")));
+    assert_eq!(rows(&project.result(RUN, 0)), (2, 0, 2));
+    // Somebody has loaded a row of half a second later, and mended the table.
+    project.execute(
+        SINK,
+        "DROP TABLE copy; CREATE TABLE copy (id INTEGER PRIMARY KEY, name TEXT, at TIMESTAMP);
+         INSERT INTO copy VALUES (1, 'new', '2024-01-31 10:00:00.500Z')",
+    );
+    assert_eq!(replay(&project, "copy", &[], 0), (1, 1, vec![]));
+    let names = project.query(
+        SINK,
+        "SELECT group_concat(name) FROM (SELECT name FROM copy ORDER BY id)",
+    );
+    assert_eq!(names.trim_end(), "new,old");
+}
+
+#[test]
+fn a_replay_makes_no_table() {
+    let project = sqlite(
+        "CREATE TABLE copy (id INTEGER PRIMARY KEY, name TEXT UNIQUE, amount REAL, team TEXT)",
+        &allow("1"),
+    );
+    project.result(RUN, 0);
+    project.execute(SINK, "ALTER TABLE copy RENAME TO renamed");
+    let (replayed, _, left) = replay(&project, "copy", &[], 1);
+    assert_eq!(
+        (replayed, left.as_slice()),
+        (0, &["there is no table copy any more".to_owned()][..])
+    );
 }

@@ -158,7 +158,7 @@ fn to_text(report: &VerifyReport) -> String {
         text.push_str(&table_to_text(&report.pipeline, table));
     }
     if report.changed_meanwhile {
-        text.push_str("  a run has committed meanwhile; what it changed may differ: compare again when none is under way\n");
+        text.push_str("  a run or a replay has committed meanwhile; what it changed may differ: compare again when none is under way\n");
     }
     text
 }

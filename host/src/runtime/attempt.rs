@@ -336,6 +336,7 @@ fn spoken_by(side: &str, error: Error) -> Error {
         ErrorKind::Unavailable
         | ErrorKind::Timeout
         | ErrorKind::Unproven
+        | ErrorKind::Miscounted
         | ErrorKind::SqlState(_)
         | ErrorKind::SqlServer(_)
         | ErrorKind::Sqlite(_) => error.while_trying(side),
@@ -528,7 +529,7 @@ async fn open_target(
         stage
             .settle(&Chunk {
                 cursor: CursorChange::Set(unknown.cursor),
-                fingerprint: signature.fingerprint.clone(),
+                fingerprint: Some(signature.fingerprint.clone()),
                 run_id: unknown.run_id,
                 ledger: unknown.ledger,
                 dead_letters: Vec::new(),

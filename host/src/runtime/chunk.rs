@@ -249,7 +249,7 @@ impl Chunker {
                 partition = self.signature.partition,
                 stage = letter.stage.name(),
                 column,
-                reason = letter.reason,
+                reason = letter.told(),
                 "a row is set aside"
             ),
             _ if self.warned == WARNINGS + 1 => {
@@ -293,23 +293,26 @@ impl Chunker {
             self.ledger.refused += written.refused.len() as u64;
             let name = self.tables.get(table).cloned().unwrap_or_default();
             let bad = !written.refused.is_empty();
+            let unfinished = written.refused.len() as u64 > allowance;
             for refusal in written.refused {
                 let batch = flush.batches.get(refusal.batch).ok_or_else(|| {
                     Error::internal("the sink refused a row that it was not given")
                 })?;
-                let letter = dead_letter::from_sink(
-                    batch,
-                    refusal.row,
-                    &name,
-                    refusal.column,
-                    refusal.reason,
-                )?;
+                let letter = dead_letter::from_sink(batch, &name, refusal)?;
                 self.warn(&letter);
                 self.dead_letters.push(letter);
             }
             self.show();
             if bad {
                 self.check_bad_rows()?;
+            }
+            if unfinished {
+                // Other partitions have read more rows meanwhile, which a percentage is of.
+                let error = Error::new(
+                    ErrorKind::TooManyBadRows,
+                    "more rows were refused at once than `max_bad_rows` allowed by then",
+                );
+                return Err(dead_letter::explain(error, self.dead_letters.last()));
             }
         }
         Ok(())
@@ -349,7 +352,7 @@ impl Chunker {
         let moves = change != CursorChange::Keep;
         let chunk = Chunk {
             cursor: change,
-            fingerprint: self.signature.fingerprint.clone(),
+            fingerprint: Some(self.signature.fingerprint.clone()),
             run_id: self.signature.run_id.clone(),
             ledger: self.ledger,
             dead_letters: std::mem::take(&mut self.dead_letters),
@@ -372,6 +375,11 @@ impl Chunker {
         self.flushes = 0;
         self.dirty = false;
         self.advances += u32::from(moves);
+        // Several partitions may have taken what was left of the allowance at once.
+        if let Some(last) = committed.refused.last() {
+            let checked = self.books.check_bad_rows(&self.signature.partition);
+            checked.map_err(|error| dead_letter::explain(error, Some(last)))?;
+        }
         Ok(())
     }
 

@@ -67,6 +67,7 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
             ),
             Err(error) => error,
         };
+        let error = doubt_commits(error, progress.commits.load(Ordering::Relaxed));
         if progress.commits.load(Ordering::Relaxed) > 0 {
             retries = 0;
         }
@@ -129,6 +130,21 @@ async fn try_once(
             Err(Error::new(ErrorKind::Cancelled, "stopped before what was in flight was committed"))
         }
     }
+}
+
+/// A row that was counted and did not arrive may be missing among those that were committed on the way, where no attempt
+/// would look again. So the run must not go on to a success.
+fn doubt_commits(error: Error, commits: u32) -> Error {
+    if *error.kind() != ErrorKind::Miscounted || commits == 0 {
+        return error;
+    }
+    Error::data(format!(
+        "{error}; rows before that were committed already, and one may be missing among them"
+    ))
+    .hint(
+        "find the range with `etl-host verify`, and read it again with `etl-host backfill`; look for what loses rows \
+         between host and source",
+    )
 }
 
 /// Whether the same panic happened at the same cursor before: then it will every time.

@@ -10,11 +10,12 @@ use etl_plugin_api::{AttemptInfo, Cardinality, Outcome, TableSchema};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{TableName, WriteMode};
+use crate::config::{SchemaChange, TableName, WriteMode};
 use crate::dead_letter::{Stage, StoredLetter, decode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Holder;
 use crate::plan::Plan;
+use crate::policy::{Policy, policy};
 use crate::pool::Pools;
 use crate::sink::{
     Chunk, Claim, CursorChange, Flush, Keep, LetterFilter, PartitionWriter, Sink, TableSpec,
@@ -157,10 +158,16 @@ impl Replay {
                     return Ok(());
                 }
                 let id = letter.id;
-                match self.replay_one(letter).await? {
-                    Fate::Replayed => report.replayed += 1,
-                    Fate::Superseded => report.superseded += 1,
-                    Fate::Left(reason) => report.left.push(Left { id, reason }),
+                match self.replay_one(letter).await {
+                    Ok(Fate::Replayed) => report.replayed += 1,
+                    Ok(Fate::Superseded) => report.superseded += 1,
+                    Ok(Fate::Left(reason)) => report.left.push(Left { id, reason }),
+                    // One letter that does not fit any more must not keep back those behind it.
+                    Err(error) if is_about_one(&error) => report.left.push(Left {
+                        id,
+                        reason: error.to_string(),
+                    }),
+                    Err(error) => return Err(error),
                 }
             }
         }
@@ -240,6 +247,7 @@ impl Replay {
         }
         let mut tables = self.plan.table_specs(&tables)?;
         for table in &mut tables {
+            table.on_schema_change = self.on_schema_change();
             table.keep = self.keep(table);
         }
         Ok(Ok((tables, outputs)))
@@ -253,11 +261,19 @@ impl Replay {
             name,
             schema: row.schema(),
             mode: self.plan.config.sink.write_mode.clone(),
-            on_schema_change: self.plan.config.error_handling.on_schema_change,
+            on_schema_change: self.on_schema_change(),
             keep: Keep::Last,
         };
         table.keep = self.keep(&table);
         Ok(table)
+    }
+
+    /// A replay changes no table.
+    fn on_schema_change(&self) -> SchemaChange {
+        match self.plan.config.error_handling.on_schema_change {
+            SchemaChange::Ignore => SchemaChange::Ignore,
+            SchemaChange::Strict | SchemaChange::Evolve => SchemaChange::Strict,
+        }
     }
 
     /// A row that comes late must not overwrite a newer one.
@@ -313,7 +329,7 @@ impl Replay {
             .writer
             .commit(&Chunk {
                 cursor: CursorChange::Keep,
-                fingerprint: checkpoint.fingerprint.unwrap_or_default(),
+                fingerprint: None,
                 run_id: checkpoint.run_id.unwrap_or_else(|| self.run_id.clone()),
                 ledger: checkpoint.ledger,
                 dead_letters: Vec::new(),
@@ -376,4 +392,12 @@ impl Replay {
             lease: self.plan.config.tuning.lease,
         }
     }
+}
+
+/// Whether a failure tells of the letter and its table, rather than of the sink or the replay.
+fn is_about_one(error: &Error) -> bool {
+    let kind = error.kind();
+    matches!(kind, ErrorKind::Data)
+        || (matches!(kind, ErrorKind::SqlState(_) | ErrorKind::Sqlite(_))
+            && policy(error) == Policy::Fatal)
 }

@@ -222,7 +222,11 @@ pub fn ranges_to_delete(
                         .map(|cursor| {
                             literal::in_sink(cursor, end, field.data_type()).ok_or_else(|| {
                                 Error::config("this bound cannot be compared with the rows in the sink")
-                                    .hint("give it as a time without digits beyond a microsecond, without a keyset's number")
+                                    .hint(if matches!(cursor, Cursor::Integer(_)) {
+                                        "let the query or the transformer give the cursor's column as a number"
+                                    } else {
+                                        "give it as a time without digits beyond a microsecond, without a keyset's number"
+                                    })
                             })
                         })
                         .transpose()

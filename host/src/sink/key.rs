@@ -65,6 +65,7 @@ pub fn reduce(batches: &[RecordBatch], key: &[String]) -> Result<Reduced> {
                     row,
                     column: name.clone(),
                     reason: "NULL in the key".to_owned(),
+                    told: String::new(),
                 });
             } else if let Some((batch, earlier)) = last.insert(bytes.owned(), (index, row)) {
                 set(&mut keep, batch, earlier);

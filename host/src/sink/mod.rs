@@ -25,7 +25,7 @@ use tokio::time::Instant;
 pub use self::dry_run::DryRunWriter;
 use crate::checkpoint::{Checkpoint, Ledger, WrittenTable};
 use crate::config::{SchemaChange, Sink as SinkConfig, SinkConnector, TableName, WriteMode};
-use crate::dead_letter::{DeadLetter, StoredLetter};
+use crate::dead_letter::{DeadLetter, Stage, StoredLetter, lies_within};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extension::same_columns;
 use crate::finding::Finding;
@@ -273,8 +273,10 @@ pub struct Refusal {
     pub row: usize,
     /// The column at fault.
     pub column: String,
-    /// Why, without the value.
+    /// Why.
     pub reason: String,
+    /// For the log: the same without what may be the row's values. Empty where the reason holds none.
+    pub told: String,
 }
 
 /// What is committed besides rows.
@@ -282,8 +284,8 @@ pub struct Refusal {
 pub struct Chunk {
     /// What happens to the cursor.
     pub cursor: CursorChange,
-    /// The server, database and query it belongs to.
-    pub fingerprint: String,
+    /// The server, database and query it belongs to; `None` leaves what is there.
+    pub fingerprint: Option<String>,
     /// The run.
     pub run_id: String,
     /// The run's books of this partition so far.
@@ -335,6 +337,28 @@ pub struct RangeDelete {
     pub partition_column: String,
     /// The cursor column with the range's ends, `(after, until]`, as the sink writes such values; `None` for all rows.
     pub range: Option<(String, Option<String>, Option<String>)>,
+}
+
+impl RangeDelete {
+    /// Whether the row of a letter is among those that are deleted and read again.
+    fn covers(&self, letter: &StoredLetter, table: &TableName) -> bool {
+        let here = letter.stage != Stage::Load.name()
+            || letter.table.as_deref() == Some(table.to_string().as_str());
+        here && self.range.as_ref().is_none_or(|(column, after, until)| {
+            lies_within(&letter.payload, column, after.as_deref(), until.as_deref())
+        })
+    }
+}
+
+impl LetterFilter {
+    /// The letters of a partition that were not replayed, a page at a time.
+    fn open_of(partition: &str) -> Self {
+        Self {
+            partitions: vec![partition.to_owned()],
+            limit: 500,
+            ..Self::default()
+        }
+    }
 }
 
 /// The last step of a `replace`.
@@ -410,6 +434,11 @@ fn replayed_before() -> Error {
         "a dead letter was replayed by somebody else meanwhile",
     )
     .hint("look at `etl-host dead-letters list`; what is left there can be replayed")
+}
+
+/// The error of a replay whose table is not there any more.
+fn table_gone(spec: &TableSpec) -> Error {
+    Error::data(format!("there is no table {} any more", spec.name))
 }
 
 /// The error of a loser: another attempt has counted the epoch up.

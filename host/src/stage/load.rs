@@ -156,6 +156,7 @@ impl LoadStage {
                             row: rejection.row as usize,
                             column: rejection.column.unwrap_or_default(),
                             reason: rejection.reason,
+                            told: String::new(),
                         }));
                 }
                 Ok(written)

@@ -133,9 +133,13 @@ impl<'a> Values<'a> {
             return None;
         }
         match &self.kind {
-            Kind::Numbers(values, 0) => values.get(row).copied(),
+            Kind::Numbers(values, scale) => whole_from(*values.get(row)?, *scale),
             Kind::Days(days) => Some(i128::from(*days.get(row)?) * NANOS_PER_DAY),
             Kind::Nanos(nanos) => nanos.get(row).copied(),
+            Kind::Texts(texts) if self.form == Form::Number => {
+                let (value, scale) = parse_decimal(texts.get(row)?)?;
+                whole_from(value, scale)
+            }
             Kind::Texts(texts) => parse_position(texts.get(row)?),
             _ => None,
         }
@@ -313,6 +317,15 @@ fn number(mut value: i128, mut scale: i8, out: &mut Vec<u8>) {
     out.push(b'n');
     out.push(scale.cast_unsigned());
     out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// The first whole number from a decimal on: it lies behind, or up to, the same whole numbers.
+fn whole_from(value: i128, scale: i8) -> Option<i128> {
+    let power = 10_i128.checked_pow(scale.unsigned_abs().into())?;
+    if scale <= 0 {
+        return value.checked_mul(power);
+    }
+    Some(value.div_euclid(power) + i128::from(value.rem_euclid(power) > 0))
 }
 
 /// There is one NaN, and zero has no sign: not every sink keeps it.
@@ -496,6 +509,18 @@ mod tests {
         assert_eq!(position(text("1970-01-02")), Some(NANOS_PER_DAY));
         assert_eq!(position(text("1970-01-01T00:00:00.5Z")), Some(500_000_000));
         assert_eq!(position(text("soon")), None);
+        let decimals = [
+            (1_500, 1, 150),
+            (1_501, 1, 151),
+            (-1_509, 1, -150),
+            (15, -1, 150),
+        ];
+        for (value, scale, expected) in decimals {
+            assert_eq!(position(decimal(value, scale)), Some(expected));
+        }
+        let kept = text("150.1");
+        let kept = Values::new(kept.as_ref(), Form::Number, NulCharacters::Keep).unwrap();
+        assert_eq!(kept.position(0), Some(151));
         assert_eq!(position(Arc::new(Int64Array::from(vec![None]))), None);
     }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
-use arrow_schema::DataType;
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use etl_plugin_api::Value;
 
 use super::form::Form;
+use super::range::Step;
 use super::table::{ComparedTable, Scope, Wanted};
 use crate::config::{
     FileShard, PostgresShard, ReadTimeouts, Sink as SinkConfig, SinkConnector, TableName, Tuning,
@@ -79,8 +80,9 @@ impl Holding {
         wanted: &Wanted<'_>,
     ) -> Result<ComparedTable> {
         let found = self.columns(&spec.name).await?;
+        let same = |a: &str, b: &str| self.same(a, b);
         let form = |output: usize, name: &str| {
-            let known = found.iter().find(|(known, _)| known == name);
+            let known = found.iter().find(|(known, _)| same(known, name));
             match known {
                 Some((_, type_name)) if self.server => Some(Form::of_postgres(type_name)),
                 // Of a table that is not there every row is missing, with all its columns.
@@ -90,7 +92,47 @@ impl Holding {
                 )),
             }
         };
-        Ok(ComparedTable::new(spec, !found.is_empty(), wanted, form))
+        Ok(ComparedTable::new(
+            spec,
+            !found.is_empty(),
+            wanted,
+            same,
+            form,
+        ))
+    }
+
+    /// The columns that tell a row's partition and place, as far as a table has them: for rows that nobody gives any
+    /// more, so that nothing else is known of them.
+    pub async fn placing_columns(&self, table: &TableName, wanted: &Wanted<'_>) -> Result<Schema> {
+        let found = self.columns(table).await?;
+        let declared = |name: &str| {
+            let mut found = found.iter();
+            found.find(|(known, _)| self.same(known, name))
+        };
+        let mut fields = Vec::new();
+        if let Some(name) = wanted.partition_column
+            && (found.is_empty() || declared(name).is_some())
+        {
+            fields.push(Field::new(name, DataType::Utf8, true));
+        }
+        if let (Some(name), Some(step)) = (wanted.cursor_column, wanted.step) {
+            let data_type = match declared(name) {
+                Some((_, type_name)) if self.server => Some(arrow_of_postgres(type_name)),
+                Some((_, type_name)) => Some(arrow_of_sqlite(type_name, step)),
+                None => found.is_empty().then(|| arrow_of_sqlite("", step)),
+            };
+            fields.extend(data_type.map(|data_type| Field::new(name, data_type, true)));
+        }
+        Ok(Schema::new(fields))
+    }
+
+    /// Whether two names mean the same column.
+    fn same(&self, a: &str, b: &str) -> bool {
+        if self.server {
+            a == b
+        } else {
+            a.eq_ignore_ascii_case(b)
+        }
     }
 
     /// The names and types of a table's columns; none if it is not there.
@@ -177,12 +219,12 @@ impl Holding {
         let mut conditions = Vec::new();
         // The rows are looked at once more when they are here; this only spares reading them.
         if let (Some((name, data_type)), Some(step)) = (name_of(table.axis), scope.step)
-            && (data_type.is_integer() || matches!(data_type, DataType::Timestamp(..)))
+            && self.compares(data_type)
         {
             let end = |position: i128| literal(&step.write(position), data_type, self.server);
             conditions.extend(scope.from.map(|from| format!("{name} > {}", end(from))));
             // As text a longer time comes behind a shorter one.
-            let slack = if self.server || data_type.is_integer() {
+            let slack = if self.server || !matches!(data_type, DataType::Timestamp(..)) {
                 0
             } else {
                 1_000_000_000
@@ -205,6 +247,15 @@ impl Holding {
         )
     }
 
+    /// Whether the sink compares such values as they are ordered: a file keeps the greatest numbers as text.
+    fn compares(&self, data_type: &DataType) -> bool {
+        match data_type {
+            DataType::UInt64 | DataType::Decimal128(..) => self.server,
+            DataType::Timestamp(..) => true,
+            other => other.is_integer(),
+        }
+    }
+
     /// A column as it is read, so that every value the sink can hold may come.
     fn expression(&self, name: &str, form: Form) -> String {
         match (self.server, form) {
@@ -220,6 +271,31 @@ impl Holding {
             // Without the declared type, which would decide what the value must look like.
             (false, _) => format!("+{name}"),
         }
+    }
+}
+
+/// What a cursor's column of `PostgreSQL` holds, by the name of its type.
+fn arrow_of_postgres(name: &str) -> DataType {
+    match name {
+        "int2" | "int4" | "int8" => DataType::Int64,
+        "numeric" => DataType::Decimal128(38, 0),
+        "date" => DataType::Date32,
+        "timestamp" => DataType::Timestamp(TimeUnit::Microsecond, None),
+        "timestamptz" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        _ => DataType::Utf8,
+    }
+}
+
+/// What a cursor's column of `SQLite` holds: what it is declared as says little of its values.
+fn arrow_of_sqlite(declaration: &str, step: Step) -> DataType {
+    let declaration = declaration.to_ascii_uppercase();
+    match step {
+        Step::Number(_) if declaration.contains("INT") => DataType::Int64,
+        Step::Number(_) => DataType::Decimal128(38, 0),
+        Step::Time(_) if declaration == "TIMESTAMP" => {
+            DataType::Timestamp(TimeUnit::Microsecond, None)
+        }
+        Step::Time(_) => DataType::Utf8,
     }
 }
 

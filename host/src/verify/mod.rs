@@ -18,7 +18,6 @@ mod tally;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow_schema::{DataType, Field, Schema};
 use serde_json::Value as Json;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +31,7 @@ use self::report::{Sides, TableReport, VerifyReport, compare};
 use self::table::{ComparedTable, Scope};
 use self::tally::{Cell, Checksum, Tallies, checksum};
 use crate::checkpoint::Checkpoint;
-use crate::config::{BadRowLimit, KeyScope, WriteMode};
+use crate::config::{BadRowLimit, KeyScope, TableName, WriteMode};
 use crate::error::{Error, Result};
 use crate::literal::parse_position;
 use crate::plan::Plan;
@@ -206,11 +205,18 @@ impl Verification {
         let cursor = |checkpoint: Option<&Checkpoint>| {
             checkpoint.map(|checkpoint| (checkpoint.cursor.clone(), checkpoint.run_id.clone()))
         };
-        let changed_meanwhile = self.plan.partitions.iter().any(|partition| {
+        // A replay moves no cursor and keeps the run.
+        let commit = |checkpoint: Option<&Checkpoint>| {
+            checkpoint.and_then(|checkpoint| checkpoint.updated_at.clone())
+        };
+        let (mut moved, mut written) = (false, false);
+        for partition in &self.plan.partitions {
             let name = &partition.name;
-            cursor(now.get(name)) != cursor(comparison.checkpoints.get(name))
-        });
-        if changed_meanwhile {
+            let (before, now) = (comparison.checkpoints.get(name), now.get(name));
+            moved |= cursor(now) != cursor(before);
+            written |= commit(now) != commit(before);
+        }
+        if moved {
             // What a run has loaded since lies behind the checkpoint that was compared up to.
             reports.iter_mut().for_each(TableReport::forget_beyond);
         }
@@ -221,40 +227,54 @@ impl Verification {
                 let asked = self.window.clone();
                 asked.unwrap_or_else(|| step.by_default().to_owned())
             }),
-            changed_meanwhile,
+            changed_meanwhile: moved || written,
             tables: reports,
         })
     }
 
-    /// The tables. If the source gave nothing at all, the sink's must hold nothing either, whatever its columns.
+    /// The tables. If the source gave nothing at all, the sink's must hold nothing either, whatever their other columns.
     async fn tables(&self) -> Result<(Vec<ComparedTable>, Letters)> {
         let comparison = &self.comparison;
         if let Some(opened) = comparison.opened.get() {
             return Ok(opened.clone());
         }
-        let column = comparison.partition_column.iter();
-        let fields: Vec<Field> = column
-            .map(|name| Field::new(name, DataType::Utf8, true))
-            .collect();
-        let spec = TableSpec {
-            name: self.plan.config.sink.table.clone(),
-            schema: Arc::new(Schema::new(fields)),
-            mode: WriteMode::Append,
-            keep: Keep::default(),
-            on_schema_change: self.plan.config.error_handling.on_schema_change,
-        };
-        let table = comparison
-            .holding
-            .match_table(&spec, &comparison.wanted())
-            .await?;
-        Ok((vec![table], Letters::default()))
+        let (holding, wanted) = (&comparison.holding, comparison.wanted());
+        let mut tables = Vec::new();
+        for name in self.remembered_tables() {
+            let spec = TableSpec {
+                schema: Arc::new(holding.placing_columns(&name, &wanted).await?),
+                name,
+                mode: WriteMode::Append,
+                keep: Keep::default(),
+                on_schema_change: self.plan.config.error_handling.on_schema_change,
+            };
+            tables.push(holding.match_table(&spec, &wanted).await?);
+        }
+        Ok((tables, Letters::default()))
+    }
+
+    /// The tables that the partitions have written; where they do not remember it, the configured one.
+    fn remembered_tables(&self) -> Vec<TableName> {
+        let mut names: Vec<TableName> = Vec::new();
+        for partition in &self.plan.partitions {
+            let checkpoint = self.comparison.checkpoints.get(&partition.name);
+            for written in checkpoint.iter().flat_map(|known| &known.columns) {
+                if let Ok(name) = written.table.parse()
+                    && !names.contains(&name)
+                {
+                    names.push(name);
+                }
+            }
+        }
+        if names.is_empty() {
+            names.push(self.plan.config.sink.table.clone());
+        }
+        names
     }
 
     /// What was asked for by places needs the column that tells them.
     fn refuse_ranges(&self, scope: &Scope) -> Result<()> {
-        let asked = scope.is_bounded() || self.window.is_some();
-        // Nothing was read, so that the columns are not known.
-        if !asked || self.comparison.opened.get().is_none() {
+        if !scope.is_bounded() && self.window.is_none() {
             return Ok(());
         }
         let column = self.comparison.cursor_column.as_deref().unwrap_or_default();
@@ -321,7 +341,10 @@ fn add_unreadable(
     let partition = value(table.partition).and_then(Json::as_str);
     let position = match value(table.axis) {
         Some(Json::Number(number)) => number.as_i64().map(i128::from),
-        Some(Json::String(text)) => parse_position(text),
+        Some(Json::String(text)) => match scope.step {
+            Some(Step::Number(_)) => text.parse().ok(),
+            _ => parse_position(text),
+        },
         _ => None,
     };
     let Some(range) = scope.place(partition, position) else {

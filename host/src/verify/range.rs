@@ -53,7 +53,7 @@ impl Step {
     /// Whether a column of this type holds places.
     pub fn fits(self, column: &DataType) -> bool {
         match self {
-            Self::Number(_) => column.is_integer(),
+            Self::Number(_) => column.is_integer() || matches!(column, DataType::Decimal128(..)),
             Self::Time(_) => matches!(
                 column,
                 DataType::Timestamp(..) | DataType::Date32 | DataType::Utf8 | DataType::LargeUtf8

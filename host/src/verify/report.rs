@@ -99,7 +99,7 @@ pub struct VerifyReport {
     pub agrees: bool,
     /// The windows' length; `None` where there are no ranges.
     pub window: Option<String>,
-    /// A run has committed meanwhile.
+    /// A run or a replay has committed meanwhile.
     pub changed_meanwhile: bool,
     /// Each table.
     pub tables: Vec<TableReport>,

@@ -1,13 +1,13 @@
 //! One table as both sides of a comparison are read: its columns, their forms, and what a row becomes.
 
 use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::DataType;
 
 use super::form::{Form, Values};
 use super::range::Step;
 use super::tally::{Checksum, Place, checksum};
 use crate::config::{NulCharacters, WriteMode};
 use crate::error::Result;
-use crate::extension::same_columns;
 use crate::sink::TableSpec;
 
 /// A column that the output and the table have.
@@ -68,11 +68,13 @@ pub struct Wanted<'a> {
 }
 
 impl ComparedTable {
-    /// Matches the output's columns with those of the table. `form` gives the form of a column that the table has.
+    /// Matches the output's columns with those of the table. `same` says whether two names are one to the sink, `form`
+    /// gives the form of a column that the table has.
     pub fn new(
         spec: &TableSpec,
         exists: bool,
         wanted: &Wanted<'_>,
+        same: impl Fn(&str, &str) -> bool,
         form: impl Fn(usize, &str) -> Option<Form>,
     ) -> Self {
         let key_names: &[String] = match &spec.mode {
@@ -91,9 +93,10 @@ impl ComparedTable {
             if !compared {
                 left_out.push(name.clone());
             }
-            let is = |other: Option<&str>| other == Some(name.as_str());
-            let needed =
-                is(wanted.partition_column) || is(wanted.cursor_column) || key_names.contains(name);
+            let is = |other: Option<&str>| other.is_some_and(|other| same(other, name));
+            let needed = is(wanted.partition_column)
+                || is(wanted.cursor_column)
+                || key_names.iter().any(|part| same(part, name));
             if compared || needed {
                 columns.push(Column {
                     name: name.clone(),
@@ -103,10 +106,11 @@ impl ComparedTable {
                 });
             }
         }
-        let place = |name: &str| columns.iter().position(|column| column.name == name);
+        let place = |name: &str| columns.iter().position(|column| same(&column.name, name));
         // A transformer may make something else of the cursor's column.
         let fits = |name: &str| {
-            let field = spec.schema.field_with_name(name).ok();
+            let mut fields = spec.schema.fields().iter();
+            let field = fields.find(|field| same(field.name(), name));
             let step = wanted.step;
             step.zip(field)
                 .is_some_and(|(step, field)| step.fits(field.data_type()))
@@ -133,9 +137,16 @@ impl ComparedTable {
             .collect()
     }
 
-    /// The columns of a row that was set aside; `None` if the pipeline has other columns now.
+    /// The columns of a row that was set aside; `None` if it lacks one of those that are compared now. A sink may have
+    /// set it aside as it writes it: without dictionaries, and without the columns that the table does not have.
     pub fn of_row(&self, row: &RecordBatch) -> Option<Vec<ArrayRef>> {
-        same_columns(row.schema_ref(), &self.spec.schema).then(|| self.of_output(row))
+        let columns = self.columns.iter().map(|column| {
+            let expected = self.spec.schema.fields().get(column.output)?;
+            let (index, found) = row.schema_ref().column_with_name(&column.name)?;
+            let alike = plain(found.data_type()) == plain(expected.data_type());
+            alike.then(|| row.columns().get(index).cloned())?
+        });
+        columns.collect()
     }
 
     /// Makes something of each row. The arrays are those of [`Self::columns`].
@@ -188,6 +199,14 @@ impl ComparedTable {
             })?;
         }
         Ok(())
+    }
+}
+
+/// The type of the values, whether or not a dictionary holds them.
+fn plain(data_type: &DataType) -> &DataType {
+    match data_type {
+        DataType::Dictionary(_, value) => value,
+        other => other,
     }
 }
 
@@ -255,7 +274,94 @@ impl Scope {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::builder::StringDictionaryBuilder;
+    use arrow_array::types::Int32Type;
+    use arrow_array::{Int64Array, StringArray};
+    use arrow_schema::{Field, Schema};
+
     use super::*;
+    use crate::config::{KeyScope, SchemaChange, TableName};
+    use crate::sink::Keep;
+
+    /// A table with an upsert's key, whose column `more` the sink does not have.
+    fn keyed() -> ComparedTable {
+        let words = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        let fields = vec![
+            Field::new("id", DataType::Int64, true),
+            Field::new("more", DataType::Int64, true),
+            Field::new("name", words, true),
+        ];
+        let spec = TableSpec {
+            name: TableName {
+                schema: None,
+                name: "t".to_owned(),
+            },
+            schema: Arc::new(Schema::new(fields)),
+            mode: WriteMode::Upsert {
+                key: vec!["ID".to_owned(), "Name".to_owned()],
+                key_scope: KeyScope::Partition,
+            },
+            keep: Keep::Last,
+            on_schema_change: SchemaChange::Ignore,
+        };
+        let wanted = Wanted {
+            cursor_column: Some("Id"),
+            step: Some(Step::Number(10)),
+            ..Wanted::default()
+        };
+        ComparedTable::new(
+            &spec,
+            true,
+            &wanted,
+            str::eq_ignore_ascii_case,
+            |_, name| (name != "more").then_some(Form::Text),
+        )
+    }
+
+    #[test]
+    fn names_that_are_one_to_the_sink_are_one_here() {
+        let table = keyed();
+        assert_eq!((table.key, table.axis), (vec![0, 1], Some(0)));
+    }
+
+    #[test]
+    fn a_row_that_was_set_aside_as_it_is_written_is_known() {
+        let table = keyed();
+        let id: ArrayRef = Arc::new(Int64Array::from(vec![7]));
+        let mut words = StringDictionaryBuilder::<Int32Type>::new();
+        words.append_value("ann");
+        let whole: [(&str, ArrayRef); 3] = [
+            ("id", id.clone()),
+            ("more", id.clone()),
+            ("name", Arc::new(words.finish())),
+        ];
+        let written: [(&str, ArrayRef); 2] = [
+            ("id", id.clone()),
+            ("name", Arc::new(StringArray::from(vec!["ann"]))),
+        ];
+        let digest = |row: RecordBatch| {
+            let arrays = table.of_row(&row)?;
+            let mut found = None;
+            let keep = |row: RowDigest<'_>| {
+                found = Some((row.checksum, row.key));
+                Ok(())
+            };
+            table.digest(&arrays, 1, NulCharacters::Keep, keep).unwrap();
+            found
+        };
+        let of_whole = digest(RecordBatch::try_from_iter(whole).unwrap());
+        assert!(of_whole.is_some());
+        assert_eq!(
+            digest(RecordBatch::try_from_iter(written).unwrap()),
+            of_whole
+        );
+        for other in [("id", "nom"), ("id", "name")] {
+            let other: [(&str, ArrayRef); 2] = [(other.0, id.clone()), (other.1, id.clone())];
+            assert_eq!(digest(RecordBatch::try_from_iter(other).unwrap()), None);
+        }
+    }
 
     #[test]
     fn rows_are_placed_by_window_bounds_and_checkpoint() {

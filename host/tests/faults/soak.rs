@@ -48,6 +48,11 @@ pub fn run(cases: &[Case], minutes: u64) -> ExitCode {
             ExitCode::FAILURE
         };
     }
+    let only = std::env::var("SOAK_ONLY").unwrap_or_default();
+    let cases: Vec<&Case> = cases
+        .iter()
+        .filter(|case| case.name().contains(&only))
+        .collect();
     let end = Instant::now() + Duration::from_secs(minutes * 60);
     let tally = Mutex::new(Tally::expecting(cases.iter().map(|case| case.fault)));
     let next = AtomicU64::new(0);

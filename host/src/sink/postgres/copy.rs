@@ -69,6 +69,7 @@ pub async fn copy(
                             row: slice.first + row,
                             column: column.clone(),
                             reason: reason.to_owned(),
+                            told: String::new(),
                         }),
                     }
                     row += 1;
@@ -115,7 +116,7 @@ pub async fn merge(
         _ if updates.is_empty() => "NOTHING".to_owned(),
         Keep::Last => update(),
         Keep::Newer(Some(column)) => {
-            format!("{} WHERE t.{1} <= EXCLUDED.{1}", update(), quote(column))
+            format!("{} WHERE t.{1} < EXCLUDED.{1}", update(), quote(column))
         }
         Keep::Newer(None) => "NOTHING".to_owned(),
     };

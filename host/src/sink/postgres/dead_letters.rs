@@ -3,9 +3,10 @@
 use tokio_postgres::{Client, Row};
 
 use super::host_tables::find_columns;
+use crate::config::TableName;
 use crate::dead_letter::{DeadLetter, StoredLetter};
 use crate::error::Result;
-use crate::sink::{Claim, LetterFilter, replayed_before};
+use crate::sink::{Claim, LetterFilter, RangeDelete, replayed_before};
 
 /// Writes dead letters inside the current transaction: one statement for all of them.
 pub async fn write(
@@ -73,6 +74,30 @@ pub async fn mark_replayed(client: &Client, claim: &Claim, ids: &[i64]) -> Resul
         Ok(())
     } else {
         Err(replayed_before())
+    }
+}
+
+/// Closes the letters of rows that are deleted, because they are read again, inside the current transaction. Those that are
+/// still refused become letters anew; replayed, the old ones would double their rows.
+pub async fn close(
+    client: &Client,
+    claim: &Claim,
+    table: &TableName,
+    range: &RangeDelete,
+) -> Result<()> {
+    let mut filter = LetterFilter::open_of(&claim.partition);
+    loop {
+        let letters = load(client, &claim.tenure.pipeline, &filter).await?;
+        let Some(last) = letters.last() else {
+            return Ok(());
+        };
+        filter.after = last.id;
+        let ids: Vec<i64> = letters
+            .iter()
+            .filter(|letter| range.covers(letter, table))
+            .map(|letter| letter.id)
+            .collect();
+        mark_replayed(client, claim, &ids).await?;
     }
 }
 

@@ -15,18 +15,24 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct RowFault {
     state: String,
-    constraint: Option<String>,
     /// The column, where the server names one.
     pub column: String,
-    /// Why, without the row's values.
+    /// Why, as the server says it.
     pub reason: String,
+    /// The same without what may be the row's values.
+    pub told: String,
 }
 
 impl RowFault {
-    /// Whether a key is there already, so that a merge may do what a COPY cannot.
-    fn is_known_key(&self, key_indexes: &[String]) -> bool {
-        let constraint = self.constraint.as_ref();
-        self.state == "23505" && constraint.is_some_and(|name| key_indexes.contains(name))
+    /// Whether a row is there already, or one that excludes it. Which of its indexes the server names first says nothing:
+    /// the row may be known by its key all the same, and in a partitioned table the index has another name.
+    fn is_known(&self) -> bool {
+        matches!(self.state.as_str(), "23505" | "23P01")
+    }
+
+    /// Whether another row of the same flush may be what this one lacks.
+    pub fn is_foreign_key(&self) -> bool {
+        self.state == "23503"
     }
 }
 
@@ -35,9 +41,9 @@ const FEATURE_NOT_SUPPORTED: &str = "0A000";
 
 impl Fault {
     /// Whether a merge may do what a COPY straight into the table cannot.
-    pub fn is_about_the_way(&self, key_indexes: &[String]) -> bool {
+    pub fn is_about_the_way(&self) -> bool {
         match self {
-            Self::Row(fault) => fault.is_known_key(key_indexes),
+            Self::Row(fault) => fault.is_known(),
             Self::Other(error) => {
                 *error.kind() == ErrorKind::SqlState(FEATURE_NOT_SUPPORTED.to_owned())
             }
@@ -63,16 +69,19 @@ impl From<tokio_postgres::Error> for Fault {
             return Self::Other(error.into());
         };
         let state = told.code().code();
-        let message = if state.starts_with("22") {
-            without_quotes(told.message())
-        } else {
-            told.message().to_owned()
+        let column = told.column().unwrap_or_default();
+        // The server's own words about a constraint name what is in the catalogue. A trigger's words, and those about a
+        // value, may quote the row.
+        let summary = match (told.constraint(), column) {
+            (Some(_), _) => told.message().to_owned(),
+            (None, column) if !column.is_empty() && state == "23502" => told.message().to_owned(),
+            _ => summary(state).to_owned(),
         };
         Self::Row(RowFault {
+            column: column.to_owned(),
+            reason: format!("{} (SQLSTATE {state})", told.message()),
+            told: format!("{summary} (SQLSTATE {state})"),
             state: state.to_owned(),
-            constraint: told.constraint().map(str::to_owned),
-            column: told.column().unwrap_or_default().to_owned(),
-            reason: format!("{message} (SQLSTATE {state})"),
         })
     }
 }
@@ -86,22 +95,25 @@ impl From<Error> for Fault {
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Row(fault) => Self::new(ErrorKind::SqlState(fault.state), fault.reason),
+            Fault::Row(fault) => Self::new(ErrorKind::SqlState(fault.state), fault.told),
             Fault::Other(error) => error,
         }
     }
 }
 
-/// A message without what it quotes: data exceptions quote the value.
-fn without_quotes(message: &str) -> String {
-    message
-        .split('"')
-        .step_by(2)
-        .map(str::trim)
-        .collect::<Vec<_>>()
-        .join(" ")
-        .trim_end_matches([' ', ':'])
-        .to_owned()
+/// What a SQLSTATE means, where the server's message may hold a value.
+fn summary(state: &str) -> &'static str {
+    match state {
+        "22001" => "text too long",
+        "22003" => "a number out of range",
+        "22007" | "22008" => "no such date or time",
+        "22021" | "22P05" => "a character that the database cannot hold",
+        "22P02" | "22P03" => "a value that its type does not know",
+        "54000" => "a row too large for an index",
+        "P0001" => "a trigger refused it",
+        _ if state.starts_with("22") => "a value that its column cannot hold",
+        _ => "the table refused it",
+    }
 }
 
 #[cfg(test)]
@@ -109,33 +121,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_not_repeated() {
-        assert_eq!(
-            without_quotes("invalid input value for enum mood: \"secret\""),
-            "invalid input value for enum mood"
-        );
-        assert_eq!(
-            without_quotes("value \"secret\" is out of range for type smallint"),
-            "value is out of range for type smallint"
-        );
-        assert_eq!(
-            without_quotes("numeric field overflow"),
-            "numeric field overflow"
-        );
-    }
-
-    #[test]
-    fn only_the_key_s_own_index_lets_a_copy_become_a_merge() {
-        let fault = |state: &str, constraint: &str| RowFault {
-            state: state.to_owned(),
-            constraint: Some(constraint.to_owned()),
-            column: String::new(),
-            reason: String::new(),
+    fn only_what_is_there_already_lets_a_copy_become_a_merge() {
+        let fault = |state: &str| {
+            Fault::Row(RowFault {
+                state: state.to_owned(),
+                column: String::new(),
+                reason: String::new(),
+                told: String::new(),
+            })
         };
-        let keys = ["t_pkey".to_owned()];
-        assert!(fault("23505", "t_pkey").is_known_key(&keys));
-        assert!(!fault("23505", "t_email_key").is_known_key(&keys));
-        assert!(!fault("23514", "t_pkey").is_known_key(&keys));
+        assert!(fault("23505").is_about_the_way() && fault("23P01").is_about_the_way());
+        assert!(!fault("23514").is_about_the_way());
+        let secured = Error::new(ErrorKind::SqlState(FEATURE_NOT_SUPPORTED.into()), "x");
+        assert!(Fault::Other(secured).is_about_the_way());
         assert!(tells_of_a_row("23514") && tells_of_a_row("22003") && tells_of_a_row("P0001"));
         for state in ["40P01", "57014", "53100", "42501", "08006", "25006"] {
             assert!(!tells_of_a_row(state), "{state}");

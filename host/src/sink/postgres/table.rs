@@ -28,8 +28,6 @@ pub struct PgTable {
     pub spec: TableSpec,
     /// The columns that are written: index in the output, name, type.
     pub columns: Vec<(usize, String, PgType)>,
-    /// For `upsert` the unique indexes on exactly the key.
-    pub key_indexes: Vec<String>,
     /// All its columns.
     existing: Vec<Existing>,
     /// A plain or a partitioned table, as opposed to a view or a foreign table.
@@ -240,8 +238,8 @@ pub async fn compare(client: &Client, spec: &TableSpec) -> Result<(Changes, Opti
         widen.any(|widen| widen.column == field)
     };
     let columns = match_columns(spec, &look.existing, widened)?;
-    let key_indexes = require_unique(client, spec).await?;
-    let table = build(spec, columns, key_indexes, look);
+    require_unique(client, spec).await?;
+    let table = build(spec, columns, look);
     Ok((changes, Some(table)))
 }
 
@@ -280,21 +278,15 @@ pub async fn hold(client: &Client, table: &PgTable) -> Result<()> {
 
 async fn ready(client: &Client, spec: &TableSpec, look: Look) -> Result<PgTable> {
     let columns = match_columns(spec, &look.existing, |_| false)?;
-    let key_indexes = require_unique(client, spec).await?;
-    Ok(build(spec, columns, key_indexes, look))
+    require_unique(client, spec).await?;
+    Ok(build(spec, columns, look))
 }
 
-fn build(
-    spec: &TableSpec,
-    columns: Vec<(usize, String, PgType)>,
-    key_indexes: Vec<String>,
-    look: Look,
-) -> PgTable {
+fn build(spec: &TableSpec, columns: Vec<(usize, String, PgType)>, look: Look) -> PgTable {
     let kind = look.kind.and_then(|kind| u8::try_from(kind).ok());
     PgTable {
         spec: spec.clone(),
         columns,
-        key_indexes,
         existing: look.existing,
         lockable: matches!(kind, Some(b'r' | b'p')),
     }
@@ -441,27 +433,26 @@ fn unfit(spec: &TableSpec, field: &Field, found: &Existing) -> Problem {
     }
 }
 
-/// An upsert needs a unique index on exactly its key. Gives the names of all there are; none for other modes.
-async fn require_unique(client: &Client, spec: &TableSpec) -> Result<Vec<String>> {
+/// An upsert needs a unique index on exactly its key.
+async fn require_unique(client: &Client, spec: &TableSpec) -> Result<()> {
     let WriteMode::Upsert { key, .. } = &spec.mode else {
-        return Ok(Vec::new());
+        return Ok(());
     };
     let name = quote_table(&spec.name);
     let mut wanted: Vec<&str> = key.iter().map(String::as_str).collect();
     wanted.sort_unstable();
-    let found: Vec<String> = client
+    let found: bool = client
         .query_one(
-            "SELECT coalesce(array_agg(c.relname::text), '{}') FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
-             WHERE i.indrelid = to_regclass($1) AND i.indisunique \
+            "SELECT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = to_regclass($1) AND i.indisunique \
              AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AND $2 = ( \
              SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE \"C\") FROM pg_attribute a \
-             WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]))",
+             WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])))",
             &[&name, &wanted],
         )
         .await?
         .try_get(0)?;
-    if !found.is_empty() {
-        return Ok(found);
+    if found {
+        return Ok(());
     }
     Err(Error::data(format!(
         "the table {} has no unique index on the key ({})",

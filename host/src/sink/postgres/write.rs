@@ -13,13 +13,13 @@ use super::Prepared;
 use super::checkpoint::{self, cursor_text};
 use super::copy::{copy, merge};
 use super::dead_letters;
-use super::fault::Fault;
+use super::fault::{Fault, RowFault};
 use super::swap::shadow_name;
 use super::table::{self, PgTable};
 use crate::checkpoint::{Checkpoint, WrittenTable, columns_text};
 use crate::config::{KeyScope, WriteMode};
 use crate::error::{Error, Result};
-use crate::identifier::quote;
+use crate::identifier::{quote, quote_table};
 use crate::pool::PostgresLease;
 use crate::sink::drift;
 use crate::sink::key::reduce;
@@ -27,7 +27,7 @@ use crate::sink::nul::NulFilter;
 use crate::sink::part::Part;
 use crate::sink::{
     Chunk, Claim, Committed, CursorChange, Flush, Keep, PartitionWriter, RangeDelete, Refusal,
-    TableSpec, Written, fenced,
+    TableSpec, Written, fenced, table_gone,
 };
 
 /// One attempt's connection and transaction.
@@ -75,6 +75,9 @@ impl PostgresWriter {
         prepared.require_alike(partition, specs)?;
         let mut tables = Vec::with_capacity(specs.len());
         for spec in specs {
+            if self.claim.replay {
+                self.require_table(spec).await?;
+            }
             let table = table::prepare(self.client()?, spec, &mut prepared.refused).await?;
             let before = self.claim.columns_before(&self.checkpoint);
             for warning in drift::check(partition, spec, before, &table)? {
@@ -85,6 +88,19 @@ impl PostgresWriter {
         let tables = Arc::new(tables);
         prepared.keep(partition, specs, tables.clone());
         Ok(tables)
+    }
+
+    /// A replay makes no table: under another name by now, its rows are elsewhere.
+    async fn require_table(&self, spec: &TableSpec) -> Result<()> {
+        let there: bool = self
+            .client()?
+            .query_one(
+                "SELECT to_regclass($1) IS NOT NULL",
+                &[&quote_table(&spec.name)],
+            )
+            .await?
+            .try_get(0)?;
+        if there { Ok(()) } else { Err(table_gone(spec)) }
     }
 
     /// The columns that are written, for the checkpoint; nothing if that is to keep those it has.
@@ -130,7 +146,19 @@ impl PostgresWriter {
     ) -> Result<Written> {
         let mut written = Written::default();
         let mut waiting = vec![Part::whole(batches)];
-        while let Some(part) = waiting.pop() {
+        // Rows that lack another one, which may be a later row of this very flush.
+        let mut orphans = Vec::new();
+        let mut loaded_before = 0;
+        loop {
+            let Some(part) = waiting.pop() else {
+                // As long as rows come in, others may find what they lack.
+                if orphans.is_empty() || written.loaded == loaded_before {
+                    break;
+                }
+                loaded_before = written.loaded;
+                waiting = orphans.drain(..).rev().map(|(part, _)| part).collect();
+                continue;
+            };
             let direct = self.direct.get(index).is_some_and(Direct::is_on);
             self.client()?.batch_execute("SAVEPOINT part").await?;
             let fault = match self.load_part(table, index, &part, direct).await {
@@ -143,7 +171,7 @@ impl PostgresWriter {
                 }
                 Err(fault) => fault,
             };
-            let merge_instead = direct && fault.is_about_the_way(&table.key_indexes);
+            let merge_instead = direct && fault.is_about_the_way();
             let fault = match fault {
                 Fault::Other(error) if !merge_instead => return Err(error),
                 fault => fault,
@@ -158,14 +186,14 @@ impl PostgresWriter {
                     }
                     waiting.push(part);
                 }
-                (Fault::Row(fault), Some((batch, row))) if part.rows() == 1 => {
-                    written.refused.push(Refusal {
-                        batch,
-                        row,
-                        column: fault.column,
-                        reason: fault.reason,
-                    });
+                (Fault::Row(fault), _) if part.rows() == 1 && fault.is_foreign_key() => {
+                    orphans.push((part, fault));
                 }
+                (Fault::Row(fault), Some(place)) if part.rows() == 1 => {
+                    written.refused.push(refusal(place, fault));
+                }
+                // No row is to blame where there is none.
+                (fault, None) => return Err(fault.into()),
                 _ => {
                     let (first, second) = part.halve();
                     waiting.extend([second, first]);
@@ -175,6 +203,13 @@ impl PostgresWriter {
                 break;
             }
         }
+        let orphans = orphans.into_iter();
+        written
+            .refused
+            .extend(orphans.filter_map(|(part, fault)| Some(refusal(part.first()?, fault))));
+        written
+            .refused
+            .sort_by_key(|refusal| (refusal.batch, refusal.row));
         if let Some(direct) = self.direct.get_mut(index) {
             direct.tick();
         }
@@ -225,6 +260,16 @@ impl PostgresWriter {
         written.superseded += reduced.superseded;
         written.refused.extend(reduced.refused);
         Ok(written)
+    }
+}
+
+fn refusal((batch, row): (usize, usize), fault: RowFault) -> Refusal {
+    Refusal {
+        batch,
+        row,
+        column: fault.column,
+        reason: fault.reason,
+        told: fault.told,
     }
 }
 
@@ -329,7 +374,7 @@ impl PartitionWriter for PostgresWriter {
             }
         }
         self.client()?.execute(&sql, &parameters).await?;
-        Ok(())
+        dead_letters::close(self.client()?, &self.claim, &table.spec.name, range).await
     }
 
     async fn write(&mut self, flush: &Flush, most_refused: u64) -> Result<Written> {
@@ -373,7 +418,7 @@ impl PartitionWriter for PostgresWriter {
             .await?;
         let mine = client
             .execute(
-                "UPDATE etl_host.checkpoints SET cursor = CASE WHEN $4 THEN cursor ELSE $5 END, fingerprint = $6, \
+                "UPDATE etl_host.checkpoints SET cursor = CASE WHEN $4 THEN cursor ELSE $5 END, fingerprint = coalesce($6, fingerprint), \
                  run_id = $7, ledger = $8, columns = coalesce($9, columns), updated_at = now() \
                  WHERE pipeline = $1 AND partition = $2 AND epoch = $3",
                 &[

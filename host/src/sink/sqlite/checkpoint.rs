@@ -133,7 +133,7 @@ pub fn write(
     let ledger = serde_json::to_string(&chunk.ledger)
         .map_err(|error| Error::internal("a ledger cannot be written down").caused_by(error))?;
     let mine = connection.execute(
-        "UPDATE etl_host_checkpoints SET cursor = iif(?4, cursor, ?5), fingerprint = ?6, run_id = ?7, ledger = ?8, \
+        "UPDATE etl_host_checkpoints SET cursor = iif(?4, cursor, ?5), fingerprint = coalesce(?6, fingerprint), run_id = ?7, ledger = ?8, \
          columns = coalesce(?9, columns), updated_at = strftime('%Y-%m-%d %H:%M:%fZ', 'now') \
          WHERE pipeline = ?1 AND partition = ?2 AND epoch = ?3",
         params![

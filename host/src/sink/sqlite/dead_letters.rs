@@ -3,9 +3,10 @@
 use rusqlite::{Connection, Row, params};
 
 use super::host_tables::find_columns;
+use crate::config::TableName;
 use crate::dead_letter::{DeadLetter, StoredLetter};
 use crate::error::Result;
-use crate::sink::{Claim, LetterFilter, replayed_before};
+use crate::sink::{Claim, LetterFilter, RangeDelete, replayed_before};
 
 /// Writes dead letters inside the current transaction.
 pub fn write(
@@ -47,6 +48,30 @@ pub fn mark_replayed(connection: &Connection, claim: &Claim, ids: &[i64]) -> Res
         }
     }
     Ok(())
+}
+
+/// Closes the letters of rows that are deleted, because they are read again, inside the current transaction. Those that are
+/// still refused become letters anew; replayed, the old ones would double their rows.
+pub fn close(
+    connection: &Connection,
+    claim: &Claim,
+    table: &TableName,
+    range: &RangeDelete,
+) -> Result<()> {
+    let mut filter = LetterFilter::open_of(&claim.partition);
+    loop {
+        let letters = load(connection, &claim.tenure.pipeline, &filter)?;
+        let Some(last) = letters.last() else {
+            return Ok(());
+        };
+        filter.after = last.id;
+        let ids: Vec<i64> = letters
+            .iter()
+            .filter(|letter| range.covers(letter, table))
+            .map(|letter| letter.id)
+            .collect();
+        mark_replayed(connection, claim, &ids)?;
+    }
 }
 
 /// Reads dead letters in the order of their numbers. Creates nothing.

@@ -1,6 +1,7 @@
 //! The merge of staged rows into the table, inside the transaction of a commit. Rows that the table refuses are found by
 //! halving, and told instead of merged.
 
+use arrow_schema::DataType;
 use rusqlite::{Connection, params};
 
 use super::table::SqliteTable;
@@ -10,7 +11,7 @@ use crate::config::WriteMode;
 use crate::dead_letter::{self, DeadLetter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::{quote, quote_list};
-use crate::sink::{Claim, Committed, Keep};
+use crate::sink::{Claim, Committed, Keep, Refusal};
 
 /// `SQLITE_CONSTRAINT`, `SQLITE_MISMATCH` and `SQLITE_TOOBIG`, <https://www.sqlite.org/rescode.html>.
 const ABOUT_A_ROW: [i32; 3] = [19, 20, 18];
@@ -67,7 +68,19 @@ impl<'a> Merge<'a> {
         let mut merged = Committed::default();
         let mut taken = 0;
         let mut waiting = vec![(first, last)];
-        while let Some((first, last)) = waiting.pop() {
+        // Rows that lack another one, which may be a later row of the same merge.
+        let mut orphans: Vec<(i64, String)> = Vec::new();
+        let mut taken_before = 0;
+        loop {
+            let Some((first, last)) = waiting.pop() else {
+                // As long as rows come in, others may find what they lack.
+                if orphans.is_empty() || taken == taken_before {
+                    break;
+                }
+                taken_before = taken;
+                waiting = orphans.drain(..).rev().map(|(row, _)| (row, row)).collect();
+                continue;
+            };
             let error = match self.merge_range(first, last) {
                 Ok(rows) => {
                     taken += rows;
@@ -78,21 +91,25 @@ impl<'a> Merge<'a> {
             let Some(reason) = refusal(&error) else {
                 return Err(error.into());
             };
+            if self.connection.is_autocommit() {
+                return Err(error.into());
+            }
             if first < last {
                 let middle = first + (last - first) / 2;
                 waiting.extend([(middle + 1, last), (first, middle)]);
                 continue;
             }
-            merged.refused.push(self.letter(first, &reason)?);
-            if merged.refused.len() as u64 > most_refused {
-                let error = Error::new(
-                    ErrorKind::TooManyBadRows,
-                    "the sink refuses more rows than `max_bad_rows` allows",
-                )
-                .hint("look at the reason, mend the rows or the pipeline, or raise `error_handling.max_bad_rows`");
-                return Err(dead_letter::explain(error, merged.refused.last()));
+            if is_foreign_key(&error) {
+                orphans.push((first, reason));
+                continue;
             }
+            merged.refused.push(self.letter(first, &reason)?);
+            require_few(&merged, most_refused)?;
         }
+        for (row, reason) in orphans {
+            merged.refused.push(self.letter(row, &reason)?);
+        }
+        require_few(&merged, most_refused)?;
         let refused = merged.refused.len() as u64;
         let expected = staged.saturating_sub(refused);
         if self.every && taken != expected {
@@ -119,8 +136,11 @@ impl<'a> Merge<'a> {
                 Ok(rows as u64)
             }
             Err(error) => {
-                self.connection
-                    .execute_batch("ROLLBACK TO part; RELEASE part")?;
+                // Some failures end the whole transaction, and the savepoint with it.
+                if !self.connection.is_autocommit() {
+                    self.connection
+                        .execute_batch("ROLLBACK TO part; RELEASE part")?;
+                }
                 Err(error)
             }
         }
@@ -134,14 +154,47 @@ impl<'a> Merge<'a> {
         let row = self
             .connection
             .query_row(&sql, [rowid], |row| Ok(types::read_row(&schema, row)))??;
-        dead_letter::from_sink(
-            &row,
-            0,
-            &self.table.spec.name.to_string(),
-            String::new(),
-            reason.to_owned(),
-        )
+        let refusal = Refusal {
+            batch: 0,
+            row: 0,
+            column: String::new(),
+            reason: reason.to_owned(),
+            told: String::new(),
+        };
+        dead_letter::from_sink(&row, &self.table.spec.name.to_string(), refusal)
     }
+}
+
+/// A cursor column of one side, so that it compares as its values mean: numbers may be kept as text, and with the sign of
+/// a zone behind its digits a longer time would come before a shorter one.
+fn in_order(table: &SqliteTable, column: &str, side: &str) -> String {
+    let name = format!("{side}.{}", quote(column));
+    let field = table.spec.schema.field_with_name(column);
+    match field.map(arrow_schema::Field::data_type) {
+        Ok(DataType::Timestamp(..)) => format!("rtrim({name}, 'Z')"),
+        Ok(DataType::Decimal128(..)) => format!("CAST({name} AS INTEGER)"),
+        Ok(other) if other.is_integer() => format!("CAST({name} AS INTEGER)"),
+        _ => name,
+    }
+}
+
+fn require_few(merged: &Committed, most_refused: u64) -> Result<()> {
+    if merged.refused.len() as u64 <= most_refused {
+        return Ok(());
+    }
+    let error = Error::new(
+        ErrorKind::TooManyBadRows,
+        "the sink refuses more rows than `max_bad_rows` allows",
+    )
+    .hint(
+        "look at the reason, mend the rows or the pipeline, or raise `error_handling.max_bad_rows`",
+    );
+    Err(dead_letter::explain(error, merged.refused.last()))
+}
+
+/// `SQLITE_CONSTRAINT_FOREIGNKEY`.
+fn is_foreign_key(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqliteFailure(failure, _) if failure.extended_code == 787)
 }
 
 fn on_conflict(table: &SqliteTable, key: &[String]) -> String {
@@ -156,7 +209,13 @@ fn on_conflict(table: &SqliteTable, key: &[String]) -> String {
         _ if updates.is_empty() => "NOTHING".to_owned(),
         Keep::Last => update(),
         Keep::Newer(Some(column)) => {
-            format!("{} WHERE t.{1} <= excluded.{1}", update(), quote(column))
+            let compared = |side: &str| in_order(table, column, side);
+            format!(
+                "{} WHERE {} < {}",
+                update(),
+                compared("t"),
+                compared("excluded")
+            )
         }
         Keep::Newer(None) => "NOTHING".to_owned(),
     };

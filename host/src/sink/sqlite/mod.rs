@@ -28,7 +28,7 @@ use super::drift::{self, SharedTables};
 use super::nul::NulFilter;
 use super::{
     CheckpointEdit, Chunk, Claim, Committed, Examination, Flush, LetterFilter, PartitionWriter,
-    RangeDelete, Sink, Swap, TablePreview, TableSpec, Tenure, Written,
+    RangeDelete, Sink, Swap, TablePreview, TableSpec, Tenure, Written, table_gone,
 };
 use crate::checkpoint::{Checkpoint, WrittenTable};
 use crate::config::{NulCharacters, WriteMode};
@@ -281,12 +281,19 @@ async fn prepare(
     let partition = writer.claim.partition.clone();
     prepared.require_alike(&partition, specs)?;
     let wanted = specs.to_vec();
+    let replay = writer.claim.replay;
     let tables = writer
         .writing(move |connection| {
             write::transaction(connection, || {
                 wanted
                     .iter()
-                    .map(|spec| table::prepare(connection, spec))
+                    .map(|spec| {
+                        // A replay makes no table: under another name by now, its rows are elsewhere.
+                        if replay && !table::exists(connection, spec)? {
+                            return Err(table_gone(spec));
+                        }
+                        table::prepare(connection, spec)
+                    })
                     .collect::<Result<Vec<_>>>()
             })
         })

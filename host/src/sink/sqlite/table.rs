@@ -70,6 +70,11 @@ impl SqliteTable {
     }
 }
 
+/// Whether the table is there.
+pub fn exists(connection: &Connection, spec: &TableSpec) -> Result<bool> {
+    Ok(!load_columns(connection, spec)?.is_empty())
+}
+
 /// Makes a table ready, inside a transaction that the caller holds.
 pub fn prepare(connection: &Connection, spec: &TableSpec) -> Result<SqliteTable> {
     require_no_schema(spec)?;

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use arrow_schema::{DataType, Field};
+use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::merge::Merge;
@@ -102,6 +104,7 @@ pub fn stage(
                     row: original.unwrap_or(row),
                     column: column.clone(),
                     reason: reason.to_owned(),
+                    told: String::new(),
                 });
                 continue;
             }
@@ -144,6 +147,9 @@ pub fn commit(
     let committed = transaction(connection, || {
         for range in &staged.deletes {
             delete_range(connection, tables, claim, range)?;
+            if let Some(table) = tables.get(range.table) {
+                dead_letters::close(connection, claim, &table.spec.name, range)?;
+            }
         }
         let mut chunk = chunk.clone();
         let mut committed = Committed::default();
@@ -160,8 +166,11 @@ pub fn commit(
             let allowance = chunk.most_refused - committed.refused.len() as u64;
             committed.add(merge.run(rows, allowance)?);
         }
-        let refused = committed.refused.len() as u64;
-        chunk.ledger.settle(committed.superseded, refused);
+        // A replay's rows are in no run's books.
+        if !claim.replay {
+            let refused = committed.refused.len() as u64;
+            chunk.ledger.settle(committed.superseded, refused);
+        }
         dead_letters::write(connection, claim, &chunk.run_id, &chunk.dead_letters)?;
         dead_letters::write(connection, claim, &chunk.run_id, &committed.refused)?;
         dead_letters::mark_replayed(connection, claim, &chunk.replayed)?;
@@ -215,25 +224,43 @@ fn delete_range(
         table.name(),
         quote(&range.partition_column)
     );
-    let mut parameters = vec![claim.partition.as_str()];
+    let mut parameters = vec![Value::Text(claim.partition.clone())];
     if let Some((column, after, until)) = &range.range {
+        let field = table.spec.schema.field_with_name(column);
+        let arrow = field.map_or(&DataType::Null, Field::data_type);
         for (bound, operator) in [(after, ">"), (until, "<=")] {
             if let Some(bound) = bound {
-                // The column's affinity applies to the text: numbers are compared as numbers. With the sign of a zone behind
-                // its digits a longer time would come before a shorter one.
-                let time = bound.strip_suffix('Z');
-                let column = match time {
-                    Some(_) => format!("rtrim({}, 'Z')", quote(column)),
-                    None => quote(column),
-                };
+                let (column, bound) = compared(column, bound, arrow)?;
                 // Writing to a String cannot fail.
                 let _ = write!(sql, " AND {column} {operator} ?");
-                parameters.push(time.unwrap_or(bound));
+                parameters.push(bound);
             }
         }
     }
     connection.execute(&sql, params_from_iter(parameters))?;
     Ok(())
+}
+
+/// A column and an end of a range, so that they compare as the values do, whatever the column is declared as.
+fn compared(column: &str, bound: &str, arrow: &DataType) -> Result<(String, Value)> {
+    let name = quote(column);
+    if !arrow.is_numeric() {
+        // With the sign of a zone behind its digits a longer time would come before a shorter one.
+        return Ok(match bound.strip_suffix('Z') {
+            Some(time) => (format!("rtrim({name}, 'Z')"), Value::Text(time.to_owned())),
+            None => (name, Value::Text(bound.to_owned())),
+        });
+    }
+    let whole: i64 = bound.parse().map_err(|error| {
+        Error::internal("an end of a range of numbers is no whole number").caused_by(error)
+    })?;
+    let name = if matches!(arrow, DataType::UInt64 | DataType::Decimal128(..)) {
+        // They are kept as text. A whole number is at least a fraction if it is at least the next whole one.
+        format!("CAST({name} AS INTEGER) + ({name} GLOB '[^-]*.*[1-9]*')")
+    } else {
+        name
+    };
+    Ok((name, Value::Integer(whole)))
 }
 
 /// Puts the shadows' rows in place of the old ones.
@@ -292,4 +319,54 @@ pub fn stage_name(table: usize) -> String {
 
 pub fn shadow_name(pipeline: &str, partition: usize, table: usize) -> String {
     quote(&format!("etl_host_shadow_{pipeline}_{partition}_{table}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_compare_as_numbers_however_a_column_keeps_them() {
+        let connection = Connection::open_in_memory().unwrap();
+        let decimals = [
+            "-150", "-3.50", "-0.50", "0.00", "0.50", "2", "12", "100", "100.01", "150.00", "200",
+            "200.01", "1000",
+        ];
+        let whole = ["-150", "2", "12", "100", "150", "200", "1000"];
+        let cases: [(DataType, &str, &[&str]); 5] = [
+            (DataType::Decimal128(20, 2), "TEXT", &decimals),
+            (DataType::Decimal128(20, 2), "", &decimals),
+            (DataType::UInt64, "TEXT", &whole[1..]),
+            (DataType::Int64, "INTEGER", &whole),
+            (DataType::Int64, "BLOB", &whole),
+        ];
+        for (arrow, declared, values) in cases {
+            connection
+                .execute_batch(&format!("CREATE TABLE t (c {declared})"))
+                .unwrap();
+            for text in values {
+                let value = match arrow {
+                    DataType::Int64 => Value::Integer(text.parse().unwrap()),
+                    _ => Value::Text((*text).to_owned()),
+                };
+                connection
+                    .execute("INSERT INTO t VALUES (?1)", [value])
+                    .unwrap();
+            }
+            for bound in [-150, -4, -3, -1, 0, 1, 99, 100, 150, 200, 999] {
+                for (operator, up_to) in [(">", false), ("<=", true)] {
+                    let (column, value) = compared("c", &bound.to_string(), &arrow).unwrap();
+                    let sql = format!("SELECT count(*) FROM t WHERE {column} {operator} ?1");
+                    let found: usize = connection
+                        .query_row(&sql, [value], |row| row.get(0))
+                        .unwrap();
+                    let within =
+                        |text: &&&str| (text.parse::<f64>().unwrap() <= f64::from(bound)) == up_to;
+                    let expected = values.iter().filter(within).count();
+                    assert_eq!(found, expected, "{arrow} {declared} {operator} {bound}");
+                }
+            }
+            connection.execute_batch("DROP TABLE t").unwrap();
+        }
+    }
 }

@@ -159,8 +159,12 @@ impl PostgresStream {
     async fn end(&mut self) -> Result<()> {
         let counted = self.rows.rows_affected();
         if counted != Some(self.received) {
+            let kind = match counted {
+                Some(_) => ErrorKind::Miscounted,
+                None => ErrorKind::Unproven,
+            };
             return Err(Error::new(
-                ErrorKind::Unproven,
+                kind,
                 format!(
                     "{} rows were received, but the server counted {}",
                     self.received,

@@ -181,7 +181,7 @@ async fn read(lease: &mut SqlServerLease, reading: &Reading, outlet: &mut Outlet
             counted: Some(count),
             ..
         } => Err(Error::new(
-            ErrorKind::Unproven,
+            ErrorKind::Miscounted,
             format!("the server counted {count} rows, but {read} arrived"),
         )),
         RowsOrCount::NoColumns => {
