@@ -8,7 +8,7 @@ CARGO ?= cargo
 # Where scripts/setup-dev.sh puts what it cannot install for the whole machine.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
-.PHONY: help build run demo demo-down demo-stand-in test soak check bench clean
+.PHONY: help build run demo demo-down demo-stand-in test soak fuzz check bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,23 +46,28 @@ test: ## all tests; starts a PostgreSQL of its own
 	$(CARGO) test --doc -p etl-plugin-api -p etl-host -p etl-testkit
 
 # SOAK_SEED repeats the choices of an earlier run, SOAK_CASE one case of it.
-SOAK_MINUTES ?= 50
+SOAK_MINUTES ?= 45
 
-soak: ## break everything over and over for SOAK_MINUTES (50), and count what was lost, doubled or falsely reported
+soak: ## break everything for SOAK_MINUTES (45), and count what was lost, doubled or falsely reported; then fuzz
 	@scripts/setup-dev.sh test
 	$(CARGO) build -p etl-testkit -p fixture-kinds -p fixture-full-disk
 	$(CARGO) test -p etl-host --test faults --no-run
 	SOAK_MINUTES=$(SOAK_MINUTES) "$${CARGO_TARGET_DIR:-target}/debug/etl-testkit" postgres -- $(CARGO) test -p etl-host --test faults
-# Here go the targets of cargo fuzz.
+	@$(MAKE) --no-print-directory fuzz
 
 check: ## format, lints, documentation, licences, shell scripts, compose file
 	@scripts/setup-dev.sh check
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path host/fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 	$(CARGO) deny --log-level error check bans licenses sources
 	shellcheck .ci/run scripts/*.sh host/testkit/src/postgres/*.sh
 	check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+fuzz: ## FUZZ_SECONDS (600) of any input for each fuzz target: configurations, rows of SQL Server
+	@scripts/setup-dev.sh fuzz
+	@CARGO="$(CARGO)" scripts/fuzz.sh
 
 bench: ## speed and peak memory: the flagship with each side alone, the main job small and large, bad rows
 	@scripts/setup-dev.sh test

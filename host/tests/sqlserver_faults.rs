@@ -78,7 +78,7 @@ fn attempts(report: &Value) -> u64 {
 #[tokio::test]
 async fn what_may_pass_is_tried_again_and_every_row_comes_once() {
     type Named = (&'static str, fn() -> Armed);
-    let faults: [Named; 9] = [
+    let faults: [Named; 8] = [
         ("deadlock", || {
             Fault::ErrorAfterRows {
                 rows: 1_500,
@@ -127,7 +127,6 @@ async fn what_may_pass_is_tried_again_and_every_row_comes_once() {
             }
             .into()
         }),
-        ("a wrong count", || Fault::WrongRowCount { more: 1 }.into()),
     ];
     for (name, fault) in faults {
         let rig = rig("").await;
@@ -172,18 +171,22 @@ async fn what_will_not_pass_is_not_tried_again() {
 
 #[tokio::test]
 async fn a_server_that_lies_for_ever_never_becomes_a_success() {
-    for lie in [
-        Fault::EndWithoutDone {
-            after_rows: Some(10),
-        },
-        Fault::WrongRowCount { more: -1 },
+    for (lie, expected) in [
+        (
+            Fault::EndWithoutDone {
+                after_rows: Some(10),
+            },
+            4,
+        ),
+        // Rows were committed on the way, and one may be missing among them: no attempt would look there again.
+        (Fault::WrongRowCount { more: -1 }, 1),
     ] {
         let rig = rig("").await;
         rig.arm(lie.lasting());
         let report = rig.project.result(RUN, 1);
         assert_eq!(
             (attempts(&report), report["status"].as_str()),
-            (4, Some("failed")),
+            (expected, Some("failed")),
             "{report}"
         );
         rig.shards.server(0).faults().clear();

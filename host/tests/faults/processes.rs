@@ -7,7 +7,7 @@ use etl_testkit::process::{Running, Signal};
 use etl_testkit::tally::Verdict;
 
 use crate::case::{Case, Dice};
-use crate::rig::{Mode, Options, Rig, SinkKind, SourceKind};
+use crate::rig::{Mode, Options, PATIENCE, Rig, SinkKind, SourceKind};
 
 const SINKS: [SinkKind; 2] = [SinkKind::Postgres, SinkKind::Sqlite];
 /// Less than a whole run sends.
@@ -47,6 +47,11 @@ pub fn cases() -> Vec<Case> {
             move |dice| frozen(dice, mode, sink),
         ));
     }
+    cases.push(Case::new(
+        "host: frozen while another takes over",
+        "in a transaction",
+        frozen_in_a_transaction,
+    ));
     for sink in SINKS {
         cases.push(Case::new(
             "host: two at once",
@@ -210,6 +215,40 @@ async fn frozen(mut dice: Dice, mode: Mode, sink: SinkKind) -> Verdict {
     rig.settle().await;
     // One that woke up after all was loaded has lost, unless it could have gone on all the time.
     rig.done(u64::from(sink == SinkKind::Sqlite || !finished.success()))
+}
+
+/// As before, with the old host's changes of the checkpoint done and not committed: only who ends its session gets on.
+async fn frozen_in_a_transaction(mut dice: Dice) -> Verdict {
+    let mut rig = Rig::new(&Options {
+        shards: 1,
+        lease: "1s",
+        max_retries: 20,
+        retry_delay: "200ms",
+        ..options(Mode::Chunked, SinkKind::Postgres)
+    })
+    .await;
+    rig.run().await;
+    // So that a change of the row is an entry in each of its indexes, as it is once the row's page is full.
+    rig.execute("CREATE INDEX ON etl_host.checkpoints (updated_at, epoch)")
+        .await;
+    for id in 1_501..1_700 {
+        rig.insert("eu", id).await;
+    }
+    // The claim is a change like that, too.
+    let skip = if dice.long { dice.below(2) } else { 1 };
+    let changed = Fault::HalfOpen.after(Direction::ToClient, *b"UPDATE 1\0");
+    rig.sink().order(changed.skip(skip));
+    let old = rig.start();
+    rig.sink().wait_until_fired(1, PATIENCE).unwrap();
+    old.signal(Signal::STOP).unwrap();
+    let finished = rig.run_among_others().await;
+    assert!(finished.success(), "{}", finished.stderr);
+    old.signal(Signal::CONT).unwrap();
+    rig.sink().release();
+    let finished = old.finish().unwrap();
+    rig.judge_among_others(&finished).await;
+    rig.settle().await;
+    rig.done(u64::from(!finished.success()))
 }
 
 async fn two_at_once(mut dice: Dice, sink: SinkKind) -> Verdict {

@@ -78,9 +78,11 @@ fn parse_cursor(text: &str) -> Result<Cursor> {
 pub async fn begin(client: &Client, claim: &Claim) -> Result<Checkpoint> {
     let key: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
         [&claim.tenure.pipeline, &claim.partition];
+    // Only where it is missing: a conflict would wait for a predecessor that has changed the row and does not move.
     client
         .execute(
-            "INSERT INTO etl_host.checkpoints (pipeline, partition) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            "INSERT INTO etl_host.checkpoints (pipeline, partition) SELECT $1::text, $2::text WHERE NOT EXISTS \
+             (SELECT FROM etl_host.checkpoints WHERE pipeline = $1 AND partition = $2) ON CONFLICT DO NOTHING",
             &key,
         )
         .await?;

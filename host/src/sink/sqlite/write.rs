@@ -357,13 +357,17 @@ mod tests {
                 for (operator, up_to) in [(">", false), ("<=", true)] {
                     let (column, value) = compared("c", &bound.to_string(), &arrow).unwrap();
                     let sql = format!("SELECT count(*) FROM t WHERE {column} {operator} ?1");
-                    let found: usize = connection
+                    let found: i64 = connection
                         .query_row(&sql, [value], |row| row.get(0))
                         .unwrap();
                     let within =
                         |text: &&&str| (text.parse::<f64>().unwrap() <= f64::from(bound)) == up_to;
                     let expected = values.iter().filter(within).count();
-                    assert_eq!(found, expected, "{arrow} {declared} {operator} {bound}");
+                    assert_eq!(
+                        found,
+                        i64::try_from(expected).unwrap(),
+                        "{arrow} {declared} {operator} {bound}"
+                    );
                 }
             }
             connection.execute_batch("DROP TABLE t").unwrap();

@@ -61,7 +61,8 @@ fn cannot_describe(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::SqlServer(_)) && policy(error) == Policy::Fatal
 }
 
-fn described(row: &Row) -> Result<Described> {
+/// Reads one row of the answer.
+pub fn described(row: &Row) -> Result<Described> {
     let text = |column: &str| {
         row.try_get::<&str, _>(column)
             .ok()

@@ -8,6 +8,8 @@ mod bind;
 mod decode;
 mod describe;
 mod examine;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod read;
 mod server;
 mod types;
