@@ -2,7 +2,7 @@
 
 use tokio_postgres::{Client, Row};
 
-use super::host_tables::exist;
+use super::host_tables::find_columns;
 use crate::config::TableName;
 use crate::dead_letter::{DeadLetter, StoredLetter};
 use crate::error::Result;
@@ -107,16 +107,24 @@ pub async fn load(
     pipeline: &str,
     filter: &LetterFilter,
 ) -> Result<Vec<StoredLetter>> {
-    if !exist(client).await? {
+    let later = [
+        ("arrow", "bytea"),
+        ("position", "text"),
+        ("replayed_by", "text"),
+    ];
+    let Some([arrow, position, replayed_by]) = find_columns(client, "dead_letters", later).await?
+    else {
         return Ok(Vec::new());
-    }
+    };
     let rows = client
         .query(
-            "SELECT id, partition, run_id, stage, target, column_name, reason, payload, arrow, position, replayed_by, \
-             created_at::text FROM etl_host.dead_letters WHERE pipeline = $1 AND id > $2 \
-             AND (cardinality($3::bigint[]) = 0 OR id = ANY($3)) AND (cardinality($4::text[]) = 0 OR partition = ANY($4)) \
-             AND ($5::text IS NULL OR run_id = $5) AND ($6::text IS NULL OR stage = $6) AND ($7 OR replayed_by IS NULL) \
-             ORDER BY id LIMIT $8",
+            &format!(
+                "SELECT id, partition, run_id, stage, target, column_name, reason, payload, {arrow}, {position}, {replayed_by}, \
+                 created_at::text FROM etl_host.dead_letters WHERE pipeline = $1 AND id > $2 \
+                 AND (cardinality($3::bigint[]) = 0 OR id = ANY($3)) AND (cardinality($4::text[]) = 0 OR partition = ANY($4)) \
+                 AND ($5::text IS NULL OR run_id = $5) AND ($6::text IS NULL OR stage = $6) AND ($7 OR {replayed_by} IS NULL) \
+                 ORDER BY id LIMIT $8"
+            ),
             &[
                 &pipeline,
                 &filter.after,

@@ -2,6 +2,7 @@
 
 use tokio_postgres::Client;
 
+use super::host_tables::{Missing, find_missing};
 use super::table::{DIALECT, compare};
 use crate::config::{PoolLimits, Server, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
@@ -88,39 +89,44 @@ async fn check_host_tables(
     server: &Server,
     mode: &WriteMode,
 ) {
-    // By the catalogue: names that may not be used are errors elsewhere.
+    // By the catalogue: names that may not be used are errors elsewhere. What is not there yet will be the user's own.
     let sql = "SELECT n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'USAGE'), false), \
                coalesce(has_schema_privilege(n.oid, 'CREATE'), false), has_database_privilege(current_database(), 'CREATE'), \
-               c.oid IS NOT NULL, l.oid IS NOT NULL AND k.oid IS NOT NULL, \
+               coalesce(pg_has_role(c.relowner, 'USAGE'), true) AND coalesce(pg_has_role(l.relowner, 'USAGE'), true), \
                coalesce(has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \
-               AND has_table_privilege(c.oid, 'UPDATE'), false), coalesce(has_table_privilege(l.oid, 'INSERT'), false), \
+               AND has_table_privilege(c.oid, 'UPDATE'), true), coalesce(has_table_privilege(l.oid, 'INSERT'), true), \
                coalesce(has_table_privilege(k.oid, 'SELECT') AND has_table_privilege(k.oid, 'INSERT') \
-               AND has_table_privilege(k.oid, 'UPDATE') AND has_table_privilege(k.oid, 'DELETE'), false) \
+               AND has_table_privilege(k.oid, 'UPDATE') AND has_table_privilege(k.oid, 'DELETE'), true) \
                FROM (SELECT 1) AS one LEFT JOIN pg_namespace n ON n.nspname = 'etl_host' \
                LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'checkpoints' \
                LEFT JOIN pg_class l ON l.relnamespace = n.oid AND l.relname = 'dead_letters' \
                LEFT JOIN pg_class k ON k.relnamespace = n.oid AND k.relname = 'leases'";
     let asked = async {
         let row = client.query_one(sql, &[]).await?;
-        let mut facts = [false; 9];
+        let mut facts = [false; 8];
         for (index, fact) in facts.iter_mut().enumerate() {
             *fact = row.try_get(index)?;
         }
-        judge_host_tables(facts, server, mode)
+        let missing = find_missing(client).await?;
+        judge_host_tables(facts, &missing, server, mode)
     };
     if let Some(detail) = findings.ask("host-tables", asked).await {
         findings.ok("host-tables", detail);
     }
 }
 
-fn judge_host_tables(facts: [bool; 9], server: &Server, mode: &WriteMode) -> Result<&'static str> {
+fn judge_host_tables(
+    facts: [bool; 8],
+    missing: &Missing,
+    server: &Server,
+    mode: &WriteMode,
+) -> Result<&'static str> {
     let [
         schema,
         usage,
         create,
         database_create,
-        checkpoints,
-        letters,
+        owns,
         may_checkpoint,
         may_letter,
         may_lease,
@@ -149,14 +155,16 @@ fn judge_host_tables(facts: [bool; 9], server: &Server, mode: &WriteMode) -> Res
             format!("GRANT USAGE ON SCHEMA {HOST_SCHEMA} TO {user}"),
         );
     }
-    if !(checkpoints && letters) {
-        // CREATE SCHEMA IF NOT EXISTS asks for the privilege first.
-        if create && database_create {
-            return Ok("the first run creates its tables in the schema etl_host");
-        }
+    if !missing.tables.is_empty() && !create {
         return denied(
             "tables are missing in the schema etl_host, and the user may not create them",
             "let an administrator run the statements in docs/operations.md".to_owned(),
+        );
+    }
+    if !missing.columns.is_empty() && !owns {
+        return denied(
+            "the tables in the schema etl_host are those of an older version, and only their owner may extend them",
+            format!("let their owner run {}", missing.extension()),
         );
     }
     if !may_checkpoint {
@@ -183,7 +191,15 @@ fn judge_host_tables(facts: [bool; 9], server: &Server, mode: &WriteMode) -> Res
             format!("GRANT CREATE ON SCHEMA {HOST_SCHEMA} TO {user}"),
         );
     }
-    Ok("checkpoints and dead letters can be written")
+    Ok(match missing {
+        Missing { columns, .. } if !columns.is_empty() => {
+            "the next run extends the tables of an older version in the schema etl_host"
+        }
+        Missing { tables, .. } if !tables.is_empty() => {
+            "the first run creates its tables in the schema etl_host"
+        }
+        _ => "checkpoints and dead letters can be written",
+    })
 }
 
 /// Examines tables that the pipeline writes.
@@ -373,45 +389,69 @@ mod tests {
             tls: Tls::default(),
             pool: PoolLimits::default(),
         };
-        let judge = |facts: [u8; 9], mode: &WriteMode| {
-            judge_host_tables(facts.map(|fact| fact == 1), &server, mode).map_err(|error| {
+        let judge = |facts: [u8; 8], missing: &Missing, mode: &WriteMode| {
+            let judged = judge_host_tables(facts.map(|fact| fact == 1), missing, &server, mode);
+            judged.map_err(|error| {
                 let fix = error.own_hint().unwrap();
                 fix.split(", or see").next().unwrap().to_owned()
             })
         };
-        let append = |facts| judge(facts, &WriteMode::Append);
-        assert!(append([0, 0, 0, 1, 0, 0, 0, 0, 1]).is_ok());
-        assert!(append([1, 1, 1, 1, 0, 0, 0, 0, 1]).is_ok());
-        assert!(append([1, 1, 0, 0, 1, 1, 1, 1, 1]).is_ok());
-        for (facts, fix) in [
+        let (all, table, column) = (
+            Missing::default(),
+            Missing {
+                tables: vec!["CREATE;\n"],
+                ..Missing::default()
+            },
+            Missing {
+                columns: vec!["ALTER a;\n", "ALTER b;\n"],
+                ..Missing::default()
+            },
+        );
+        let append = |facts, missing| judge(facts, missing, &WriteMode::Append);
+        assert!(append([0, 0, 0, 1, 1, 1, 1, 1], &table).is_ok());
+        assert!(append([1, 1, 1, 0, 1, 1, 1, 1], &table).is_ok());
+        assert!(append([1, 1, 0, 0, 0, 1, 1, 1], &all).is_ok());
+        assert!(append([1, 1, 0, 0, 1, 1, 1, 1], &column).is_ok());
+        for (facts, missing, fix) in [
             (
-                [0, 0, 0, 0, 0, 0, 0, 0, 1],
+                [0, 0, 0, 0, 1, 1, 1, 1],
+                &table,
                 "GRANT CREATE ON DATABASE \"d\" TO \"u\"",
             ),
             (
-                [1, 0, 0, 0, 1, 1, 1, 1, 1],
+                [1, 0, 0, 0, 0, 1, 1, 1],
+                &all,
                 "GRANT USAGE ON SCHEMA etl_host TO \"u\"",
             ),
             (
-                [1, 1, 0, 0, 1, 1, 0, 1, 1],
+                [1, 1, 0, 0, 0, 0, 1, 1],
+                &all,
                 "GRANT SELECT, INSERT, UPDATE ON etl_host.checkpoints TO \"u\"",
             ),
             (
-                [1, 1, 0, 0, 1, 1, 1, 0, 1],
+                [1, 1, 0, 0, 0, 1, 0, 1],
+                &all,
                 "GRANT INSERT ON etl_host.dead_letters TO \"u\"",
             ),
             (
-                [1, 1, 0, 0, 1, 1, 1, 1, 0],
+                [1, 1, 0, 0, 0, 1, 1, 0],
+                &all,
                 "GRANT SELECT, INSERT, UPDATE, DELETE ON etl_host.leases TO \"u\"",
             ),
             (
-                [1, 1, 0, 0, 1, 0, 1, 0, 1],
+                [1, 1, 0, 0, 1, 1, 1, 1],
+                &table,
                 "let an administrator run the statements in docs/operations.md",
             ),
+            (
+                [1, 1, 1, 1, 0, 1, 1, 1],
+                &column,
+                "let their owner run ALTER a; ALTER b",
+            ),
         ] {
-            assert_eq!(append(facts).unwrap_err(), fix);
+            assert_eq!(append(facts, missing).unwrap_err(), fix);
         }
-        let replace = judge([1, 1, 0, 0, 1, 1, 1, 1, 1], &WriteMode::Replace);
+        let replace = judge([1, 1, 0, 0, 1, 1, 1, 1], &all, &WriteMode::Replace);
         assert_eq!(
             replace.unwrap_err(),
             "GRANT CREATE ON SCHEMA etl_host TO \"u\""

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::host_tables::exist;
+use super::host_tables::find_columns;
 use crate::config::TableName;
 use crate::dead_letter::{DeadLetter, StoredLetter};
 use crate::error::Result;
@@ -80,16 +80,18 @@ pub fn load(
     pipeline: &str,
     filter: &LetterFilter,
 ) -> Result<Vec<StoredLetter>> {
-    if !exist(connection)? {
+    let later = ["arrow", "position", "replayed_by"];
+    let found = find_columns(connection, "etl_host_dead_letters", later)?;
+    let Some([arrow, position, replayed_by]) = found else {
         return Ok(Vec::new());
-    }
-    let mut statement = connection.prepare(
-        "SELECT id, partition, run_id, stage, target, column_name, reason, payload, arrow, position, replayed_by, created_at \
+    };
+    let mut statement = connection.prepare(&format!(
+        "SELECT id, partition, run_id, stage, target, column_name, reason, payload, {arrow}, {position}, {replayed_by}, created_at \
          FROM etl_host_dead_letters WHERE pipeline = ?1 AND id > ?2 \
          AND (?3 = '[]' OR id IN (SELECT value FROM json_each(?3))) \
          AND (?4 = '[]' OR partition IN (SELECT value FROM json_each(?4))) \
-         AND (?5 IS NULL OR run_id = ?5) AND (?6 IS NULL OR stage = ?6) AND (?7 OR replayed_by IS NULL) ORDER BY id LIMIT ?8",
-    )?;
+         AND (?5 IS NULL OR run_id = ?5) AND (?6 IS NULL OR stage = ?6) AND (?7 OR {replayed_by} IS NULL) ORDER BY id LIMIT ?8",
+    ))?;
     let list = |values: serde_json::Value| values.to_string();
     let rows = statement.query_map(
         params![

@@ -64,6 +64,21 @@ pub fn exist(connection: &Connection) -> Result<bool> {
     )?)
 }
 
+/// Of these columns of a table, those that are there, and NULL for those that an older host does not know; `None` without
+/// the table.
+pub fn find_columns<const N: usize>(
+    connection: &Connection,
+    table: &str,
+    wanted: [&'static str; N],
+) -> Result<Option<[&'static str; N]>> {
+    let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
+    let found = statement.query_map([table], |row| row.get(0))?;
+    let found: Vec<String> = found.collect::<rusqlite::Result<_>>()?;
+    let is_there = |column: &str| found.iter().any(|name| name == column);
+    Ok((!found.is_empty())
+        .then(|| wanted.map(|column| if is_there(column) { column } else { "NULL" })))
+}
+
 /// Makes and extends the host's tables where they need it.
 pub fn ensure(connection: &Connection) -> Result<()> {
     if exist(connection)? {
