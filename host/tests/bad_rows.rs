@@ -10,7 +10,7 @@
 mod databases;
 mod kinds;
 
-use databases::{Database, configure, project, sink, source};
+use databases::{BLOCKED, Database, configure, project, sink, source};
 use etl_testkit::project::Project;
 use kinds::{RUN, SINK, copied, kinds, loaded, message, query, says};
 use serde_json::Value;
@@ -522,4 +522,65 @@ fn a_replay_makes_no_table() {
         (replayed, left.as_slice()),
         (0, &["there is no table copy any more".to_owned()][..])
     );
+}
+
+#[tokio::test]
+async fn a_copy_that_races_with_another_writer_for_a_key_becomes_a_merge() {
+    let (project, from, to) = (project(), people().await, Database::new().await);
+    from.execute("UPDATE people SET name = 'n' || id").await;
+    to.execute("CREATE TABLE copy (id bigint PRIMARY KEY, name text, mood text, boss bigint)")
+        .await;
+    let upsert = sink(&to, "write_mode: upsert, key: [id]");
+    configure(
+        &project,
+        &(source(&[("a", &from)], ALL, "") + &upsert + TUNING + &allow("0")),
+    );
+    // Somebody else has put the key in, and has not committed yet: the COPY waits for him.
+    let other = to.at.connect().await.unwrap();
+    let put = "BEGIN; INSERT INTO copy (id, name) VALUES (5000, 'theirs')";
+    other.batch_execute(put).await.unwrap();
+    let run = project
+        .program(&["--output", "json", "run", "copy"])
+        .start()
+        .unwrap();
+    to.wait_for(BLOCKED, 1).await;
+    other.batch_execute("COMMIT").await.unwrap();
+    let report = run
+        .finish()
+        .unwrap()
+        .require_code(0)
+        .unwrap()
+        .json()
+        .unwrap();
+    assert_eq!(rows(&report), (20_000, 20_000, 0));
+    assert_eq!(report["attempts"], 1);
+    let both = "SELECT count(*) || ' ' || count(*) FILTER (WHERE name = 'n' || id) FROM copy";
+    assert_eq!(to.texts(both).await, ["20000 20000"]);
+}
+
+#[test]
+fn the_row_at_which_a_stateless_plugin_panics_is_found_and_set_aside() {
+    let project = kinds(
+        "CREATE TABLE people (id INTEGER, name TEXT, amount REAL, team TEXT);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+         INSERT INTO people SELECT i, CASE i WHEN 300 THEN 'boom' WHEN 700 THEN 'bad' WHEN 701 THEN 'skip' ELSE 'x' END, 1, 'red' FROM n;",
+    );
+    let settings = "settings: { panics_at: boom }\n";
+    let run = &["run", "row-style"];
+    // Where no row may be set aside, the panic is told as it is.
+    project.config("row-style", settings);
+    says(message(&project.result(run, 1)), "a name too many");
+    project.config(
+        "row-style",
+        &format!("{settings}error_handling: {{ max_bad_rows: 2 }}\n"),
+    );
+    let report = project.result(run, 0);
+    assert_eq!(rows(&report), (1_000, 997, 2));
+    assert_eq!(report["rows"]["filtered"], 1);
+    let letters = "SELECT json_extract(payload, '$.id') || ' ' || (reason LIKE '%a name too many%') FROM etl_host_dead_letters \
+                   WHERE stage = 'transform' ORDER BY 1";
+    assert_eq!(project.query(SINK, letters), "300 1\n700 0\n");
+    // The mended plugin loads it.
+    project.config("row-style", "settings: { rejects: nobody }\n");
+    assert_eq!(replay(&project, "row-style", &[], 0), (2, 0, vec![]));
 }

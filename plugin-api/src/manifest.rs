@@ -119,7 +119,8 @@ impl Manifest {
         self
     }
 
-    /// The output of a row depends on that row alone.
+    /// The output of a row depends on that row alone. Where rows may be set aside, the host then looks for the row at which
+    /// the transformer fails, by giving parts of the batch to new instances.
     #[must_use]
     pub fn stateless(mut self) -> Self {
         self.stateless = true;

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering as Atomic};
 
 use arrow_schema::{Schema, SchemaRef};
-use etl_plugin_api::{AttemptInfo, Cursor, Delivery, Outcome, TableSchema};
+use etl_plugin_api::{AttemptInfo, Cardinality, Cursor, Delivery, Outcome, TableSchema};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use super::ties::TieSplitter;
 use super::transform::{Ready, transform_all};
 use super::window::{Start, Window, check_fingerprint, fingerprint, fix_window, ranges_to_delete};
 use crate::checkpoint::{Checkpoint, Ledger, WrittenTable};
-use crate::config::WriteMode;
+use crate::config::{BadRowLimit, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{PartitionPlan, Purpose};
 use crate::sink::{Chunk, Claim, CursorChange, DryRunWriter, PartitionWriter};
@@ -27,7 +27,7 @@ use crate::stage::blocking;
 use crate::stage::context::HostContext;
 use crate::stage::extract::{ExtractQueries, ExtractStage};
 use crate::stage::load::LoadStage;
-use crate::stage::transform::TransformStage;
+use crate::stage::transform::{Search, TransformStage};
 
 /// Batches that wait between two workers.
 const BATCHES_AHEAD: usize = 1;
@@ -466,11 +466,25 @@ async fn open_transform(
     let stages = run.stages.clone();
     let cardinality = run.plan.manifest.cardinality;
     let cx = cx.clone();
+    // A row at which the plugin fails is looked for if it may be set aside at all.
+    let most = match run.plan.config.error_handling.max_bad_rows {
+        _ if !run.plan.manifest.stateless || cardinality == Cardinality::Aggregate => None,
+        BadRowLimit::Rows(0) => None,
+        BadRowLimit::Rows(most) => Some(most),
+        BadRowLimit::Percent(_) => Some(u64::MAX),
+    };
     // Nothing will be read, so there is nothing to open a transformer with.
     let idle = input.fields().is_empty();
     blocking(move || {
         let transformer = if idle { None } else { stages.transformer()? };
-        TransformStage::open(transformer, cardinality, &input, cx)
+        let stage = TransformStage::open(transformer, cardinality, &input, cx)?;
+        Ok(match most {
+            Some(most) => stage.searching(Search {
+                another: Box::new(move || stages.transformer()),
+                most,
+            }),
+            None => stage,
+        })
     })
     .await
 }

@@ -16,6 +16,15 @@ pub struct TransformStage {
     cardinality: Cardinality,
     tables: Vec<TableSchema>,
     cx: HostContext,
+    search: Option<Search>,
+}
+
+/// How to look for the rows that a stateless transformer fails at.
+pub struct Search {
+    /// Makes another transformer: one that has failed is never called again.
+    pub another: Box<dyn Fn() -> Result<Option<Box<dyn Transformer>>> + Send>,
+    /// More bad rows than these in a batch are not looked for.
+    pub most: u64,
 }
 
 /// A batch behind the transformer, with its share of the input ledger.
@@ -56,7 +65,16 @@ impl TransformStage {
             cardinality,
             tables,
             cx,
+            search: None,
         })
+    }
+
+    /// Looks for the row where the transformer fails, instead of failing with it. Only for one that keeps nothing from
+    /// one row to the next.
+    #[must_use]
+    pub fn searching(mut self, search: Search) -> Self {
+        self.search = Some(search);
+        self
     }
 
     /// The tables it writes.
@@ -69,8 +87,61 @@ impl TransformStage {
         self.transformer.is_some() && self.cardinality == Cardinality::Aggregate
     }
 
-    /// Changes one batch.
+    /// Changes one batch. Rows at which a transformer that is searched fails are rejected.
     pub fn transform(&mut self, batch: RecordBatch) -> Result<TransformedBatch> {
+        let Some(most) = self.search.as_ref().map(|search| search.most) else {
+            return self.transform_at_once(batch);
+        };
+        let rows = batch.num_rows();
+        let first = match self.transform_at_once(batch.clone()) {
+            Ok(done) => return Ok(done),
+            Err(error) if rows == 0 || !may_be_a_row(&error) => return Err(error),
+            Err(error) => error,
+        };
+        let mut result = TransformedBatch::default();
+        let mut waiting = vec![(0, rows)];
+        let mut failure = Some(first);
+        while let Some((start, length)) = waiting.pop() {
+            let error = match failure.take() {
+                Some(error) => error,
+                None => match self.transform_at_once(batch.slice(start, length)) {
+                    Ok(part) => {
+                        result.add(part, start);
+                        continue;
+                    }
+                    Err(error) if !may_be_a_row(&error) => return Err(error),
+                    Err(error) => error,
+                },
+            };
+            self.renew(&batch.schema())?;
+            if length > 1 {
+                let half = length / 2;
+                waiting.extend([(start + half, length - half), (start, half)]);
+            } else if result.rejected.len() as u64 >= most {
+                return Err(error);
+            } else {
+                result.rejected.push(rejection(start, &error));
+            }
+        }
+        Ok(result)
+    }
+
+    /// Another transformer in place of one that has failed.
+    fn renew(&mut self, input: &SchemaRef) -> Result<()> {
+        let Some(search) = &self.search else {
+            return Ok(());
+        };
+        let mut another = (search.another)()?;
+        if let Some(transformer) = &mut another {
+            transformer
+                .open(&self.cx, input)
+                .map_err(|error| stage_error("open the transformer", error))?;
+        }
+        self.transformer = another;
+        Ok(())
+    }
+
+    fn transform_at_once(&mut self, batch: RecordBatch) -> Result<TransformedBatch> {
         let rows = batch.num_rows();
         let output = match &mut self.transformer {
             Some(transformer) => transformer
@@ -165,6 +236,38 @@ impl TransformStage {
             "the transformer returned other columns than it announced: {difference}"
         ))
         .hint("return batches with the schema that `open` returned"))
+    }
+}
+
+impl TransformedBatch {
+    /// Adds what became of a part of the batch, which begins at this row.
+    fn add(&mut self, part: Self, start: usize) {
+        self.outputs.extend(part.outputs);
+        self.transformed += part.transformed;
+        self.filtered += part.filtered;
+        let start = u32::try_from(start).unwrap_or(u32::MAX);
+        self.rejected
+            .extend(part.rejected.into_iter().map(|rejection| Rejection {
+                row: rejection.row.saturating_add(start),
+                ..rejection
+            }));
+    }
+}
+
+/// Whether a failure may come from a single row, rather than from the plugin's settings or what it depends on.
+fn may_be_a_row(error: &Error) -> bool {
+    use etl_plugin_api::ErrorKind as Stage;
+    matches!(
+        error.kind(),
+        ErrorKind::Stage(Stage::Fatal | Stage::Panicked)
+    )
+}
+
+fn rejection(row: usize, error: &Error) -> Rejection {
+    Rejection {
+        row: u32::try_from(row).unwrap_or(u32::MAX),
+        column: None,
+        reason: error.to_string(),
     }
 }
 
