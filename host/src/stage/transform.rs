@@ -19,10 +19,13 @@ pub struct TransformStage {
     search: Option<Search>,
 }
 
+/// Makes a transformer, or none where the pipeline has none.
+pub type Another = Box<dyn Fn() -> Result<Option<Box<dyn Transformer>>> + Send>;
+
 /// How to look for the rows that a stateless transformer fails at.
 pub struct Search {
     /// Makes another transformer: one that has failed is never called again.
-    pub another: Box<dyn Fn() -> Result<Option<Box<dyn Transformer>>> + Send>,
+    pub another: Another,
     /// More bad rows than these in a batch are not looked for.
     pub most: u64,
 }
