@@ -7,10 +7,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{
-    Date32Type, Float32Type, Float64Type, Time64MicrosecondType, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
-};
+use arrow_array::types::{Date32Type, Float32Type, Float64Type, Time64MicrosecondType};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
@@ -22,7 +19,7 @@ use serde_json::json;
 
 use crate::checkpoint::display;
 use crate::error::{Error, Result};
-use crate::literal::{date, hex, parse_timestamp, time_of_day, timestamp};
+use crate::literal::{date, hex, nanoseconds, parse_timestamp, time_of_day, timestamp};
 use crate::sink::Refusal;
 use crate::source::SourceRejection;
 
@@ -257,24 +254,7 @@ fn text(column: &ArrayRef) -> Option<serde_json::Value> {
             time_of_day(column.as_primitive::<Time64MicrosecondType>().value(0)).map(Into::into)
         }
         DataType::Timestamp(unit, zone) => {
-            let (value, nanos) = match unit {
-                TimeUnit::Second => (
-                    column.as_primitive::<TimestampSecondType>().value(0),
-                    1_000_000_000,
-                ),
-                TimeUnit::Millisecond => (
-                    column.as_primitive::<TimestampMillisecondType>().value(0),
-                    1_000_000,
-                ),
-                TimeUnit::Microsecond => (
-                    column.as_primitive::<TimestampMicrosecondType>().value(0),
-                    1_000,
-                ),
-                TimeUnit::Nanosecond => {
-                    (column.as_primitive::<TimestampNanosecondType>().value(0), 1)
-                }
-            };
-            timestamp(i128::from(value) * nanos, zone.is_some()).map(Into::into)
+            timestamp(nanoseconds(column, *unit, 0), zone.is_some()).map(Into::into)
         }
         _ => None,
     }

@@ -1,6 +1,12 @@
 //! Single values as text: times, cursors as a sink compares them with its columns, bytes as digits.
 
-use arrow_schema::DataType;
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    ArrowTimestampType, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType,
+};
+use arrow_schema::{DataType, TimeUnit};
 use etl_plugin_api::Cursor;
 use jiff::civil::{Date, DateTime};
 use jiff::{SignedDuration, ToSpan};
@@ -28,17 +34,13 @@ pub fn in_sink(cursor: &Cursor, end: End, column: &DataType) -> Option<String> {
         // Text compares by its digits: '1000' comes before '12'.
         (Cursor::Integer(value), column) if column.is_numeric() => Some(value.to_string()),
         (Cursor::Text(text), DataType::Timestamp(_, zone)) => {
-            let time: DateTime = text.strip_suffix('Z').unwrap_or(text).parse().ok()?;
-            let nanos = time.subsec_nanosecond();
-            let digits = match nanos {
-                0 => 0,
-                nanos if nanos % 1_000_000 == 0 => 3,
-                nanos if nanos % 1_000 == 0 || end == End::UpTo => 6,
-                _ => return None,
-            };
+            let nanos = parse_timestamp(text)?;
+            let beyond = nanos.rem_euclid(1_000);
+            if beyond != 0 && end == End::After {
+                return None;
+            }
             // Without its zone PostgreSQL would take it for the session's, and SQLite for another text.
-            let zone = if zone.is_some() { "Z" } else { "" };
-            Some(format!("{}{zone}", written(time, digits)))
+            timestamp(nanos - beyond, zone.is_some())
         }
         (Cursor::Text(text), DataType::Utf8 | DataType::LargeUtf8 | DataType::Date32) => {
             Some(text.clone())
@@ -102,6 +104,19 @@ pub fn timestamp(nanos: i128, zoned: bool) -> Option<String> {
     })
 }
 
+/// The nanoseconds since 1970 of a timestamp array's row.
+pub fn nanoseconds(array: &dyn Array, unit: TimeUnit, row: usize) -> i128 {
+    fn value<T: ArrowTimestampType>(array: &dyn Array, row: usize) -> i128 {
+        array.as_primitive::<T>().value(row).into()
+    }
+    match unit {
+        TimeUnit::Second => value::<TimestampSecondType>(array, row) * 1_000_000_000,
+        TimeUnit::Millisecond => value::<TimestampMillisecondType>(array, row) * 1_000_000,
+        TimeUnit::Microsecond => value::<TimestampMicrosecondType>(array, row) * 1_000,
+        TimeUnit::Nanosecond => value::<TimestampNanosecondType>(array, row),
+    }
+}
+
 /// What [`date`] has written: days since 1970.
 pub fn parse_date(text: &str) -> Option<i32> {
     let days = Date::constant(1970, 1, 1)
@@ -147,23 +162,8 @@ pub fn hex(bytes: &[u8]) -> String {
         })
 }
 
-fn written(time: DateTime, digits: usize) -> String {
-    let fraction = format!("{:09}", time.subsec_nanosecond());
-    let fraction = fraction.get(..digits).unwrap_or_default();
-    let point = if digits == 0 { "" } else { "." };
-    format!(
-        "{} {:02}:{:02}:{:02}{point}{fraction}",
-        time.date(),
-        time.hour(),
-        time.minute(),
-        time.second()
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use arrow_schema::TimeUnit;
-
     use proptest::prelude::*;
 
     use super::*;

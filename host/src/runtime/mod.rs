@@ -28,7 +28,6 @@ use self::report::{Failure, PartitionReport, Rows, RunReport, Status, overall, p
 pub use self::window::{check_fingerprint, with_query};
 use crate::checkpoint::Ledger;
 use crate::error::{Error, ErrorKind, Result};
-use crate::holder::Holder;
 use crate::plan::Plan;
 use crate::policy::{Policy, policy};
 use crate::pool::Places;
@@ -91,12 +90,7 @@ impl RunContext {
 
     /// This run, as the holder of leases.
     fn tenure(&self) -> Tenure {
-        Tenure {
-            pipeline: self.plan.config.name.clone(),
-            run_id: self.run_id.clone(),
-            holder: Holder::of_this_process(),
-            lease: self.plan.config.tuning.lease,
-        }
+        Tenure::of_this_process(&self.plan.config, &self.run_id)
     }
 }
 

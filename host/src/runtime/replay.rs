@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{SchemaChange, TableName, WriteMode};
 use crate::dead_letter::{Stage, StoredLetter, decode};
 use crate::error::{Error, ErrorKind, Result};
-use crate::holder::Holder;
 use crate::plan::Plan;
 use crate::policy::{Policy, policy};
 use crate::pool::Pools;
@@ -385,12 +384,7 @@ impl Replay {
     }
 
     fn tenure(&self) -> Tenure {
-        Tenure {
-            pipeline: self.plan.config.name.clone(),
-            run_id: self.run_id.clone(),
-            holder: Holder::of_this_process(),
-            lease: self.plan.config.tuning.lease,
-        }
+        Tenure::of_this_process(&self.plan.config, &self.run_id)
     }
 }
 

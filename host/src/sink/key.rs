@@ -1,4 +1,5 @@
-//! Keys of an upsert within one flush: the last row of each key counts, a key with NULL is refused.
+//! Keys of an upsert: within one flush the last row of each counts, and one with NULL is refused; a key that is there
+//! already is updated or left.
 
 use std::collections::HashMap;
 
@@ -6,8 +7,9 @@ use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_row::{OwnedRow, RowConverter, SortField};
 use arrow_select::filter::filter_record_batch;
 
-use super::Refusal;
+use super::{Keep, Refusal};
 use crate::error::{Error, Result};
+use crate::identifier::{quote, quote_list};
 
 /// A flush with one row per key.
 pub struct Reduced {
@@ -95,6 +97,44 @@ pub fn reduce(batches: &[RecordBatch], key: &[String]) -> Result<Reduced> {
     })
 }
 
+/// What an upsert does with a row whose key is there already.
+pub struct OnConflict {
+    /// The clause behind `INSERT INTO … AS t … SELECT`.
+    pub clause: String,
+    /// Every row is written: none yields to one that is there.
+    pub every: bool,
+}
+
+/// The clause for these columns. `in_order` makes a column of one side compare as its values mean.
+pub fn on_conflict<'a>(
+    columns: impl Iterator<Item = &'a str>,
+    key: &[String],
+    keep: &Keep,
+    in_order: impl Fn(&str) -> String,
+) -> OnConflict {
+    let updates: Vec<String> = columns
+        .filter(|name| !key.iter().any(|key| key == name))
+        .map(|name| format!("{0} = excluded.{0}", quote(name)))
+        .collect();
+    let older = match keep {
+        Keep::Last => Some(String::new()),
+        Keep::Newer(None) => None,
+        Keep::Newer(Some(column)) => {
+            let side = |side: &str| in_order(&format!("{side}.{}", quote(column)));
+            Some(format!(" WHERE {} < {}", side("t"), side("excluded")))
+        }
+    };
+    let action = match older {
+        Some(older) if !updates.is_empty() => format!("UPDATE SET {}{older}", updates.join(", ")),
+        _ => "NOTHING".to_owned(),
+    };
+    let key = quote_list(key.iter().map(String::as_str));
+    OnConflict {
+        clause: format!(" ON CONFLICT ({key}) DO {action}"),
+        every: !updates.is_empty() && *keep == Keep::Last,
+    }
+}
+
 fn set(keep: &mut [Vec<bool>], batch: usize, row: usize) {
     if let Some(slot) = keep.get_mut(batch).and_then(|rows| rows.get_mut(row)) {
         *slot = false;
@@ -128,6 +168,29 @@ mod tests {
         assert_eq!((reduced.refused[0].batch, reduced.refused[0].row), (1, 0));
         let rows: usize = reduced.batches.iter().map(RecordBatch::num_rows).sum();
         assert_eq!(rows, 2);
+    }
+
+    #[test]
+    fn a_row_yields_only_where_it_is_told_to() {
+        let clause = |keep: &Keep, columns: &[&str]| {
+            let key = ["id".to_owned()];
+            let conflict = on_conflict(columns.iter().copied(), &key, keep, |side| {
+                format!("f({side})")
+            });
+            (conflict.clause, conflict.every)
+        };
+        let update = " ON CONFLICT (\"id\") DO UPDATE SET \"a\" = excluded.\"a\"";
+        assert_eq!(clause(&Keep::Last, &["id", "a"]), (update.to_owned(), true));
+        assert_eq!(
+            clause(&Keep::Newer(Some("at".to_owned())), &["id", "a"]),
+            (
+                format!("{update} WHERE f(t.\"at\") < f(excluded.\"at\")"),
+                false
+            )
+        );
+        let nothing = (" ON CONFLICT (\"id\") DO NOTHING".to_owned(), false);
+        assert_eq!(clause(&Keep::Newer(None), &["id", "a"]), nothing);
+        assert_eq!(clause(&Keep::Last, &["id"]), nothing);
     }
 
     #[test]

@@ -24,7 +24,9 @@ use tokio::time::Instant;
 
 pub use self::dry_run::DryRunWriter;
 use crate::checkpoint::{Checkpoint, Ledger, WrittenTable};
-use crate::config::{SchemaChange, Sink as SinkConfig, SinkConnector, TableName, WriteMode};
+use crate::config::{
+    Config, SchemaChange, Sink as SinkConfig, SinkConnector, TableName, WriteMode,
+};
 use crate::dead_letter::{DeadLetter, Stage, StoredLetter, lies_within};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extension::same_columns;
@@ -143,6 +145,18 @@ pub struct Tenure {
     pub holder: Holder,
     /// How long a lease lasts unless it is renewed.
     pub lease: Duration,
+}
+
+impl Tenure {
+    /// A run of a pipeline by this process.
+    pub fn of_this_process(config: &Config, run_id: &str) -> Self {
+        Self {
+            pipeline: config.name.clone(),
+            run_id: run_id.to_owned(),
+            holder: Holder::of_this_process(),
+            lease: config.tuning.lease,
+        }
+    }
 }
 
 /// Who begins an attempt.
@@ -340,13 +354,19 @@ pub struct RangeDelete {
 }
 
 impl RangeDelete {
-    /// Whether the row of a letter is among those that are deleted and read again.
-    fn covers(&self, letter: &StoredLetter, table: &TableName) -> bool {
-        let here = letter.stage != Stage::Load.name()
-            || letter.table.as_deref() == Some(table.to_string().as_str());
-        here && self.range.as_ref().is_none_or(|(column, after, until)| {
-            lies_within(&letter.payload, column, after.as_deref(), until.as_deref())
-        })
+    /// The letters whose rows are among those that are deleted and read again.
+    fn covered(&self, letters: &[StoredLetter], table: &TableName) -> Vec<i64> {
+        let table = table.to_string();
+        let here = |letter: &&StoredLetter| {
+            letter.stage != Stage::Load.name() || letter.table.as_deref() == Some(table.as_str())
+        };
+        let within = |letter: &&StoredLetter| {
+            self.range.as_ref().is_none_or(|(column, after, until)| {
+                lies_within(&letter.payload, column, after.as_deref(), until.as_deref())
+            })
+        };
+        let covered = letters.iter().filter(here).filter(within);
+        covered.map(|letter| letter.id).collect()
     }
 }
 

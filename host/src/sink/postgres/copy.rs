@@ -8,7 +8,8 @@ use super::encode::{Encoder, HEADER, TRAILER};
 use super::fault::Fault;
 use super::table::PgTable;
 use crate::error::{Error, ErrorKind, Result};
-use crate::identifier::{quote, quote_list};
+use crate::identifier::quote_list;
+use crate::sink::key::on_conflict;
 use crate::sink::part::Part;
 use crate::sink::{Keep, Refusal, Written};
 
@@ -105,33 +106,20 @@ pub async fn merge(
 ) -> Result<Written, Fault> {
     let mut written = copy(client, stage, table, part).await?;
     let (name, columns) = (table.name(), table.column_list());
-    let updates: Vec<String> = table
-        .columns
-        .iter()
-        .filter(|(_, name, _)| !key.contains(name))
-        .map(|(_, name, _)| format!("{0} = EXCLUDED.{0}", quote(name)))
-        .collect();
-    let update = || format!("UPDATE SET {}", updates.join(", "));
-    let action = match &table.spec.keep {
-        _ if updates.is_empty() => "NOTHING".to_owned(),
-        Keep::Last => update(),
-        Keep::Newer(Some(column)) => {
-            format!("{} WHERE t.{1} < EXCLUDED.{1}", update(), quote(column))
-        }
-        Keep::Newer(None) => "NOTHING".to_owned(),
-    };
-    let every = action != "NOTHING" && table.spec.keep == Keep::Last;
+    let written_columns = table.columns.iter().map(|(_, name, _)| name.as_str());
+    let conflict = on_conflict(written_columns, key, &table.spec.keep, str::to_owned);
     let key = quote_list(key.iter().map(String::as_str));
     // In the key's order, so that two writers cannot wait for each other.
     let merged = client
         .execute(
             &format!(
-                "INSERT INTO {name} AS t ({columns}) SELECT {columns} FROM {stage} ORDER BY {key} ON CONFLICT ({key}) DO {action}"
+                "INSERT INTO {name} AS t ({columns}) SELECT {columns} FROM {stage} ORDER BY {key}{}",
+                conflict.clause
             ),
             &[],
         )
         .await?;
-    if every && merged != written.loaded {
+    if conflict.every && merged != written.loaded {
         return Err(Fault::Other(Error::new(
             ErrorKind::Ledger,
             format!("the merge took {merged} of {} rows", written.loaded),

@@ -65,11 +65,7 @@ pub fn close(
             return Ok(());
         };
         filter.after = last.id;
-        let ids: Vec<i64> = letters
-            .iter()
-            .filter(|letter| range.covers(letter, table))
-            .map(|letter| letter.id)
-            .collect();
+        let ids = range.covered(&letters, table);
         mark_replayed(connection, claim, &ids)?;
     }
 }

@@ -10,7 +10,7 @@ use super::write::{shadow_name, stage_name};
 use crate::config::WriteMode;
 use crate::dead_letter::{self, DeadLetter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::identifier::{quote, quote_list};
+use crate::sink::key::on_conflict;
 use crate::sink::{Claim, Committed, Keep, Refusal};
 
 /// `SQLITE_CONSTRAINT`, `SQLITE_MISMATCH` and `SQLITE_TOOBIG`, <https://www.sqlite.org/rescode.html>.
@@ -36,13 +36,20 @@ impl<'a> Merge<'a> {
     ) -> Self {
         let columns = table.column_list();
         let stage = stage_name(index);
-        let (target, conflict) = match &table.spec.mode {
-            WriteMode::Append => (table.name(), String::new()),
-            WriteMode::Replace => (
-                shadow_name(&claim.tenure.pipeline, claim.index, index),
-                String::new(),
-            ),
-            WriteMode::Upsert { key, .. } => (table.name(), on_conflict(table, key)),
+        let at_once = |target| (target, String::new(), true);
+        let (target, conflict, every) = match &table.spec.mode {
+            WriteMode::Append => at_once(table.name()),
+            WriteMode::Replace => at_once(shadow_name(&claim.tenure.pipeline, claim.index, index)),
+            WriteMode::Upsert { key, .. } => {
+                let keep = &table.spec.keep;
+                let cursor = match keep {
+                    Keep::Newer(Some(column)) => column.as_str(),
+                    _ => "",
+                };
+                let written = table.columns.iter().map(|(_, name)| name.as_str());
+                let conflict = on_conflict(written, key, keep, in_order(table, cursor));
+                (table.name(), conflict.clause, conflict.every)
+            }
         };
         // `WHERE` also keeps the parser from reading ON CONFLICT as a join.
         let statement = format!(
@@ -54,7 +61,7 @@ impl<'a> Merge<'a> {
             table,
             stage,
             statement,
-            every: !conflict.ends_with("NOTHING") && table.spec.keep == Keep::Last,
+            every,
         }
     }
 
@@ -165,19 +172,6 @@ impl<'a> Merge<'a> {
     }
 }
 
-/// A cursor column of one side, so that it compares as its values mean: numbers may be kept as text, and with the sign of
-/// a zone behind its digits a longer time would come before a shorter one.
-fn in_order(table: &SqliteTable, column: &str, side: &str) -> String {
-    let name = format!("{side}.{}", quote(column));
-    let field = table.spec.schema.field_with_name(column);
-    match field.map(arrow_schema::Field::data_type) {
-        Ok(DataType::Timestamp(..)) => format!("rtrim({name}, 'Z')"),
-        Ok(DataType::Decimal128(..)) => format!("CAST({name} AS INTEGER)"),
-        Ok(other) if other.is_integer() => format!("CAST({name} AS INTEGER)"),
-        _ => name,
-    }
-}
-
 fn require_few(merged: &Committed, most_refused: u64) -> Result<()> {
     if merged.refused.len() as u64 <= most_refused {
         return Ok(());
@@ -197,30 +191,15 @@ fn is_foreign_key(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqliteFailure(failure, _) if failure.extended_code == 787)
 }
 
-fn on_conflict(table: &SqliteTable, key: &[String]) -> String {
-    let updates: Vec<String> = table
-        .columns
-        .iter()
-        .filter(|(_, name)| !key.contains(name))
-        .map(|(_, name)| format!("{0} = excluded.{0}", quote(name)))
-        .collect();
-    let update = || format!("UPDATE SET {}", updates.join(", "));
-    let action = match &table.spec.keep {
-        _ if updates.is_empty() => "NOTHING".to_owned(),
-        Keep::Last => update(),
-        Keep::Newer(Some(column)) => {
-            let compared = |side: &str| in_order(table, column, side);
-            format!(
-                "{} WHERE {} < {}",
-                update(),
-                compared("t"),
-                compared("excluded")
-            )
-        }
-        Keep::Newer(None) => "NOTHING".to_owned(),
-    };
-    let key = quote_list(key.iter().map(String::as_str));
-    format!(" ON CONFLICT ({key}) DO {action}")
+/// A cursor column, so that it compares as its values mean.
+fn in_order(table: &SqliteTable, column: &str) -> impl Fn(&str) -> String {
+    let field = table.spec.schema.field_with_name(column).ok();
+    let arrow = field.map_or(DataType::Null, |field| field.data_type().clone());
+    move |column| match &arrow {
+        DataType::Timestamp(..) => types::without_zone(column),
+        arrow if arrow.is_numeric() => types::as_number(column, arrow),
+        _ => column.to_owned(),
+    }
 }
 
 /// What the table says of a row, if it is a row that it refuses. Its messages name columns and constraints, not values.

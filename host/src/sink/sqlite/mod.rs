@@ -412,10 +412,11 @@ impl PartitionWriter for SqliteWriter {
                 deletes: Vec::new(),
             },
         );
-        let (tables, claim, chunk) = (self.tables.clone(), self.claim.clone(), chunk.clone());
+        let (tables, claim) = (self.tables.clone(), self.claim.clone());
+        let mut chunk = chunk.clone();
         let epoch = self.checkpoint.epoch;
         self.writing(move |connection| {
-            write::commit(connection, &tables, &claim, epoch, &staged, &chunk)
+            write::commit(connection, &tables, &claim, epoch, &staged, &mut chunk)
         })
         .await
     }

@@ -23,7 +23,7 @@ use rusqlite::Row;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 
 use crate::literal::{
-    date, parse_date, parse_time_of_day, parse_timestamp, time_of_day, timestamp,
+    date, nanoseconds, parse_date, parse_time_of_day, parse_timestamp, time_of_day, timestamp,
 };
 
 /// The declared type of a column that the sink creates; `None` for Arrow types that no column can hold.
@@ -140,23 +140,7 @@ pub fn value(array: &dyn Array, row: usize) -> Result<ToSqlOutput<'_>, &'static 
                 .map_or(Err("a time out of range"), text)
         }
         DataType::Timestamp(unit, zone) => {
-            let nanos = match unit {
-                TimeUnit::Second => {
-                    i128::from(array.as_primitive::<TimestampSecondType>().value(row))
-                        * 1_000_000_000
-                }
-                TimeUnit::Millisecond => {
-                    i128::from(array.as_primitive::<TimestampMillisecondType>().value(row))
-                        * 1_000_000
-                }
-                TimeUnit::Microsecond => {
-                    i128::from(array.as_primitive::<TimestampMicrosecondType>().value(row)) * 1_000
-                }
-                TimeUnit::Nanosecond => array
-                    .as_primitive::<TimestampNanosecondType>()
-                    .value(row)
-                    .into(),
-            };
+            let nanos = nanoseconds(array, *unit, row);
             timestamp(nanos, zone.is_some()).map_or(Err("a time out of range"), text)
         }
         _ => Err("a type that SQLite cannot hold"),
@@ -271,6 +255,22 @@ fn parse_decimal(text: &str, scale: i8) -> Option<i128> {
     format!("{whole}{fraction}{}", "0".repeat(scale - fraction.len()))
         .parse()
         .ok()
+}
+
+/// A column of whole numbers, so that it compares as they do.
+pub fn as_number(column: &str, arrow: &DataType) -> String {
+    if matches!(arrow, DataType::UInt64 | DataType::Decimal128(..)) {
+        // They are kept as text. A whole number is at least a fraction if it is at least the next whole one.
+        format!("CAST({column} AS INTEGER) + ({column} GLOB '[^-]*.*[1-9]*')")
+    } else {
+        column.to_owned()
+    }
+}
+
+/// A column of times, so that it compares as they do: with the sign of a zone behind its digits a longer time would come
+/// before a shorter one.
+pub fn without_zone(column: &str) -> String {
+    format!("rtrim({column}, 'Z')")
 }
 
 /// Whether this is text with U+0000.

@@ -142,7 +142,7 @@ pub fn commit(
     claim: &Claim,
     epoch: i64,
     staged: &Staged,
-    chunk: &Chunk,
+    chunk: &mut Chunk,
 ) -> Result<Committed> {
     let committed = transaction(connection, || {
         for range in &staged.deletes {
@@ -151,7 +151,6 @@ pub fn commit(
                 dead_letters::close(connection, claim, &table.spec.name, range)?;
             }
         }
-        let mut chunk = chunk.clone();
         let mut committed = Committed::default();
         for (index, table) in tables.iter().enumerate() {
             let rows = staged.rows.get(index).copied().unwrap_or(0);
@@ -245,22 +244,15 @@ fn delete_range(
 fn compared(column: &str, bound: &str, arrow: &DataType) -> Result<(String, Value)> {
     let name = quote(column);
     if !arrow.is_numeric() {
-        // With the sign of a zone behind its digits a longer time would come before a shorter one.
         return Ok(match bound.strip_suffix('Z') {
-            Some(time) => (format!("rtrim({name}, 'Z')"), Value::Text(time.to_owned())),
+            Some(time) => (types::without_zone(&name), Value::Text(time.to_owned())),
             None => (name, Value::Text(bound.to_owned())),
         });
     }
     let whole: i64 = bound.parse().map_err(|error| {
         Error::internal("an end of a range of numbers is no whole number").caused_by(error)
     })?;
-    let name = if matches!(arrow, DataType::UInt64 | DataType::Decimal128(..)) {
-        // They are kept as text. A whole number is at least a fraction if it is at least the next whole one.
-        format!("CAST({name} AS INTEGER) + ({name} GLOB '[^-]*.*[1-9]*')")
-    } else {
-        name
-    };
-    Ok((name, Value::Integer(whole)))
+    Ok((types::as_number(&name, arrow), Value::Integer(whole)))
 }
 
 /// Puts the shadows' rows in place of the old ones.
