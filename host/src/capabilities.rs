@@ -1,0 +1,343 @@
+//! What a plugin may reach beyond its batches: what its manifest asks for and the configuration grants. Pure.
+//!
+//! The one place where the two meet. How the grants are read is in [`config`](crate::config); that a plugin reaches
+//! nothing else is for the fence around its process.
+
+mod redactor;
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::{Component, Path, PathBuf};
+
+use etl_plugin_api::Capabilities;
+use serde_json::Value;
+
+pub use self::redactor::Redactor;
+use crate::config::{Grants, Secret, is_host};
+
+/// Begins a path of a manifest that stands for what a setting holds.
+const SETTINGS: &str = "settings.";
+
+/// What a plugin asks for and is granted.
+#[derive(Clone, Debug, Default)]
+pub struct Granted {
+    /// Network hosts, `name:port`.
+    pub hosts: Vec<String>,
+    /// Files and folders, absolute.
+    pub paths: Vec<PathBuf>,
+    /// Secrets by their names.
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+/// Something that a plugin asks for and does not get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotGranted {
+    /// The key of the configuration that would grant it.
+    pub key: &'static str,
+    /// What is missing.
+    pub message: String,
+    /// What to write there; `None` if nothing helps.
+    pub line: Option<String>,
+}
+
+/// What a plugin asks for and is granted, and nothing else; or all that it asks for and is not granted. Relative paths
+/// start at `working_dir`.
+pub fn grant(
+    asked: &Capabilities,
+    grants: &Grants,
+    settings: &Value,
+    working_dir: &Path,
+) -> Result<Granted, Vec<NotGranted>> {
+    let mut granted = Granted::default();
+    let mut missing = Vec::new();
+    for host in &asked.hosts {
+        if !is_host(host) {
+            missing.push(NotGranted {
+                key: "capabilities.hosts",
+                message: format!(
+                    "the plugin asks for the host {host:?}, which is not written as name:port; its manifest is wrong"
+                ),
+                line: None,
+            });
+        } else if grants.hosts.iter().any(|known| same_host(known, host)) {
+            granted.hosts.push(host.clone());
+        } else {
+            let line = format!("hosts: [{}]", quoted(host));
+            missing.push(not_granted("capabilities.hosts", "host", host, line));
+        }
+    }
+    for (entry, path) in asked_paths(asked, settings) {
+        let shown = path.display();
+        match absolute(path, working_dir) {
+            None => missing.push(NotGranted {
+                key: "capabilities.paths",
+                message: format!(
+                    "the plugin asks for the path {shown} ({entry}), and a path with `..` is never granted"
+                ),
+                line: None,
+            }),
+            Some(wanted) => {
+                let mut allowed = grants
+                    .paths
+                    .iter()
+                    .filter_map(|allowed| absolute(allowed, working_dir));
+                if allowed.any(|allowed| wanted.starts_with(allowed)) {
+                    granted.paths.push(wanted);
+                } else {
+                    let line = format!("paths: [{}]", quoted(&shown));
+                    let what = format!("{shown} ({entry})");
+                    missing.push(not_granted("capabilities.paths", "path", &what, line));
+                }
+            }
+        }
+    }
+    for name in &asked.secrets {
+        if let Some(secret) = grants.secrets.get(name) {
+            granted.secrets.insert(name.clone(), secret.clone());
+        } else {
+            let line = format!(
+                "secrets: {{ {}: {} }}",
+                quoted(name),
+                quoted(&variable(name))
+            );
+            missing.push(not_granted("capabilities.secrets", "secret", name, line));
+        }
+    }
+    if missing.is_empty() {
+        Ok(granted)
+    } else {
+        Err(missing)
+    }
+}
+
+/// What is granted although the plugin does not ask for it, each by its key and name.
+pub fn unasked(
+    asked: &Capabilities,
+    grants: &Grants,
+    settings: &Value,
+    working_dir: &Path,
+) -> Vec<String> {
+    let wanted: Vec<PathBuf> = asked_paths(asked, settings)
+        .into_iter()
+        .filter_map(|(_, path)| absolute(path, working_dir))
+        .collect();
+    let hosts = grants
+        .hosts
+        .iter()
+        .filter(|host| !asked.hosts.iter().any(|wanted| same_host(wanted, host)))
+        .map(|host| format!("capabilities.hosts: {host}"));
+    let paths = grants
+        .paths
+        .iter()
+        .filter(|path| {
+            let allowed = absolute(path, working_dir);
+            !allowed.is_some_and(|allowed| wanted.iter().any(|path| path.starts_with(&allowed)))
+        })
+        .map(|path| format!("capabilities.paths: {}", path.display()));
+    let secrets = grants
+        .secrets
+        .keys()
+        .filter(|name| !asked.secrets.contains(name))
+        .map(|name| format!("capabilities.secrets: {name}"));
+    hosts.chain(paths).chain(secrets).collect()
+}
+
+/// The paths that a manifest asks for, each with the entry that names it. A setting that is not set, or holds no path,
+/// asks for nothing: whether it must be there is for the plugin to say.
+fn asked_paths<'a>(asked: &'a Capabilities, settings: &'a Value) -> Vec<(&'a str, &'a Path)> {
+    asked
+        .paths
+        .iter()
+        .filter_map(|entry| {
+            let path = match entry.strip_prefix(SETTINGS) {
+                Some(keys) => keys
+                    .split('.')
+                    .try_fold(settings, |value, key| value.get(key))?
+                    .as_str()?,
+                None => entry,
+            };
+            (!path.is_empty()).then_some((entry.as_str(), Path::new(path)))
+        })
+        .collect()
+}
+
+/// The path from the root on; `None` with `..`, since where that leads depends on links.
+fn absolute(path: &Path, working_dir: &Path) -> Option<PathBuf> {
+    let whole = working_dir.join(path);
+    let plain = |part: &Component<'_>| *part != Component::ParentDir;
+    // Collecting leaves out `.` and double slashes.
+    path.components()
+        .all(|part| plain(&part))
+        .then(|| whole.components().collect())
+}
+
+/// Names of hosts are the same in capital letters.
+fn same_host(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
+}
+
+fn not_granted(key: &'static str, kind: &str, what: &str, line: String) -> NotGranted {
+    NotGranted {
+        key,
+        message: format!("the plugin asks for the {kind} {what}, which is not granted"),
+        line: Some(line),
+    }
+}
+
+/// As YAML takes it, also within `{ }` and `[ ]`.
+fn quoted(text: &impl Display) -> String {
+    Value::from(text.to_string()).to_string()
+}
+
+/// The variable that a secret would come from: `api-token` -> `${API_TOKEN}`.
+fn variable(name: &str) -> String {
+    let name: String = name
+        .chars()
+        .map(|letter| match letter {
+            letter if letter.is_ascii_alphanumeric() => letter.to_ascii_uppercase(),
+            _ => '_',
+        })
+        .collect();
+    format!("${{{name}}}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn asked(hosts: &[&str], paths: &[&str], secrets: &[&str]) -> Capabilities {
+        let [hosts, paths, secrets] =
+            [hosts, paths, secrets].map(|names| names.iter().map(ToString::to_string).collect());
+        Capabilities {
+            hosts,
+            paths,
+            secrets,
+        }
+    }
+
+    fn grants(hosts: &[&str], paths: &[&str], secrets: &[&str]) -> Grants {
+        Grants {
+            hosts: hosts.iter().map(ToString::to_string).collect(),
+            paths: paths.iter().map(PathBuf::from).collect(),
+            secrets: secrets
+                .iter()
+                .map(|name| ((*name).to_owned(), Secret::new(format!("value of {name}"))))
+                .collect(),
+        }
+    }
+
+    fn decide(
+        asked: &Capabilities,
+        grants: &Grants,
+        settings: &Value,
+    ) -> Result<Granted, Vec<NotGranted>> {
+        grant(asked, grants, settings, Path::new("/work"))
+    }
+
+    /// Whether a path that a setting holds is granted by this grant.
+    fn lets(granted: &str, wanted: &str) -> bool {
+        let asked = asked(&[], &["settings.file"], &[]);
+        decide(
+            &asked,
+            &grants(&[], &[granted], &[]),
+            &json!({ "file": wanted }),
+        )
+        .is_ok()
+    }
+
+    #[test]
+    fn what_is_asked_for_and_granted_is_given_and_nothing_else() {
+        let asked = asked(
+            &["API.example.com:443"],
+            &[
+                "settings.geo.file",
+                "settings.none",
+                "data",
+                "settings.empty",
+                "settings.number",
+            ],
+            &["token"],
+        );
+        let grants = grants(
+            &["other.example.com:443", "api.example.com:443"],
+            &["/srv/geo", "./data", "/etc"],
+            &["token", "other"],
+        );
+        let settings =
+            json!({ "geo": { "file": "/srv/./geo//city.mmdb" }, "empty": "", "number": 7 });
+        let granted = decide(&asked, &grants, &settings).unwrap();
+        assert_eq!(granted.hosts, ["API.example.com:443"]);
+        assert_eq!(
+            granted.paths,
+            [Path::new("/srv/geo/city.mmdb"), Path::new("/work/data")]
+        );
+        assert_eq!(granted.secrets["token"].expose(), "value of token");
+        assert_eq!(granted.secrets.len(), 1);
+        assert_eq!(
+            unasked(&asked, &grants, &settings, Path::new("/work")),
+            [
+                "capabilities.hosts: other.example.com:443",
+                "capabilities.paths: /etc",
+                "capabilities.secrets: other"
+            ]
+        );
+    }
+
+    #[test]
+    fn everything_that_is_missing_is_told_with_its_line() {
+        let asked = asked(
+            &["a.example.com:443", "a.example.com"],
+            &["/srv/geo", "settings.file", "settings.up"],
+            &["api-token"],
+        );
+        let grants = grants(&["a.example.com:80"], &["/srv/geo/city.mmdb"], &[]);
+        let settings = json!({ "file": "data/it's \"x\"", "up": "/srv/../etc" });
+        let missing = decide(&asked, &grants, &settings).unwrap_err();
+        let told: Vec<_> = missing
+            .iter()
+            .map(|one| {
+                format!(
+                    "{}: {} | {}",
+                    one.key,
+                    one.message,
+                    one.line.as_deref().unwrap_or("-")
+                )
+            })
+            .collect();
+        expect_test::expect![[r#"
+            capabilities.hosts: the plugin asks for the host a.example.com:443, which is not granted | hosts: ["a.example.com:443"]
+            capabilities.hosts: the plugin asks for the host "a.example.com", which is not written as name:port; its manifest is wrong | -
+            capabilities.paths: the plugin asks for the path /srv/geo (/srv/geo), which is not granted | paths: ["/srv/geo"]
+            capabilities.paths: the plugin asks for the path data/it's "x" (settings.file), which is not granted | paths: ["data/it's \"x\""]
+            capabilities.paths: the plugin asks for the path /srv/../etc (settings.up), and a path with `..` is never granted | -
+            capabilities.secrets: the plugin asks for the secret api-token, which is not granted | secrets: { "api-token": "${API_TOKEN}" }"#]].assert_eq(&told.join("\n"));
+    }
+
+    #[test]
+    fn a_path_is_granted_by_itself_and_by_a_folder_above_it() {
+        for (granted, wanted) in [
+            ("/srv/geo", "/srv/geo"),
+            ("/srv/geo/", "/srv/geo/deep/city.mmdb"),
+            ("/", "/srv"),
+            ("data", "/work/data/x"),
+            ("/work/data", "./data/x"),
+            (".", "x"),
+        ] {
+            assert!(lets(granted, wanted), "{granted} {wanted}");
+        }
+        for (granted, wanted) in [
+            ("/srv/geo", "/srv/geo2"),
+            ("/srv/geo", "/srv/geo2/city.mmdb"),
+            ("/srv/geo", "/srv"),
+            ("/srv/geo", "/srv/geo/../secret"),
+            ("/srv/geo", "srv/geo"),
+            ("srv/geo", "/srv/geo"),
+            ("/srv/Geo", "/srv/geo"),
+            (".", ".."),
+        ] {
+            assert!(!lets(granted, wanted), "{granted} {wanted}");
+        }
+    }
+}
