@@ -32,12 +32,59 @@ pub struct Granted {
 /// Something that a plugin asks for and does not get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotGranted {
-    /// The key of the configuration that would grant it.
-    pub key: &'static str,
+    /// What it is.
+    pub kind: Kind,
     /// What is missing.
     pub message: String,
-    /// What to write there; `None` if nothing helps.
-    pub line: Option<String>,
+    /// What grants it, as YAML; `None` if nothing does.
+    pub entry: Option<String>,
+}
+
+/// The kinds of capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A network host.
+    Host,
+    /// A file or folder.
+    Path,
+    /// A secret.
+    Secret,
+}
+
+impl Kind {
+    /// The key of the configuration that grants it.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Host => "capabilities.hosts",
+            Self::Path => "capabilities.paths",
+            Self::Secret => "capabilities.secrets",
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Path => "path",
+            Self::Secret => "secret",
+        }
+    }
+}
+
+/// The line of YAML that grants all that is missing and can be granted.
+pub fn line(missing: &[NotGranted]) -> Option<String> {
+    let entries = |kind: Kind| -> Option<String> {
+        let entries: Vec<&str> = missing
+            .iter()
+            .filter(|one| one.kind == kind)
+            .filter_map(|one| one.entry.as_deref())
+            .collect();
+        (!entries.is_empty()).then(|| entries.join(", "))
+    };
+    let hosts = entries(Kind::Host).map(|hosts| format!("hosts: [{hosts}]"));
+    let paths = entries(Kind::Path).map(|paths| format!("paths: [{paths}]"));
+    let secrets = entries(Kind::Secret).map(|secrets| format!("secrets: {{ {secrets} }}"));
+    let keys: Vec<String> = hosts.into_iter().chain(paths).chain(secrets).collect();
+    (!keys.is_empty()).then(|| format!("capabilities: {{ {} }}", keys.join(", ")))
 }
 
 /// What a plugin asks for and is granted, and nothing else; or all that it asks for and is not granted. Relative paths
@@ -53,54 +100,45 @@ pub fn grant(
     for host in &asked.hosts {
         if !is_host(host) {
             missing.push(NotGranted {
-                key: "capabilities.hosts",
+                kind: Kind::Host,
                 message: format!(
                     "the plugin asks for the host {host:?}, which is not written as name:port; its manifest is wrong"
                 ),
-                line: None,
+                entry: None,
             });
         } else if grants.hosts.iter().any(|known| same_host(known, host)) {
             granted.hosts.push(host.clone());
         } else {
-            let line = format!("hosts: [{}]", quoted(host));
-            missing.push(not_granted("capabilities.hosts", "host", host, line));
+            missing.push(not_granted(Kind::Host, host, quoted(host)));
         }
     }
-    for (entry, path) in asked_paths(asked, settings) {
-        let shown = path.display();
-        match absolute(path, working_dir) {
-            None => missing.push(NotGranted {
-                key: "capabilities.paths",
+    for Wanted { path, told } in asked_paths(asked, settings) {
+        let Some(wanted) = absolute(path, working_dir) else {
+            missing.push(NotGranted {
+                kind: Kind::Path,
                 message: format!(
-                    "the plugin asks for the path {shown} ({entry}), and a path with `..` is never granted"
+                    "the plugin asks for the path {told}, and a path with `..` is never granted"
                 ),
-                line: None,
-            }),
-            Some(wanted) => {
-                let mut allowed = grants
-                    .paths
-                    .iter()
-                    .filter_map(|allowed| absolute(allowed, working_dir));
-                if allowed.any(|allowed| wanted.starts_with(allowed)) {
-                    granted.paths.push(wanted);
-                } else {
-                    let line = format!("paths: [{}]", quoted(&shown));
-                    let what = format!("{shown} ({entry})");
-                    missing.push(not_granted("capabilities.paths", "path", &what, line));
-                }
-            }
+                entry: None,
+            });
+            continue;
+        };
+        let mut allowed = grants
+            .paths
+            .iter()
+            .filter_map(|allowed| absolute(allowed, working_dir));
+        if allowed.any(|allowed| wanted.starts_with(allowed)) {
+            granted.paths.push(wanted);
+        } else {
+            missing.push(not_granted(Kind::Path, &told, quoted(&path.display())));
         }
     }
     for name in &asked.secrets {
         if let Some(secret) = grants.secrets.get(name) {
             granted.secrets.insert(name.clone(), secret.clone());
         } else {
-            let line = format!(
-                "secrets: {{ {}: {} }}",
-                quoted(name),
-                quoted(&variable(name))
-            );
-            missing.push(not_granted("capabilities.secrets", "secret", name, line));
+            let entry = format!("{}: {}", quoted(name), quoted(&variable(name)));
+            missing.push(not_granted(Kind::Secret, name, entry));
         }
     }
     if missing.is_empty() {
@@ -119,7 +157,7 @@ pub fn unasked(
 ) -> Vec<String> {
     let wanted: Vec<PathBuf> = asked_paths(asked, settings)
         .into_iter()
-        .filter_map(|(_, path)| absolute(path, working_dir))
+        .filter_map(|wanted| absolute(wanted.path, working_dir))
         .collect();
     let hosts = grants
         .hosts
@@ -142,21 +180,31 @@ pub fn unasked(
     hosts.chain(paths).chain(secrets).collect()
 }
 
-/// The paths that a manifest asks for, each with the entry that names it. A setting that is not set, or holds no path,
-/// asks for nothing: whether it must be there is for the plugin to say.
-fn asked_paths<'a>(asked: &'a Capabilities, settings: &'a Value) -> Vec<(&'a str, &'a Path)> {
+/// A path that a manifest asks for.
+struct Wanted<'a> {
+    path: &'a Path,
+    /// The path with the setting that it comes from.
+    told: String,
+}
+
+/// The paths that a manifest asks for. A setting that is not set, or holds no path, asks for nothing: whether it must be
+/// there is for the plugin to say.
+fn asked_paths<'a>(asked: &'a Capabilities, settings: &'a Value) -> Vec<Wanted<'a>> {
     asked
         .paths
         .iter()
         .filter_map(|entry| {
-            let path = match entry.strip_prefix(SETTINGS) {
+            let setting = entry.strip_prefix(SETTINGS);
+            let path = match setting {
                 Some(keys) => keys
                     .split('.')
                     .try_fold(settings, |value, key| value.get(key))?
                     .as_str()?,
                 None => entry,
             };
-            (!path.is_empty()).then_some((entry.as_str(), Path::new(path)))
+            let told = setting.map_or_else(|| path.to_owned(), |_| format!("{path} ({entry})"));
+            let path = Path::new(path);
+            (!path.as_os_str().is_empty()).then_some(Wanted { path, told })
         })
         .collect()
 }
@@ -176,11 +224,14 @@ fn same_host(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
 }
 
-fn not_granted(key: &'static str, kind: &str, what: &str, line: String) -> NotGranted {
+fn not_granted(kind: Kind, what: &str, entry: String) -> NotGranted {
     NotGranted {
-        key,
-        message: format!("the plugin asks for the {kind} {what}, which is not granted"),
-        line: Some(line),
+        kind,
+        message: format!(
+            "the plugin asks for the {} {what}, which is not granted",
+            kind.word()
+        ),
+        entry: Some(entry),
     }
 }
 
@@ -297,22 +348,29 @@ mod tests {
         let missing = decide(&asked, &grants, &settings).unwrap_err();
         let told: Vec<_> = missing
             .iter()
-            .map(|one| {
-                format!(
-                    "{}: {} | {}",
-                    one.key,
-                    one.message,
-                    one.line.as_deref().unwrap_or("-")
-                )
-            })
+            .map(|one| format!("{}: {}", one.kind.key(), one.message))
             .collect();
-        expect_test::expect![[r#"
-            capabilities.hosts: the plugin asks for the host a.example.com:443, which is not granted | hosts: ["a.example.com:443"]
-            capabilities.hosts: the plugin asks for the host "a.example.com", which is not written as name:port; its manifest is wrong | -
-            capabilities.paths: the plugin asks for the path /srv/geo (/srv/geo), which is not granted | paths: ["/srv/geo"]
-            capabilities.paths: the plugin asks for the path data/it's "x" (settings.file), which is not granted | paths: ["data/it's \"x\""]
-            capabilities.paths: the plugin asks for the path /srv/../etc (settings.up), and a path with `..` is never granted | -
-            capabilities.secrets: the plugin asks for the secret api-token, which is not granted | secrets: { "api-token": "${API_TOKEN}" }"#]].assert_eq(&told.join("\n"));
+        expect_test::expect![[r#""#]].assert_eq(&told.join("\n"));
+        expect_test::expect![[r#""#]].assert_eq(&line(&missing).unwrap());
+    }
+
+    #[test]
+    fn the_line_grants_what_was_missing() {
+        let asked = asked(&["a:1", "b:2"], &["data"], &["api-token"]);
+        let missing = decide(&asked, &Grants::default(), &json!({})).unwrap_err();
+        let text = format!(
+            "name: p\nsource: {{ type: sqlite, shards: [{{ path: a }}] }}\nsink: {{ type: sqlite, path: b, table: t }}\n{}",
+            line(&missing).unwrap()
+        );
+        let layer = crate::config::Layer {
+            name: "p.yaml".to_owned(),
+            text,
+            of_plugin: false,
+        };
+        let env = |name: &str| (name == "API_TOKEN").then(|| "open sesame".to_owned());
+        let config = crate::config::load(&[layer], &env).unwrap().config;
+        assert!(decide(&asked, &config.capabilities, &json!({})).is_ok());
+        assert_eq!(line(&[]), None);
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn what_is_granted_can_be_used() {
     ));
     let report = result(&project, &["run", "reaching"], 0);
     assert_eq!(report["rows"]["loaded"], 3);
-    expect![[r#""#]].assert_eq(&report["counters"].to_string());
+    expect![[r#"{"bytes of the file":20,"characters of the secret":36}"#]].assert_eq(&report["counters"].to_string());
 }
 
 #[test]
@@ -80,7 +80,11 @@ fn what_is_not_granted_is_told_before_the_plugin_runs() {
         reaching("settings: { file: data/geo2/city.mmdb }\ncapabilities: { paths: [data/geo] }\n");
     let answer = result(&project, &["run", "reaching"], 2);
     let told = problems(&answer);
-    expect![[r#""#]].assert_eq(&told);
+    expect![[r#"
+        "plugins/reaching.yaml" 2 "capabilities.hosts" "the plugin asks for the host api.example.com:443, which is not granted" "to grant it, write into reaching.yaml: capabilities: { hosts: [\"api.example.com:443\"], paths: [\"data/geo2/city.mmdb\"], secrets: { \"api_token\": \"${API_TOKEN}\" } }"
+        "plugins/reaching.yaml" 2 "capabilities.secrets" "the plugin asks for the secret api_token, which is not granted" "to grant it, write into reaching.yaml: capabilities: { hosts: [\"api.example.com:443\"], paths: [\"data/geo2/city.mmdb\"], secrets: { \"api_token\": \"${API_TOKEN}\" } }"
+        "plugins/reaching.yaml" 2 "capabilities.paths" "the plugin asks for the path data/geo2/city.mmdb (settings.file), which is not granted" "to grant it, write into reaching.yaml: capabilities: { hosts: [\"api.example.com:443\"], paths: [\"data/geo2/city.mmdb\"], secrets: { \"api_token\": \"${API_TOKEN}\" } }"
+    "#]].assert_eq(&told);
     for command in ["info", "backfill", "verify"] {
         let range: &[&str] = if command == "backfill" {
             &["--from", "0", "--to", "9"]
@@ -120,7 +124,7 @@ fn a_secret_that_the_manifest_does_not_name_cannot_be_had() {
          capabilities: {{ hosts: [\"api.example.com:443\", \"b:1\"], secrets: {{ api_token: a, other: b }} }}\n"
     ));
     let report = result(&project, &["run", "reaching"], 2);
-    expect![[r#""#]].assert_eq(
+    expect!["pipeline reaching, partition eu, attempt 1: open the transformer: the plugin's manifest does not name the secret `other`, so nothing can grant it; the plugin's author adds it to `Capabilities::secrets`"].assert_eq(
         report["partitions"][0]["error"]["message"]
             .as_str()
             .unwrap(),
@@ -138,7 +142,9 @@ fn a_secret_that_the_manifest_does_not_name_cannot_be_had() {
 fn a_plugin_cannot_grant_itself_anything() {
     let project = reaching("");
     let told = problems(&result(&project, &["run", "granting-itself"], 2));
-    expect![[r#""#]].assert_eq(&told);
+    expect![[r#"
+        "granting-itself (the plugin's default config)" 8 "capabilities" "a plugin cannot grant itself capabilities" "write them into PIPELINE.yaml"
+    "#]].assert_eq(&told);
 }
 
 /// Every file below a folder that holds the token.

@@ -190,14 +190,19 @@ impl Session {
             Ok(granted) => return Ok(granted),
             Err(missing) => missing,
         };
-        let file = format!("{}.yaml", found.manifest.name);
+        let fix = capabilities::line(&missing).map(|line| {
+            format!(
+                "to grant it, write into {}.yaml: {line}",
+                found.manifest.name
+            )
+        });
         let problems: Vec<_> = missing
             .into_iter()
             .map(|missing| {
-                let fix = missing.line.map(|line| {
-                    format!("to grant it, write `capabilities: {{ {line} }}` into {file}")
-                });
-                loaded.positions.problem(missing.key, missing.message, fix)
+                let fix = missing.entry.is_some().then(|| fix.clone()).flatten();
+                loaded
+                    .positions
+                    .problem(missing.kind.key(), missing.message, fix)
             })
             .collect();
         Err(ConfigErrors::from(problems).into())
