@@ -71,7 +71,8 @@ fn what_is_granted_can_be_used() {
     ));
     let report = result(&project, &["run", "reaching"], 0);
     assert_eq!(report["rows"]["loaded"], 3);
-    expect![[r#"{"bytes of the file":20,"characters of the secret":36}"#]].assert_eq(&report["counters"].to_string());
+    expect![[r#"{"bytes of the file":20,"characters of the secret":36}"#]]
+        .assert_eq(&report["counters"].to_string());
 }
 
 #[test]
