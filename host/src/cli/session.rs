@@ -11,6 +11,7 @@ use crate::capabilities::{self, Granted};
 use crate::config::{self, ConfigErrors, Layer, Loaded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plugin::{Entry, Plugin, Registry};
+use crate::runtime::report::{RunReport, Status};
 use crate::stage::{self, Stages};
 use crate::state::State;
 
@@ -178,6 +179,44 @@ impl Session {
             Some("leave `name` out, or write the pipeline's own".to_owned()),
         );
         Err(ConfigErrors::from(vec![problem]).into())
+    }
+
+    /// Why the pipeline is not run, if its plugin has crashed too often.
+    pub fn parked(&self, found: &Found, loaded: &Loaded) -> Result<Option<Error>> {
+        let name = &found.manifest.name;
+        let most = loaded.config.error_handling.park_after;
+        let crashes = self.state.crashes(&found.plugin.sha256, name)?;
+        Ok(crashes
+            .filter(|crashes| most > 0 && crashes.runs >= most)
+            .map(|crashes| {
+                Error::new(
+                    ErrorKind::Plugin,
+                    format!(
+                        "the pipeline is parked: its plugin crashed in {} runs in a row, last at {}: {}",
+                        crashes.runs, crashes.at, crashes.message
+                    ),
+                )
+                .hint(format!(
+                    "replace the plugin with a version that is mended, or try it again with `etl-host enable {name}`"
+                ))
+            }))
+    }
+
+    /// Keeps count of the runs in a row that a crash of the plugin failed.
+    pub fn note_crashes(&self, sha256: &str, report: &RunReport) -> Result<()> {
+        let crash = report.failures().find(|failure| failure.crashed);
+        match crash {
+            Some(crash) => {
+                let (name, at) = (&report.pipeline, &report.finished_at);
+                self.state
+                    .record_crash(sha256, name, &crash.message, at)
+                    .map(drop)
+            }
+            None if matches!(report.status, Status::Succeeded | Status::Partial) => {
+                self.state.forget_crashes(&report.pipeline).map(drop)
+            }
+            None => Ok(()),
+        }
     }
 
     /// What the plugin asks for and is granted. What it asks for in vain is a mistake of the configuration.
