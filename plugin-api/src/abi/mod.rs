@@ -32,8 +32,9 @@ use crate::error::{ErrorKind, Result, StageError};
 use crate::export::{DynPipeline, guard, install_panic_hook};
 use crate::manifest::Manifest;
 
-/// The version of the boundary this crate speaks. A draft until worker processes have used it too.
-pub const ABI_VERSION: &str = "1.0.0-draft";
+/// The version of the boundary this crate speaks: the crate's own, since the layout check holds the versions of the
+/// crates that define the types against each other, and refuses another major.
+pub const ABI_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The symbol a plugin exports, NUL-terminated.
 pub const ROOT_SYMBOL: &str = abi_stable::library::ROOT_MODULE_LOADER_NAME_WITH_NUL;
@@ -131,8 +132,7 @@ impl RootModule for PluginModule {
     abi_stable::declare_root_module_statics! {PluginModule}
     const BASE_NAME: &'static str = "etl_plugin";
     const NAME: &'static str = "etl_plugin";
-    // The boundary's own version: the crate may change without it.
-    const VERSION_STRINGS: VersionStrings = VersionStrings::new("1.0.0");
+    const VERSION_STRINGS: VersionStrings = VersionStrings::new(ABI_VERSION);
 }
 
 /// What a plugin says of itself.
@@ -195,12 +195,12 @@ pub const fn header(module: extern "C" fn() -> RootModuleResult) -> LibHeader {
 /// Why a library cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mismatch {
-    /// It was built for another version of the boundary.
+    /// It was built for another major version of the boundary.
     Version {
         /// The version it names.
         theirs: String,
     },
-    /// The same version, but some type is laid out otherwise.
+    /// The same major version, but some type is laid out otherwise.
     Layout(String),
     /// It failed while it was starting.
     Start(String),
@@ -216,7 +216,7 @@ pub fn open_plugin(header: &'static LibHeader) -> std::result::Result<PluginHand
     let theirs = header.version_strings();
     if !same_major(
         theirs.version.as_str(),
-        PluginModule::VERSION_STRINGS.version.as_str(),
+        ABI_VERSION,
     ) {
         return Err(Mismatch::Version {
             theirs: theirs.version.as_str().to_owned(),
