@@ -214,10 +214,7 @@ pub enum Mismatch {
 #[allow(unsafe_code)]
 pub fn open_plugin(header: &'static LibHeader) -> std::result::Result<PluginHandle, Mismatch> {
     let theirs = header.version_strings();
-    if !same_major(
-        theirs.version.as_str(),
-        ABI_VERSION,
-    ) {
+    if !same_major(theirs.version.as_str(), ABI_VERSION) {
         return Err(Mismatch::Version {
             theirs: theirs.version.as_str().to_owned(),
         });
@@ -325,5 +322,47 @@ impl PluginHandle {
     /// One of its pipelines.
     pub fn pipeline(&self, index: u32) -> Result<ForeignPipeline> {
         returned((self.module.pipeline())(index)).map(ForeignPipeline::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_with_the_same_first_number_go_together() {
+        assert!(same_major("1.0.0", "1.7.2"));
+        assert!(same_major("1.7.2", "1.0.0"));
+        assert!(same_major("1.0.0-draft", "1.0.0"));
+        assert!(!same_major("1.0.0", "2.0.0"));
+        assert!(!same_major("1.0.0", "10.0.0"));
+        assert!(!same_major("0.9.0", "1.0.0"));
+    }
+
+    /// How many traits there are, and the methods behind the last one of the first minor that have no body.
+    fn bodiless(source: &str) -> (usize, Vec<&str>) {
+        let traits: Vec<&str> = source
+            .split("#[sabi_trait]\n")
+            .skip(1)
+            .filter_map(|text| text.split("\n}\n").next())
+            .collect();
+        let appended = traits.iter().flat_map(|one| {
+            let (_, rest) = one.split_once("#[sabi(last_prefix_field)]").unwrap();
+            rest.split("    fn ").skip(2)
+        });
+        let lacking = appended.filter_map(|method| {
+            let end = method.find(['{', ';']).unwrap();
+            method[end..].starts_with(';').then(|| &method[..end])
+        });
+        (traits.len(), lacking.collect())
+    }
+
+    /// Without a body, the process ends when the method is called on a side that lacks it.
+    #[test]
+    fn every_method_that_was_appended_has_a_body() {
+        let example = "#[sabi_trait]\npub trait A {\n    fn a(&self);\n    #[sabi(last_prefix_field)]\n    fn b(&self);\n    \
+                       fn c(&self) {\n    }\n    fn d(&self) -> u32;\n}\n";
+        assert_eq!(bodiless(example), (1, vec!["d(&self) -> u32"]));
+        assert_eq!(bodiless(include_str!("object.rs")), (6, vec![]));
     }
 }
