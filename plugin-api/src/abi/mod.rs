@@ -9,6 +9,8 @@
 )]
 
 mod arrow;
+#[cfg(test)]
+mod evolution;
 mod foreign;
 mod object;
 #[cfg(test)]
