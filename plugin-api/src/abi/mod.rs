@@ -2,7 +2,7 @@
 //!
 //! Three rules keep it stable. Data crosses as the Arrow C Data Interface. Everything that may grow (manifests,
 //! facts, statistics) crosses as JSON, error kinds as numbers; no struct here ever gains a field. A new power is a
-//! method appended to a trait, with a default body. Authors never see any of this.
+//! method appended to a trait, with a default body. Authors never see any of this. What is promised: docs/abi.md.
 #![allow(
     clippy::expl_impl_clone_on_copy,
     reason = "code that derive(StableAbi) makes"
