@@ -9,6 +9,7 @@ use etl_plugin_api::{ErrorKind as StageErrorKind, StageError};
 use tiberius::error::IoErrorKind;
 use tokio::time::Instant;
 
+use crate::capabilities::Redactor;
 use crate::policy;
 
 /// The result of everything the host does.
@@ -68,6 +69,7 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     hint: Option<String>,
+    details: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
     not_before: Option<Instant>,
     untried: bool,
@@ -80,6 +82,7 @@ impl Error {
             kind,
             message: message.into(),
             hint: None,
+            details: None,
             source: None,
             not_before: None,
             untried: false,
@@ -122,11 +125,29 @@ impl Error {
         self
     }
 
+    /// Takes secrets out of all of its texts.
+    #[must_use]
+    pub fn redact(mut self, redactor: &Redactor) -> Self {
+        self.message = redactor.redact(&self.to_string()).into_owned();
+        self.hint = self.hint.map(|hint| redactor.redact(&hint).into_owned());
+        self.details = self
+            .details
+            .map(|details| redactor.redact(&details).into_owned());
+        // The message tells the chain already.
+        self.source = None;
+        self
+    }
+
     /// Trying again before this time is of no use.
     #[must_use]
     pub fn not_before(mut self, time: Instant) -> Self {
         self.not_before = Some(time);
         self
+    }
+
+    /// Where a plugin panicked, or what it printed last before it crashed.
+    pub fn details(&self) -> Option<&str> {
+        self.details.as_deref()
     }
 
     /// Nothing was tried at all: it was known to be of no use.
@@ -206,7 +227,10 @@ impl From<StageError> for Error {
             StageErrorKind::Cancelled => ErrorKind::Cancelled,
             kind => ErrorKind::Stage(kind),
         };
-        Self::new(kind, error.message())
+        Self {
+            details: error.backtrace().map(str::to_owned),
+            ..Self::new(kind, error.message())
+        }
     }
 }
 

@@ -49,7 +49,8 @@ pub enum Value {
 }
 
 /// The importance of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// Something failed.
     Error,
@@ -87,7 +88,7 @@ pub trait Context {
     /// The facts of this attempt.
     fn attempt(&self) -> &AttemptInfo;
 
-    /// A secret that the manifest names and the configuration grants.
+    /// A secret that the manifest names and the configuration grants. It belongs into no log, error, counter or row.
     fn secret(&self, name: &str) -> Result<String>;
 
     /// Whether the run was asked to stop. A stage that works for long on one batch looks at it now and then and

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use etl_plugin_api::Manifest;
 
 use super::{Failure, Globals};
+use crate::capabilities::{self, Granted};
 use crate::config::{self, ConfigErrors, Layer, Loaded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plugin::{Entry, Plugin, Registry};
@@ -43,9 +44,7 @@ impl Session {
         let env_file = config::load_env_file(ENV_FILE.as_ref())
             .map_err(|error| Error::config(error.to_string()))?;
         let state = State::open(&globals.state_dir)?;
-        let host_binary = std::env::current_exe()
-            .map_err(|error| Error::internal("cannot find the host's own file").caused_by(error))?;
-        let registry = Registry::scan(&globals.plugins_dir, &state, &host_binary)?;
+        let registry = Registry::scan(&globals.plugins_dir, &state, &host_binary()?)?;
         Ok(Self {
             state,
             registry,
@@ -139,10 +138,12 @@ impl Session {
             Layer {
                 name: format!("{name} (the plugin's manifest)"),
                 text: format!("name: {name}\n"),
+                of_plugin: true,
             },
             Layer {
                 name: format!("{name} (the plugin's default config)"),
                 text: found.manifest.default_config.clone(),
+                of_plugin: true,
             },
         ];
         let folders = std::iter::once(&found.folder).chain(&self.config_dir);
@@ -152,6 +153,7 @@ impl Session {
                 Ok(text) => layers.push(Layer {
                     name: path.display().to_string(),
                     text,
+                    of_plugin: false,
                 }),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => {
@@ -178,10 +180,54 @@ impl Session {
         Err(ConfigErrors::from(vec![problem]).into())
     }
 
-    /// Loads the plugin into this process and lets it check its settings.
+    /// What the plugin asks for and is granted. What it asks for in vain is a mistake of the configuration.
+    pub fn granted(found: &Found, loaded: &Loaded) -> Result<Granted, Failure> {
+        let (asked, grants) = (&found.manifest.capabilities, &loaded.config.capabilities);
+        let settings = &loaded.config.settings;
+        let missing = match capabilities::grant(asked, grants, settings, &working_dir()?) {
+            Ok(granted) => return Ok(granted),
+            Err(missing) => missing,
+        };
+        let fix = capabilities::line(&missing).map(|line| {
+            format!(
+                "to grant it, write into {}.yaml: {line}",
+                found.manifest.name
+            )
+        });
+        let problems: Vec<_> = missing
+            .into_iter()
+            .map(|missing| {
+                let fix = missing.entry.is_some().then(|| fix.clone()).flatten();
+                loaded
+                    .positions
+                    .problem(missing.kind.key(), missing.message, fix)
+            })
+            .collect();
+        Err(ConfigErrors::from(problems).into())
+    }
+
+    /// What is granted although the plugin does not ask for it.
+    pub fn unasked(found: &Found, loaded: &Loaded) -> Result<Vec<String>> {
+        let (asked, grants) = (&found.manifest.capabilities, &loaded.config.capabilities);
+        let settings = &loaded.config.settings;
+        Ok(capabilities::unasked(
+            asked,
+            grants,
+            settings,
+            &working_dir()?,
+        ))
+    }
+
+    /// Opens the plugin where it is to run and lets it check its settings, once it is granted what it asks for.
     pub fn open_stages(found: &Found, loaded: &Loaded) -> Result<Arc<dyn Stages>, Failure> {
-        let stages =
-            stage::open_in_process(&found.plugin, &found.manifest, &loaded.config.settings)?;
+        let granted = Self::granted(found, loaded)?;
+        let stages = stage::open(
+            &found.plugin,
+            &found.manifest,
+            &loaded.config,
+            &granted,
+            &host_binary()?,
+        )?;
         let problems: Vec<_> = stages
             .validate()?
             .into_iter()
@@ -200,6 +246,19 @@ impl Session {
             Err(ConfigErrors::from(problems).into())
         }
     }
+}
+
+/// The program that workers are started from.
+fn host_binary() -> Result<PathBuf> {
+    std::env::current_exe()
+        .map_err(|error| Error::internal("cannot find the host's own file").caused_by(error))
+}
+
+/// Where relative paths of a configuration start.
+fn working_dir() -> Result<PathBuf> {
+    std::env::current_dir().map_err(|error| {
+        Error::new(ErrorKind::Refused, "the working directory cannot be read").caused_by(error)
+    })
 }
 
 fn found((entry, plugin, manifest): (&Entry, &Plugin, &Manifest)) -> Found {
