@@ -21,7 +21,9 @@ use serde_json::Value;
 const HOST: &str = env!("CARGO_BIN_EXE_etl-host");
 const SINK: &str = "data/warehouse.db";
 /// Where the plugins are run.
-const ISOLATIONS: [&str; 1] = ["in-process"];
+const ISOLATIONS: [&str; 2] = ["in-process", "process"];
+/// What the plugin of minor 0 asks for.
+const GRANTED: &str = "capabilities: { secrets: { token: sesame } }\n";
 
 /// A project with one golden plugin and five people.
 fn project(package: &str) -> Project {
@@ -73,21 +75,25 @@ fn a_plugin_of_each_released_minor_is_listed_with_the_interface_it_was_built_for
             "golden-fails 1.0.0-golden"
         ]
     );
+    project.config("golden-people", GRANTED);
     let info = project.result(&["info", "golden-people"], 0);
     assert_eq!(info["plugin"]["abi"], list["pipelines"][0]["abi"], "{info}");
 }
 
 #[test]
 fn the_plugin_of_minor_0_reads_changes_and_writes_through_the_host() {
-    let config = "error_handling: { max_bad_rows: 1 }\nsettings: { greeting: hi }\n";
-    everywhere("golden-minor-0", "golden-people", config, |project| {
+    let config =
+        format!("{GRANTED}error_handling: {{ max_bad_rows: 1 }}\nsettings: {{ greeting: hi }}\n");
+    everywhere("golden-minor-0", "golden-people", &config, |project| {
         let finished = project.run(&["run", "golden-people"]);
         let finished = finished.require_code(0).unwrap();
         let report: Value = serde_json::from_str(&finished.stdout).unwrap();
         expect![[r#"{"extracted":5,"filtered":1,"loaded":6,"quarantined":1,"superseded":0,"transformed":6}"#]]
             .assert_eq(&report["rows"].to_string());
-        expect![[r#"{"commits":1,"passed on":6,"read":5,"secrets refused":1}"#]]
-            .assert_eq(&report["counters"].to_string());
+        expect![[
+            r#"{"commits":1,"letters of the secret":6,"passed on":6,"read":5,"secrets refused":1}"#
+        ]]
+        .assert_eq(&report["counters"].to_string());
         let told = "greeting eu for golden-people, attempt 1";
         assert!(finished.stderr.contains(told), "{}", finished.stderr);
         let text = [
@@ -113,8 +119,8 @@ fn the_plugin_of_minor_0_reads_changes_and_writes_through_the_host() {
 
 #[test]
 fn the_plugin_of_minor_0_gets_its_parameters() {
-    let config = "settings: { step: 2 }\n";
-    everywhere("golden-minor-0", "golden-people", config, |project| {
+    let config = format!("{GRANTED}settings: {{ step: 2 }}\n");
+    everywhere("golden-minor-0", "golden-people", &config, |project| {
         project.execute("data/people.db", "DELETE FROM people WHERE id = 4");
         project.result(&["run", "golden-people"], 0);
         let rows = project.query(SINK, "SELECT * FROM golden_people ORDER BY id");
@@ -128,7 +134,7 @@ fn the_plugin_of_minor_0_checks_its_settings() {
         ("{ step: 0 }", "settings.step", "must be 1 or more"),
         ("{ steps: 1 }", "settings.steps", "unknown field `steps`"),
     ] {
-        let config = format!("settings: {settings}\n");
+        let config = format!("{GRANTED}settings: {settings}\n");
         everywhere("golden-minor-0", "golden-people", &config, |project| {
             let answer = project
                 .result(&["validate", "golden-people"], 2)

@@ -127,11 +127,8 @@ fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
 
 impl Transformer for Greet {
     fn open(&mut self, cx: &dyn Context, _: &Schema) -> Result<Vec<TableSchema>> {
-        let secret = match cx.secret("token") {
-            Ok(_) => "secrets granted",
-            Err(_) => "secrets refused",
-        };
-        cx.count(secret, 1);
+        cx.count("letters of the secret", cx.secret("token")?.len() as u64);
+        cx.count("secrets refused", u64::from(cx.secret("other").is_err()));
         let attempt = cx.attempt();
         cx.log(
             Level::Warn,
