@@ -4,6 +4,7 @@
     non_local_definitions,
     unsafe_code,
     dead_code,
+    clippy::cast_ptr_alignment,
     unused_qualifications,
     clippy::used_underscore_binding,
     reason = "code that #[sabi_trait] makes, of which only the layout is looked at"
