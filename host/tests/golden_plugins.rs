@@ -136,10 +136,11 @@ fn the_plugin_of_minor_0_checks_its_settings() {
     ] {
         let config = format!("{GRANTED}settings: {settings}\n");
         everywhere("golden-minor-0", "golden-people", &config, |project| {
-            let answer = project
-                .result(&["validate", "golden-people"], 2)
-                .to_string();
-            assert!(answer.contains(expected), "{answer}");
+            let answer = project.result(&["validate", "golden-people"], 2);
+            let problem = &answer["pipelines"][0]["error"]["problems"][0];
+            assert_eq!(problem["key"], key, "{answer}");
+            let message = problem["message"].as_str().unwrap();
+            assert!(message.contains(expected), "{answer}");
         });
     }
 }
