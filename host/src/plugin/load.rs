@@ -102,10 +102,20 @@ fn open(copy: &Path) -> Result<PluginHandle, Refused> {
 
 fn describe(mismatch: Mismatch) -> Refused {
     match mismatch {
-        Mismatch::Version { theirs } => Refused::new(
-            format!("built for plugin interface {theirs}, this host speaks {ABI_VERSION}"),
-            format!("build the plugin against etl-plugin-api with interface {ABI_VERSION}"),
-        ),
+        Mismatch::Version { theirs } => {
+            let ours = major(ABI_VERSION);
+            let again = format!("build the plugin against etl-plugin-api {ours}");
+            Refused::new(
+                format!(
+                    "built for plugin interface {theirs}, this host speaks {ABI_VERSION} and takes every {ours}.x"
+                ),
+                if major(&theirs) > ours {
+                    format!("{again}, or use a host of the plugin's generation")
+                } else {
+                    again
+                },
+            )
+        }
         Mismatch::Layout(detail) => Refused::new(
             format!("built against another etl-plugin-api: {detail}"),
             "build the plugin against the etl-plugin-api of this host",
@@ -115,4 +125,10 @@ fn describe(mismatch: Mismatch) -> Refused {
             "read the plugin's own message and mend it",
         ),
     }
+}
+
+/// The number that both sides must have in common; 0 for a version that is none.
+fn major(version: &str) -> u64 {
+    let number = version.split('.').next().unwrap_or_default();
+    number.parse().unwrap_or_default()
 }
