@@ -71,7 +71,8 @@ fn what_is_granted_can_be_used() {
     ));
     let report = result(&project, &["run", "reaching"], 0);
     assert_eq!(report["rows"]["loaded"], 3);
-    expect![[r#"{"bytes of the file":20,"characters of the secret":36}"#]].assert_eq(&report["counters"].to_string());
+    expect![[r#"{"bytes of the file":20,"characters of the secret":36}"#]]
+        .assert_eq(&report["counters"].to_string());
 }
 
 #[test]
@@ -119,10 +120,10 @@ fn a_path_that_leads_out_of_a_granted_folder_is_refused() {
 
 #[test]
 fn a_secret_that_the_manifest_does_not_name_cannot_be_had() {
-    let project = reaching(&format!(
-        "settings: {{ secret: other }}\n\
-         capabilities: {{ hosts: [\"api.example.com:443\", \"b:1\"], secrets: {{ api_token: a, other: b }} }}\n"
-    ));
+    let project = reaching(
+        "settings: { secret: other }\n\
+         capabilities: { hosts: [\"api.example.com:443\", \"b:1\"], secrets: { api_token: a, other: b } }\n",
+    );
     let report = result(&project, &["run", "reaching"], 2);
     expect!["pipeline reaching, partition eu, attempt 1: open the transformer: the plugin's manifest does not name the secret `other`, so nothing can grant it; the plugin's author adds it to `Capabilities::secrets`"].assert_eq(
         report["partitions"][0]["error"]["message"]
