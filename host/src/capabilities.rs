@@ -350,8 +350,14 @@ mod tests {
             .iter()
             .map(|one| format!("{}: {}", one.kind.key(), one.message))
             .collect();
-        expect_test::expect![[r#""#]].assert_eq(&told.join("\n"));
-        expect_test::expect![[r#""#]].assert_eq(&line(&missing).unwrap());
+        expect_test::expect![[r#"
+            capabilities.hosts: the plugin asks for the host a.example.com:443, which is not granted
+            capabilities.hosts: the plugin asks for the host "a.example.com", which is not written as name:port; its manifest is wrong
+            capabilities.paths: the plugin asks for the path /srv/geo, which is not granted
+            capabilities.paths: the plugin asks for the path data/it's "x" (settings.file), which is not granted
+            capabilities.paths: the plugin asks for the path /srv/../etc (settings.up), and a path with `..` is never granted
+            capabilities.secrets: the plugin asks for the secret api-token, which is not granted"#]].assert_eq(&told.join("\n"));
+        expect_test::expect![[r#"capabilities: { hosts: ["a.example.com:443"], paths: ["/srv/geo", "data/it's \"x\""], secrets: { "api-token": "${API_TOKEN}" } }"#]].assert_eq(&line(&missing).unwrap());
     }
 
     #[test]

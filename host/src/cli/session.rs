@@ -227,12 +227,8 @@ impl Session {
             Ok(granted) => return Ok(granted),
             Err(missing) => missing,
         };
-        let fix = capabilities::line(&missing).map(|line| {
-            format!(
-                "to grant it, write into {}.yaml: {line}",
-                found.manifest.name
-            )
-        });
+        let fix = capabilities::line(&missing)
+            .map(|line| format!("to grant it, add to {}.yaml: {line}", found.manifest.name));
         let problems: Vec<_> = missing
             .into_iter()
             .map(|missing| {
