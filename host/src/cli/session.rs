@@ -202,6 +202,14 @@ impl Session {
             }))
     }
 
+    /// Fails if the pipeline's plugin has crashed too often.
+    pub fn refuse_parked(&self, found: &Found, loaded: &Loaded) -> Result<()> {
+        match self.parked(found, loaded)? {
+            Some(parked) => Err(parked.while_trying(format!("pipeline {}", found.manifest.name))),
+            None => Ok(()),
+        }
+    }
+
     /// Keeps count of the runs in a row that a crash of the plugin failed.
     pub fn note_crashes(&self, sha256: &str, report: &RunReport) -> Result<()> {
         let crash = report.failures().find(|failure| failure.crashed);

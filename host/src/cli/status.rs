@@ -99,7 +99,9 @@ fn to_text(runs: &[Run]) -> String {
             record.run_id
         );
         let mut lines = table(&["process", "", "memory", "peak", "cpu"], &[0, 2, 3, 4]);
-        let host = run.host.map(|usage| ("host".to_owned(), record.process, usage));
+        let host = run
+            .host
+            .map(|usage| ("host".to_owned(), record.process, usage));
         let workers = run.workers.iter().map(|worker| {
             let what = if worker.label.partition.is_empty() {
                 "worker".to_owned()

@@ -179,7 +179,10 @@ mod tests {
         // As if the number of the process had been given to another one since.
         state
             .database
-            .execute("UPDATE runs SET holder = json_set(holder, '$.started', 1)", [])
+            .execute(
+                "UPDATE runs SET holder = json_set(holder, '$.started', 1)",
+                [],
+            )
             .unwrap();
         assert_eq!(state.last_run("p").unwrap().unwrap().status, "interrupted");
         assert!(state.running().unwrap().is_empty());
