@@ -1,20 +1,24 @@
 //! Plugin files: found, proven safe to load, loaded. The only place that calls `dlopen`.
 //!
 //! A file passes four doors: [`gate`] looks at it without running it, [`probe`] lets a child process load it,
-//! [`load`] loads a read-only copy of the [`cache`], and the boundary's own layout check has the last word.
-//! What a pipeline does once it is loaded is not
+//! [`load`] loads a read-only copy of the [`cache`], and the boundary's own layout check has the last word. A
+//! [`Registry`] is the folder at one moment, [`LivePlugins`] follows it. What a pipeline does once it is loaded is not
 //! decided here.
 
 pub mod cache;
+mod change;
 mod file;
 pub mod gate;
+pub mod live;
 pub mod load;
 pub mod probe;
 pub mod registry;
 
 use serde::{Deserialize, Serialize};
 
+pub use change::Change;
 pub use file::Plugin;
+pub use live::LivePlugins;
 pub use registry::{Entry, Registry};
 
 /// Why a file is not used, and what would help.
