@@ -177,10 +177,12 @@ fn parse(yaml: &str) -> Config {
         Layer {
             name: "benchmark".into(),
             text: "name: benchmark\n".into(),
+            of_plugin: true,
         },
         Layer {
             name: "benchmark".into(),
             text: yaml.into(),
+            of_plugin: false,
         },
     ];
     config::load(&layers, &|_| None).unwrap().config

@@ -9,6 +9,7 @@ use etl_plugin_api::{ErrorKind as StageErrorKind, StageError};
 use tiberius::error::IoErrorKind;
 use tokio::time::Instant;
 
+use crate::capabilities::Redactor;
 use crate::policy;
 
 /// The result of everything the host does.
@@ -119,6 +120,16 @@ impl Error {
     #[must_use]
     pub fn while_trying(mut self, what: impl fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// Takes secrets out of all of its texts.
+    #[must_use]
+    pub fn redact(mut self, redactor: &Redactor) -> Self {
+        self.message = redactor.redact(&self.to_string()).into_owned();
+        self.hint = self.hint.map(|hint| redactor.redact(&hint).into_owned());
+        // The message tells the chain already.
+        self.source = None;
         self
     }
 

@@ -5,6 +5,7 @@
 //! and [`checkpoint`] together. `ARCHITECTURE.md` follows one batch through all of them.
 
 pub mod backfill;
+pub mod capabilities;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;

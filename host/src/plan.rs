@@ -2,9 +2,12 @@
 //!
 //! Pure. All mistakes are reported together.
 
+use std::sync::Arc;
+
 use etl_plugin_api::{Cardinality, Delivery, Manifest, Partition, TableSchema};
 use sha2::{Digest, Sha256};
 
+use crate::capabilities::Granted;
 use crate::config::{Config, KeyScope, TableName, WriteMode};
 use crate::error::{Error, Result};
 use crate::literal::hex;
@@ -84,6 +87,8 @@ pub struct Plan {
     pub config: Config,
     /// The pipeline's manifest.
     pub manifest: Manifest,
+    /// What the plugin may reach.
+    pub granted: Arc<Granted>,
     /// The flags.
     pub options: RunOptions,
     /// The host's own statement; `None` if the pipeline has an extractor of its own.
@@ -150,6 +155,7 @@ pub struct StageFacts {
 pub fn build(
     config: Config,
     manifest: Manifest,
+    granted: Arc<Granted>,
     facts: &StageFacts,
     options: RunOptions,
 ) -> Result<Plan> {
@@ -181,6 +187,7 @@ pub fn build(
     Ok(Plan {
         config,
         manifest,
+        granted,
         options,
         query,
         partitions,

@@ -87,7 +87,7 @@ pub trait Context {
     /// The facts of this attempt.
     fn attempt(&self) -> &AttemptInfo;
 
-    /// A secret that the manifest names and the configuration grants.
+    /// A secret that the manifest names and the configuration grants. It belongs into no log, error, counter or row.
     fn secret(&self, name: &str) -> Result<String>;
 
     /// Whether the run was asked to stop. A stage that works for long on one batch looks at it now and then and

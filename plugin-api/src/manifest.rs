@@ -33,15 +33,29 @@ pub enum Cardinality {
     Aggregate,
 }
 
-/// What a pipeline may reach beyond its batches. Nothing is granted that the configuration does not grant too.
+/// What a pipeline asks to reach beyond its batches. It gets what the configuration grants of it, and runs only if that is
+/// everything.
+///
+/// ```
+/// use etl_plugin_api::Capabilities;
+///
+/// let asked = Capabilities {
+///     hosts: vec!["api.example.com:443".to_owned()],
+///     // Where the file lies is the operator's to say, so the manifest names the setting that tells it.
+///     paths: vec!["settings.geo.database".to_owned()],
+///     secrets: vec!["api_token".to_owned()],
+/// };
+/// # assert_eq!(asked.paths.len(), 1);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Capabilities {
     /// Network hosts, `name:port`.
     pub hosts: Vec<String>,
-    /// Files and folders that are read.
+    /// Files and folders. `settings.KEY`, or `settings.KEY.KEY` and so on, means the path that this setting holds, if it is
+    /// set.
     pub paths: Vec<String>,
-    /// Names of secrets.
+    /// Names of secrets, for [`Context::secret`](crate::Context::secret).
     pub secrets: Vec<String>,
 }
 
@@ -75,7 +89,7 @@ pub struct Manifest {
     pub delivery: Delivery,
     /// The output of a row depends on that row alone, so the host may run a batch again in parts.
     pub stateless: bool,
-    /// What the pipeline reaches beyond its batches.
+    /// What the pipeline asks to reach beyond its batches.
     pub capabilities: Capabilities,
     /// JSON schema of the settings; filled in on export.
     pub settings_schema: serde_json::Value,
@@ -127,7 +141,7 @@ impl Manifest {
         self
     }
 
-    /// What the pipeline reaches beyond its batches.
+    /// What the pipeline asks to reach beyond its batches.
     #[must_use]
     pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
         self.capabilities = capabilities;

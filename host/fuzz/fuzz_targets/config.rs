@@ -22,6 +22,7 @@ fuzz_target!(|input: &[u8]| {
         .map(|(text, name)| Layer {
             name: name.to_owned(),
             text: (*text).to_owned(),
+            of_plugin: false,
         })
         .collect();
     let given = parts.get(2).copied().unwrap_or_default();

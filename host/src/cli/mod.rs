@@ -173,6 +173,15 @@ impl From<ConfigErrors> for Failure {
     }
 }
 
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Config(errors) => Self::config(errors.to_string()),
+            Failure::Host(error) => error,
+        }
+    }
+}
+
 impl Failure {
     /// The exit code of the contract.
     pub(crate) fn exit_code(&self) -> u8 {

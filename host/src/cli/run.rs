@@ -224,19 +224,22 @@ pub async fn build_plan(
     options: RunOptions,
     cancel: &CancellationToken,
 ) -> Result<Plan> {
+    let granted = Arc::new(Session::granted(&found, &loaded)?);
     let mut info = AttemptInfo::default();
     info.pipeline.clone_from(&found.manifest.name);
-    let cx = HostContext::new(info, cancel.clone(), Counters::default());
+    let cx = HostContext::new(info, cancel.clone(), Counters::default(), granted.clone());
     let asked = stages.clone();
     let facts = crate::stage::blocking(move || {
         Ok(StageFacts {
             extractor: asked.extractor()?.is_some(),
             loader: asked.loader()?.is_some(),
-            partitions: asked.partitions(&cx)?,
+            partitions: asked
+                .partitions(&cx)
+                .map_err(|error| error.redact(cx.redactor()))?,
         })
     })
     .await?;
-    plan::build(loaded.config, found.manifest, &facts, options)
+    plan::build(loaded.config, found.manifest, granted, &facts, options)
 }
 
 async fn run_all(

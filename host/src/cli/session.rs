@@ -7,6 +7,7 @@ use std::sync::Arc;
 use etl_plugin_api::Manifest;
 
 use super::{Failure, Globals};
+use crate::capabilities::{self, Granted};
 use crate::config::{self, ConfigErrors, Layer, Loaded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plugin::{Entry, Plugin, Registry};
@@ -139,10 +140,12 @@ impl Session {
             Layer {
                 name: format!("{name} (the plugin's manifest)"),
                 text: format!("name: {name}\n"),
+                of_plugin: true,
             },
             Layer {
                 name: format!("{name} (the plugin's default config)"),
                 text: found.manifest.default_config.clone(),
+                of_plugin: true,
             },
         ];
         let folders = std::iter::once(&found.folder).chain(&self.config_dir);
@@ -152,6 +155,7 @@ impl Session {
                 Ok(text) => layers.push(Layer {
                     name: path.display().to_string(),
                     text,
+                    of_plugin: false,
                 }),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => {
@@ -178,8 +182,47 @@ impl Session {
         Err(ConfigErrors::from(vec![problem]).into())
     }
 
-    /// Loads the plugin into this process and lets it check its settings.
+    /// What the plugin asks for and is granted. What it asks for in vain is a mistake of the configuration.
+    pub fn granted(found: &Found, loaded: &Loaded) -> Result<Granted, Failure> {
+        let (asked, grants) = (&found.manifest.capabilities, &loaded.config.capabilities);
+        let settings = &loaded.config.settings;
+        let missing = match capabilities::grant(asked, grants, settings, &working_dir()?) {
+            Ok(granted) => return Ok(granted),
+            Err(missing) => missing,
+        };
+        let fix = capabilities::line(&missing).map(|line| {
+            format!(
+                "to grant it, write into {}.yaml: {line}",
+                found.manifest.name
+            )
+        });
+        let problems: Vec<_> = missing
+            .into_iter()
+            .map(|missing| {
+                let fix = missing.entry.is_some().then(|| fix.clone()).flatten();
+                loaded
+                    .positions
+                    .problem(missing.kind.key(), missing.message, fix)
+            })
+            .collect();
+        Err(ConfigErrors::from(problems).into())
+    }
+
+    /// What is granted although the plugin does not ask for it.
+    pub fn unasked(found: &Found, loaded: &Loaded) -> Result<Vec<String>> {
+        let (asked, grants) = (&found.manifest.capabilities, &loaded.config.capabilities);
+        let settings = &loaded.config.settings;
+        Ok(capabilities::unasked(
+            asked,
+            grants,
+            settings,
+            &working_dir()?,
+        ))
+    }
+
+    /// Loads the plugin into this process and lets it check its settings, once it is granted what it asks for.
     pub fn open_stages(found: &Found, loaded: &Loaded) -> Result<Arc<dyn Stages>, Failure> {
+        Self::granted(found, loaded)?;
         let stages =
             stage::open_in_process(&found.plugin, &found.manifest, &loaded.config.settings)?;
         let problems: Vec<_> = stages
@@ -200,6 +243,13 @@ impl Session {
             Err(ConfigErrors::from(problems).into())
         }
     }
+}
+
+/// Where relative paths of a configuration start.
+fn working_dir() -> Result<PathBuf> {
+    std::env::current_dir().map_err(|error| {
+        Error::new(ErrorKind::Refused, "the working directory cannot be read").caused_by(error)
+    })
 }
 
 fn found((entry, plugin, manifest): (&Entry, &Arc<Plugin>, &Manifest)) -> Found {

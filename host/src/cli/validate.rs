@@ -1,5 +1,7 @@
 //! `etl-host validate`: plugins and configuration, checked without touching a database.
 
+use std::sync::Arc;
+
 use clap::Args;
 use serde_json::json;
 
@@ -48,6 +50,12 @@ pub fn validate(globals: &Globals, command: &Validate) -> Result<u8, Failure> {
 fn check(session: &Session, found: &Found) -> Result<(), Failure> {
     let loaded = session.load_config(found)?;
     let stages = Session::open_stages(found, &loaded)?;
+    for needless in Session::unasked(found, &loaded)? {
+        tracing::warn!(
+            pipeline = found.manifest.name,
+            "granted, but the plugin does not ask for it, so it does not get it: {needless}"
+        );
+    }
     let facts = StageFacts {
         extractor: stages.extractor()?.is_some(),
         loader: stages.loader()?.is_some(),
@@ -57,6 +65,7 @@ fn check(session: &Session, found: &Found) -> Result<(), Failure> {
     plan::build(
         loaded.config,
         found.manifest.clone(),
+        Arc::default(),
         &facts,
         RunOptions::default(),
     )?;

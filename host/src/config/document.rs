@@ -264,7 +264,7 @@ mod tests {
             let value = Json::Object(value.into_iter().collect());
             for text in [serde_yaml::to_string(&value).unwrap(), serde_json::to_string_pretty(&value).unwrap()] {
                 let marks = marks::scan("f", &text).unwrap();
-                let root = parse(&Layer { name: "f".into(), text }).unwrap();
+                let root = parse(&Layer { name: "f".into(), text, of_plugin: false }).unwrap();
                 prop_assert_eq!(&json(&root, &marks), &value);
             }
         }

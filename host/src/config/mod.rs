@@ -34,11 +34,12 @@ pub use env_file::{EnvFileError, env_with, load_env_file};
 pub use error::{ConfigErrors, ConfigProblem, Position};
 pub use model::{
     ApplicationIntent, BadRowLimit, BeyondMicroseconds, CatchUp, Clock, Config, Cursor, CursorKind,
-    ErrorHandling, FileShard, Isolation, KeyScope, NulCharacters, Overlap, PoolLimits,
-    PostgresShard, ReadIsolation, ReadTimeouts, Schedule, SchemaChange, Server, Sink,
+    ErrorHandling, FileShard, Grants, Isolation, KeyScope, Limits, NulCharacters, Overlap,
+    PoolLimits, PostgresShard, ReadIsolation, ReadTimeouts, Schedule, SchemaChange, Server, Sink,
     SinkConnector, Source, SourceConnector, SqlServer, SqlServerShard, TableName, Tls, TlsMode,
     Tuning, WriteMode, WriteTimeouts,
 };
+pub use parse::is_host;
 pub use positions::Positions;
 pub use secret::Secret;
 pub use table::TableNameError;
@@ -50,6 +51,8 @@ pub struct Layer {
     pub name: String,
     /// The YAML.
     pub text: String,
+    /// The plugin wrote it, which grants itself nothing.
+    pub of_plugin: bool,
 }
 
 /// A configuration, with the places its values came from.
@@ -65,16 +68,21 @@ pub struct Loaded {
 ///
 /// Mappings merge, everything else replaces, `key: null` takes away what an earlier layer gave. A layer that
 /// names another `source.type` or `sink.type` starts that section anew, apart from the keys that do not depend
-/// on the connector. `env` is asked only for variables of values that survived.
+/// on the connector. A layer of the plugin holds no `capabilities`. `env` is asked only for variables of values that
+/// survived.
 pub fn load(
     layers: &[Layer],
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, ConfigErrors> {
     let mut problems = Vec::new();
+    let mut granting_itself = Vec::new();
     let mut merged = None;
     for layer in layers {
         match document::parse(layer) {
-            Ok(node) => {
+            Ok(mut node) => {
+                if layer.of_plugin {
+                    granting_itself.extend(take_capabilities(&mut node));
+                }
                 merged = Some(match merged {
                     Some(base) => merge::layers(base, node, env),
                     None => node,
@@ -84,6 +92,7 @@ pub fn load(
         }
     }
     if !problems.is_empty() {
+        problems.extend(granting_itself);
         return Err(problems.into());
     }
     let root = merged.unwrap_or_else(|| document::Node::empty("configuration"));
@@ -91,7 +100,8 @@ pub fn load(
     let config = value::Value::new(&root, &reader)
         .section()
         .and_then(parse::config);
-    let problems = reader.into_problems();
+    let mut problems = reader.into_problems();
+    problems.extend(granting_itself);
     match config {
         Ok(config) if problems.is_empty() => Ok(Loaded {
             config,
@@ -99,4 +109,18 @@ pub fn load(
         }),
         _ => Err(problems.into()),
     }
+}
+
+/// Takes `capabilities` out of a layer that may not have them, and says so.
+fn take_capabilities(root: &mut document::Node) -> Option<ConfigProblem> {
+    let document::Data::Map(map) = &mut root.data else {
+        return None;
+    };
+    let node = map.remove("capabilities")?;
+    Some(ConfigProblem {
+        position: node.key_at,
+        key: node.key,
+        message: "a plugin cannot grant itself capabilities".to_owned(),
+        fix: Some("write them into PIPELINE.yaml".to_owned()),
+    })
 }

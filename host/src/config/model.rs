@@ -3,11 +3,14 @@
 //! A value of these types has passed every check that needs no I/O. How it is read from YAML lives in the
 //! neighbouring files; nothing here parses, connects or prints.
 
+mod isolation;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
+pub use self::isolation::{Grants, Limits};
 use super::secret::Secret;
 
 /// One pipeline, ready to be planned.
@@ -29,6 +32,10 @@ pub struct Config {
     pub schedule: Option<Schedule>,
     /// Where the plugin's code runs.
     pub isolation: Isolation,
+    /// What a worker process may use.
+    pub limits: Limits,
+    /// What the plugin is let reach.
+    pub capabilities: Grants,
     /// Sizes that trade memory for speed.
     pub tuning: Tuning,
     /// The pipeline's own settings, checked by the plugin.
@@ -449,6 +456,8 @@ pub struct ErrorHandling {
     pub drain_timeout: Duration,
     /// What happens when the columns differ from the table's.
     pub on_schema_change: SchemaChange,
+    /// Runs in a row that a crash of the plugin may fail before the plugin is parked; 0 never parks it.
+    pub park_after: u32,
 }
 
 impl Default for ErrorHandling {
@@ -462,6 +471,7 @@ impl Default for ErrorHandling {
             attempt_timeout: Duration::from_hours(2),
             drain_timeout: Duration::from_mins(1),
             on_schema_change: SchemaChange::Strict,
+            park_after: 3,
         }
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! Every function reads all of its keys before it gives up, so that all problems are told at once.
 
+mod isolation;
 mod server;
 mod sink;
 mod source;
 
 use std::time::Duration;
 
+pub use self::isolation::is_host;
 use super::byte_size;
 use super::duration;
 use super::model::{
@@ -30,12 +32,9 @@ pub(super) fn config(mut root: Section<'_>) -> Result<Config, Reported> {
     let cursor = root.optional("cursor", |value| cursor(value.section()?, connector));
     let error_handling = root.child("error_handling").and_then(error_handling);
     let schedule = root.optional("schedule", |value| schedule(value.section()?));
-    let isolation = root.or("isolation", Isolation::default(), |value| {
-        value.one_of(&[
-            ("in-process", Isolation::InProcess),
-            ("process", Isolation::Process),
-        ])
-    });
+    let isolation = root.or("isolation", Isolation::default(), isolation::isolation);
+    let limits = root.child("limits").and_then(isolation::limits);
+    let capabilities = root.child("capabilities").and_then(isolation::capabilities);
     let tuning = root.child("tuning").and_then(tuning);
     let settings = root.or(
         "settings",
@@ -56,6 +55,8 @@ pub(super) fn config(mut root: Section<'_>) -> Result<Config, Reported> {
         error_handling: error_handling?,
         schedule: schedule?,
         isolation: isolation?,
+        limits: limits?,
+        capabilities: capabilities?,
         tuning: tuning?,
         settings: settings?,
     })
@@ -171,6 +172,9 @@ fn error_handling(mut section: Section<'_>) -> Result<ErrorHandling, Reported> {
             ("ignore", SchemaChange::Ignore),
         ])
     });
+    let park_after = section.or("park_after", default.park_after, |value| {
+        value.integer("a number of runs", 0..=u32::MAX)
+    });
     section.finish();
     Ok(ErrorHandling {
         max_retries: max_retries?,
@@ -181,6 +185,7 @@ fn error_handling(mut section: Section<'_>) -> Result<ErrorHandling, Reported> {
         attempt_timeout: attempt_timeout?,
         drain_timeout: drain_timeout?,
         on_schema_change: on_schema_change?,
+        park_after: park_after?,
     })
 }
 

@@ -141,6 +141,14 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// All entries, where the keys are the writer's own; those that are `null` are none.
+    pub fn into_entries(self) -> impl Iterator<Item = (&'a str, Value<'a>)> {
+        self.entries
+            .iter()
+            .filter(|(_, node)| !matches!(node.data, Data::Null))
+            .map(move |(name, node)| (name.as_str(), Value::new(node, self.reader)))
+    }
+
     /// The entries among `names`, to be inherited by sections further down.
     pub fn inheritable(&mut self, names: &[&'static str]) -> Map {
         self.asked.extend(names);

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod examples;
+mod isolation;
 mod layers;
 mod problems;
 
@@ -82,6 +83,7 @@ fn layer(name: &str, text: &str) -> Layer {
     Layer {
         name: name.to_owned(),
         text: text.to_owned(),
+        of_plugin: false,
     }
 }
 
@@ -222,7 +224,8 @@ fn the_contract_loads_as_it_stands() {
             "max_bad_rows": 0,
             "attempt_timeout": "2h",
             "drain_timeout": "1m",
-            "on_schema_change": "strict"
+            "on_schema_change": "strict",
+            "park_after": 3
           },
           "schedule": {
             "cron": "0 0 * * *",
@@ -231,6 +234,17 @@ fn the_contract_loads_as_it_stands() {
             "overlap": "skip"
           },
           "isolation": "process",
+          "limits": {
+            "memory": 1073741824,
+            "cpu_time": "none",
+            "call_timeout": "10m",
+            "open_files": 256
+          },
+          "capabilities": {
+            "hosts": [],
+            "paths": [],
+            "secrets": {}
+          },
           "tuning": {
             "batch_rows": 8192,
             "flush_bytes": 4194304,
@@ -253,6 +267,7 @@ fn defaults_fill_the_rest() {
     assert_eq!(config.source.connector.shard_names(), ["shard-1"]);
     assert_eq!(config.error_handling, ErrorHandling::default());
     assert_eq!(config.tuning, Tuning::default());
+    assert_eq!(config.limits, Limits::default());
     assert_eq!(config.sink.write_mode, WriteMode::Append);
     assert_eq!(config.isolation, Isolation::InProcess);
     assert_eq!(config.settings, serde_json::json!({}));

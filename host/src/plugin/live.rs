@@ -19,7 +19,7 @@
 //! ```
 //!
 //! When to look, and what a run does with its plugin, is decided by the caller. What a file holds is found out in
-//! [`file`], who supplies which pipeline in [`registry`](super::registry).
+//! `file`, who supplies which pipeline in [`registry`](super::registry).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -38,9 +38,9 @@ use crate::state::State;
 /// How long a file has to look the same before it is read: it may be a copy that is under way.
 pub const STABLE: Duration = Duration::from_secs(2);
 /// When a file is tried again whose refusal says as much about the machine.
-pub const RETRY: Duration = Duration::from_secs(60);
+pub const RETRY: Duration = Duration::from_mins(1);
 /// When the cache is looked at, though nothing has changed: runs that used a copy may have ended.
-const PRUNE: Duration = Duration::from_secs(600);
+const PRUNE: Duration = Duration::from_mins(10);
 
 /// The plugins folder, followed.
 pub struct LivePlugins {

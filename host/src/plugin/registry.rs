@@ -1,6 +1,6 @@
 //! The plugins folder at one moment: each file with what it supplies, or the reason why it is refused.
 //!
-//! Decides which of several files supplies a pipeline. What a file holds is found out in [`file`]; a registry that
+//! Decides which of several files supplies a pipeline. What a file holds is found out in `file`; a registry that
 //! follows the folder is made in [`live`](super::live).
 
 use std::collections::HashMap;

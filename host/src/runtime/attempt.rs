@@ -179,7 +179,7 @@ fn context(
     info.from.clone_from(&window.from);
     info.until.clone_from(&window.until);
     info.started_at = jiff::Timestamp::now().as_microsecond();
-    HostContext::new(info, cancel, run.counters.clone())
+    HostContext::new(info, cancel, run.counters.clone(), run.plan.granted.clone())
 }
 
 /// Opens reader, transformer, tables and target. `None` if all there was to do was to settle a commit in doubt.

@@ -220,7 +220,12 @@ impl Replay {
         info.partition = partition.to_owned();
         info.attempt = 1;
         info.started_at = jiff::Timestamp::now().as_microsecond();
-        let cx = HostContext::new(info, self.cancel.child_token(), Counters::default());
+        let cx = HostContext::new(
+            info,
+            self.cancel.child_token(),
+            Counters::default(),
+            self.plan.granted.clone(),
+        );
         let (stages, cardinality) = (self.stages.clone(), self.plan.manifest.cardinality);
         let (tables, outputs, rejected) = blocking(move || {
             let mut stage =

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use etl_plugin_api::{AttemptInfo, Context, Level, StageError};
+use etl_plugin_api::{AttemptInfo, Context, Level, Rejection, StageError};
 use tokio_util::sync::CancellationToken;
+
+use crate::capabilities::{Granted, Redactor};
+use crate::error::Error;
 
 /// Counters that a plugin keeps, over a whole run.
 #[derive(Clone, Default)]
@@ -35,15 +38,45 @@ pub struct HostContext {
     attempt: Arc<AttemptInfo>,
     cancel: CancellationToken,
     counters: Counters,
+    granted: Arc<Granted>,
+    redactor: Arc<Redactor>,
 }
 
 impl HostContext {
-    /// The context of one attempt.
-    pub fn new(attempt: AttemptInfo, cancel: CancellationToken, counters: Counters) -> Self {
+    /// The context of one attempt of a plugin that was granted this.
+    pub fn new(
+        attempt: AttemptInfo,
+        cancel: CancellationToken,
+        counters: Counters,
+        granted: Arc<Granted>,
+    ) -> Self {
         Self {
             attempt: Arc::new(attempt),
             cancel,
             counters,
+            redactor: Arc::new(Redactor::new(granted.secrets.values())),
+            granted,
+        }
+    }
+
+    /// Hides the granted secrets in what the plugin says.
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
+    /// Turns a stage's error into the host's, without the granted secrets.
+    pub fn stage_error(&self, stage: &str, error: StageError) -> Error {
+        super::stage_error(stage, self.redactor.redact_error(error))
+    }
+
+    /// A rejection without the granted secrets.
+    pub fn redact_rejection(&self, rejection: Rejection) -> Rejection {
+        Rejection {
+            column: rejection
+                .column
+                .map(|column| self.redactor.redact(&column).into_owned()),
+            reason: self.redactor.redact(&rejection.reason).into_owned(),
+            ..rejection
         }
     }
 }
@@ -54,9 +87,14 @@ impl Context for HostContext {
     }
 
     fn secret(&self, name: &str) -> etl_plugin_api::Result<String> {
-        Err(StageError::config(format!(
-            "the secret `{name}` is not granted to this pipeline"
-        )))
+        // What the manifest names was granted before the plugin was asked for anything.
+        match self.granted.secrets.get(name) {
+            Some(secret) => Ok(secret.expose().to_owned()),
+            None => Err(StageError::config(format!(
+                "the plugin's manifest does not name the secret `{name}`, so nothing can grant it; the plugin's author \
+                 adds it to `Capabilities::secrets`"
+            ))),
+        }
     }
 
     fn cancelled(&self) -> bool {
@@ -69,6 +107,7 @@ impl Context for HostContext {
             partition,
             ..
         } = self.attempt.as_ref();
+        let message = self.redactor.redact(message);
         match level {
             Level::Error => tracing::error!(target: "plugin", pipeline, partition, "{message}"),
             Level::Warn => tracing::warn!(target: "plugin", pipeline, partition, "{message}"),
@@ -78,7 +117,7 @@ impl Context for HostContext {
     }
 
     fn count(&self, name: &str, n: u64) {
-        self.counters.add(name, n);
+        self.counters.add(&self.redactor.redact(name), n);
     }
 }
 

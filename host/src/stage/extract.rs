@@ -11,7 +11,6 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::context::{HostContext, delegate_context};
-use super::stage_error;
 use crate::config::Cursor as CursorConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::extension::same_columns;
@@ -94,14 +93,14 @@ fn drive(
 ) -> Result<()> {
     let opened = extractor
         .open(cx)
-        .map_err(|error| stage_error("open the extractor", error))?;
+        .map_err(|error| cx.cx.stage_error("open the extractor", error))?;
     if schema.send(opened.clone()).is_err() {
         return Ok(());
     }
     loop {
         let extracted = extractor
             .next(cx)
-            .map_err(|error| stage_error("extract", error))?;
+            .map_err(|error| cx.cx.stage_error("extract", error))?;
         if let Some(extracted) = &extracted
             && !same_columns(extracted.batch.schema_ref(), &opened)
         {
@@ -113,7 +112,7 @@ fn drive(
         if ended {
             extractor
                 .close(Outcome::Succeeded)
-                .map_err(|error| stage_error("close the extractor", error))?;
+                .map_err(|error| cx.cx.stage_error("close the extractor", error))?;
         }
         if batches.blocking_send(Ok(extracted)).is_err() || ended {
             return Ok(());

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
+use super::blocking;
 use super::context::{HostContext, delegate_context};
-use super::{blocking, stage_error};
 use crate::checkpoint::{Checkpoint, Ledger};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sink::{Chunk, Committed, CursorChange, Flush, PartitionWriter, Refusal, Written};
@@ -84,7 +84,7 @@ impl LoadStage {
         let (loader, token) = blocking(move || {
             let token = loader
                 .open(&lent, &tables)
-                .map_err(|error| stage_error("open the loader", error))?;
+                .map_err(|error| lent.cx.stage_error("open the loader", error))?;
             Ok((loader, token))
         })
         .await?;
@@ -146,18 +146,22 @@ impl LoadStage {
                     };
                     let loaded = loader
                         .load(cx, &output)
-                        .map_err(|error| stage_error("load", error))?;
+                        .map_err(|error| cx.cx.stage_error("load", error))?;
                     written.loaded += loaded.loaded;
                     written.superseded += loaded.superseded;
-                    written
-                        .refused
-                        .extend(loaded.rejected.into_iter().map(|rejection| Refusal {
-                            batch: index,
-                            row: rejection.row as usize,
-                            column: rejection.column.unwrap_or_default(),
-                            reason: rejection.reason,
-                            told: String::new(),
-                        }));
+                    written.refused.extend(
+                        loaded
+                            .rejected
+                            .into_iter()
+                            .map(|rejection| cx.cx.redact_rejection(rejection))
+                            .map(|rejection| Refusal {
+                                batch: index,
+                                row: rejection.row as usize,
+                                column: rejection.column.unwrap_or_default(),
+                                reason: rejection.reason,
+                                told: String::new(),
+                            }),
+                    );
                 }
                 Ok(written)
             })
@@ -213,7 +217,7 @@ impl LoadStage {
         self.call(move |loader, cx| {
             loader
                 .commit(cx, &CommitToken(token))
-                .map_err(|error| stage_error("commit the loader", error))
+                .map_err(|error| cx.cx.stage_error("commit the loader", error))
         })
         .await?;
         let committed = self.writer.lock().await.commit(&chunk).await?;
@@ -231,10 +235,10 @@ impl LoadStage {
 
     /// Closes the loader and gives the writer back.
     pub async fn close(mut self, outcome: Outcome) -> Result<Box<dyn PartitionWriter>> {
-        self.call(move |loader, _| {
+        self.call(move |loader, cx| {
             loader
                 .close(outcome)
-                .map_err(|error| stage_error("close the loader", error))
+                .map_err(|error| cx.cx.stage_error("close the loader", error))
         })
         .await?;
         drop(self.cx);

@@ -7,7 +7,6 @@ use etl_plugin_api::{
 };
 
 use super::context::HostContext;
-use super::stage_error;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A transformer that was opened, or none.
@@ -54,7 +53,7 @@ impl TransformStage {
         let tables = match &mut transformer {
             Some(transformer) => transformer
                 .open(&cx, input)
-                .map_err(|error| stage_error("open the transformer", error))?,
+                .map_err(|error| cx.stage_error("open the transformer", error))?,
             None => vec![TableSchema::configured(input.clone())],
         };
         let unnamed = tables.iter().skip(1).any(|table| table.name.is_none());
@@ -138,7 +137,7 @@ impl TransformStage {
         if let Some(transformer) = &mut another {
             transformer
                 .open(&self.cx, input)
-                .map_err(|error| stage_error("open the transformer", error))?;
+                .map_err(|error| self.cx.stage_error("open the transformer", error))?;
         }
         self.transformer = another;
         Ok(())
@@ -149,7 +148,7 @@ impl TransformStage {
         let output = match &mut self.transformer {
             Some(transformer) => transformer
                 .transform(&self.cx, batch)
-                .map_err(|error| stage_error("transform", error))?,
+                .map_err(|error| self.cx.stage_error("transform", error))?,
             None => Transformed::same_rows(batch),
         };
         self.account(output, rows)
@@ -162,7 +161,7 @@ impl TransformStage {
         };
         let output = transformer
             .finish(&self.cx)
-            .map_err(|error| stage_error("finish the transformer", error))?;
+            .map_err(|error| self.cx.stage_error("finish the transformer", error))?;
         self.account(output, 0)
     }
 
@@ -171,7 +170,7 @@ impl TransformStage {
         match &mut self.transformer {
             Some(transformer) => transformer
                 .close(outcome)
-                .map_err(|error| stage_error("close the transformer", error)),
+                .map_err(|error| self.cx.stage_error("close the transformer", error)),
             None => Ok(()),
         }
     }
@@ -188,7 +187,11 @@ impl TransformStage {
             result.transformed = check_origins(&transformed, rows, self.cardinality)?;
         }
         result.outputs = transformed.outputs;
-        result.rejected = transformed.rejected;
+        result.rejected = transformed
+            .rejected
+            .into_iter()
+            .map(|rejection| self.cx.redact_rejection(rejection))
+            .collect();
         Ok(result)
     }
 

@@ -45,7 +45,7 @@ etl_plugin_api::export_pipelines!(LoginAnalytics);
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// An MMDB file (layout of `GeoLite2`, DB-IP, ip-location-db or `IPinfo`) to take locations from. Without it the country
-    /// is the one to which the address block was allocated.
+    /// is the one to which the address block was allocated. The operator grants it under `capabilities.paths`.
     pub geoip_database: Option<PathBuf>,
 }
 
@@ -56,6 +56,10 @@ impl Pipeline for LoginAnalytics {
         Manifest::new("login-analytics", env!("CARGO_PKG_VERSION"))
             .description(env!("CARGO_PKG_DESCRIPTION"))
             .default_config(include_str!("../config.yaml"))
+            .capabilities(Capabilities {
+                paths: vec!["settings.geoip_database".to_owned()],
+                ..Capabilities::default()
+            })
             .stateless()
     }
 

@@ -255,7 +255,12 @@ async fn open_transformer(
     shard.clone_into(&mut info.partition);
     info.attempt = 1;
     info.started_at = jiff::Timestamp::now().as_microsecond();
-    let cx = HostContext::new(info, CancellationToken::new(), Counters::default());
+    let cx = HostContext::new(
+        info,
+        CancellationToken::new(),
+        Counters::default(),
+        plan.granted.clone(),
+    );
     let (stages, cardinality) = (stages.clone(), plan.manifest.cardinality);
     let tables = blocking(move || {
         let mut stage = TransformStage::open(stages.transformer()?, cardinality, &input, cx)?;

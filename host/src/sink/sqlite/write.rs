@@ -181,7 +181,7 @@ pub fn commit(
                 (&table.spec, columns.collect())
             }))
         };
-        if checkpoint::write(connection, claim, epoch, &columns, &chunk)? {
+        if checkpoint::write(connection, claim, epoch, &columns, chunk)? {
             Ok(committed)
         } else {
             Err(fenced(&claim.partition))

@@ -1,0 +1,401 @@
+//! What a plugin may reach beyond its batches: what its manifest asks for and the configuration grants. Pure.
+//!
+//! The one place where the two meet. How the grants are read is in [`config`](crate::config); that a plugin reaches
+//! nothing else is for the fence around its process.
+
+mod redactor;
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::{Component, Path, PathBuf};
+
+use etl_plugin_api::Capabilities;
+use serde_json::Value;
+
+pub use self::redactor::Redactor;
+use crate::config::{Grants, Secret, is_host};
+
+/// Begins a path of a manifest that stands for what a setting holds.
+const SETTINGS: &str = "settings.";
+
+/// What a plugin asks for and is granted.
+#[derive(Clone, Debug, Default)]
+pub struct Granted {
+    /// Network hosts, `name:port`.
+    pub hosts: Vec<String>,
+    /// Files and folders, absolute.
+    pub paths: Vec<PathBuf>,
+    /// Secrets by their names.
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+/// Something that a plugin asks for and does not get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotGranted {
+    /// What it is.
+    pub kind: Kind,
+    /// What is missing.
+    pub message: String,
+    /// What grants it, as YAML; `None` if nothing does.
+    pub entry: Option<String>,
+}
+
+/// The kinds of capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A network host.
+    Host,
+    /// A file or folder.
+    Path,
+    /// A secret.
+    Secret,
+}
+
+impl Kind {
+    /// The key of the configuration that grants it.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Host => "capabilities.hosts",
+            Self::Path => "capabilities.paths",
+            Self::Secret => "capabilities.secrets",
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Path => "path",
+            Self::Secret => "secret",
+        }
+    }
+}
+
+/// The line of YAML that grants all that is missing and can be granted.
+pub fn line(missing: &[NotGranted]) -> Option<String> {
+    let entries = |kind: Kind| -> Option<String> {
+        let entries: Vec<&str> = missing
+            .iter()
+            .filter(|one| one.kind == kind)
+            .filter_map(|one| one.entry.as_deref())
+            .collect();
+        (!entries.is_empty()).then(|| entries.join(", "))
+    };
+    let hosts = entries(Kind::Host).map(|hosts| format!("hosts: [{hosts}]"));
+    let paths = entries(Kind::Path).map(|paths| format!("paths: [{paths}]"));
+    let secrets = entries(Kind::Secret).map(|secrets| format!("secrets: {{ {secrets} }}"));
+    let keys: Vec<String> = hosts.into_iter().chain(paths).chain(secrets).collect();
+    (!keys.is_empty()).then(|| format!("capabilities: {{ {} }}", keys.join(", ")))
+}
+
+/// What a plugin asks for and is granted, and nothing else; or all that it asks for and is not granted. Relative paths
+/// start at `working_dir`.
+pub fn grant(
+    asked: &Capabilities,
+    grants: &Grants,
+    settings: &Value,
+    working_dir: &Path,
+) -> Result<Granted, Vec<NotGranted>> {
+    let mut granted = Granted::default();
+    let mut missing = Vec::new();
+    for host in &asked.hosts {
+        if !is_host(host) {
+            missing.push(NotGranted {
+                kind: Kind::Host,
+                message: format!(
+                    "the plugin asks for the host {host:?}, which is not written as name:port; its manifest is wrong"
+                ),
+                entry: None,
+            });
+        } else if grants.hosts.iter().any(|known| same_host(known, host)) {
+            granted.hosts.push(host.clone());
+        } else {
+            missing.push(not_granted(Kind::Host, host, quoted(host)));
+        }
+    }
+    for Wanted { path, told } in asked_paths(asked, settings) {
+        let Some(wanted) = absolute(path, working_dir) else {
+            missing.push(NotGranted {
+                kind: Kind::Path,
+                message: format!(
+                    "the plugin asks for the path {told}, and a path with `..` is never granted"
+                ),
+                entry: None,
+            });
+            continue;
+        };
+        let mut allowed = grants
+            .paths
+            .iter()
+            .filter_map(|allowed| absolute(allowed, working_dir));
+        if allowed.any(|allowed| wanted.starts_with(allowed)) {
+            granted.paths.push(wanted);
+        } else {
+            missing.push(not_granted(Kind::Path, &told, quoted(&path.display())));
+        }
+    }
+    for name in &asked.secrets {
+        if let Some(secret) = grants.secrets.get(name) {
+            granted.secrets.insert(name.clone(), secret.clone());
+        } else {
+            let entry = format!("{}: {}", quoted(name), quoted(&variable(name)));
+            missing.push(not_granted(Kind::Secret, name, entry));
+        }
+    }
+    if missing.is_empty() {
+        Ok(granted)
+    } else {
+        Err(missing)
+    }
+}
+
+/// What is granted although the plugin does not ask for it, each by its key and name.
+pub fn unasked(
+    asked: &Capabilities,
+    grants: &Grants,
+    settings: &Value,
+    working_dir: &Path,
+) -> Vec<String> {
+    let wanted: Vec<PathBuf> = asked_paths(asked, settings)
+        .into_iter()
+        .filter_map(|wanted| absolute(wanted.path, working_dir))
+        .collect();
+    let hosts = grants
+        .hosts
+        .iter()
+        .filter(|host| !asked.hosts.iter().any(|wanted| same_host(wanted, host)))
+        .map(|host| format!("capabilities.hosts: {host}"));
+    let paths = grants
+        .paths
+        .iter()
+        .filter(|path| {
+            let allowed = absolute(path, working_dir);
+            !allowed.is_some_and(|allowed| wanted.iter().any(|path| path.starts_with(&allowed)))
+        })
+        .map(|path| format!("capabilities.paths: {}", path.display()));
+    let secrets = grants
+        .secrets
+        .keys()
+        .filter(|name| !asked.secrets.contains(name))
+        .map(|name| format!("capabilities.secrets: {name}"));
+    hosts.chain(paths).chain(secrets).collect()
+}
+
+/// A path that a manifest asks for.
+struct Wanted<'a> {
+    path: &'a Path,
+    /// The path with the setting that it comes from.
+    told: String,
+}
+
+/// The paths that a manifest asks for. A setting that is not set, or holds no path, asks for nothing: whether it must be
+/// there is for the plugin to say.
+fn asked_paths<'a>(asked: &'a Capabilities, settings: &'a Value) -> Vec<Wanted<'a>> {
+    asked
+        .paths
+        .iter()
+        .filter_map(|entry| {
+            let setting = entry.strip_prefix(SETTINGS);
+            let path = match setting {
+                Some(keys) => keys
+                    .split('.')
+                    .try_fold(settings, |value, key| value.get(key))?
+                    .as_str()?,
+                None => entry,
+            };
+            let told = setting.map_or_else(|| path.to_owned(), |_| format!("{path} ({entry})"));
+            let path = Path::new(path);
+            (!path.as_os_str().is_empty()).then_some(Wanted { path, told })
+        })
+        .collect()
+}
+
+/// The path from the root on; `None` with `..`, since where that leads depends on links.
+fn absolute(path: &Path, working_dir: &Path) -> Option<PathBuf> {
+    let whole = working_dir.join(path);
+    let plain = |part: &Component<'_>| *part != Component::ParentDir;
+    // Collecting leaves out `.` and double slashes.
+    path.components()
+        .all(|part| plain(&part))
+        .then(|| whole.components().collect())
+}
+
+/// Names of hosts are the same in capital letters.
+fn same_host(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
+}
+
+fn not_granted(kind: Kind, what: &str, entry: String) -> NotGranted {
+    NotGranted {
+        kind,
+        message: format!(
+            "the plugin asks for the {} {what}, which is not granted",
+            kind.word()
+        ),
+        entry: Some(entry),
+    }
+}
+
+/// As YAML takes it, also within `{ }` and `[ ]`.
+fn quoted(text: &impl Display) -> String {
+    Value::from(text.to_string()).to_string()
+}
+
+/// The variable that a secret would come from: `api-token` -> `${API_TOKEN}`.
+fn variable(name: &str) -> String {
+    let name: String = name
+        .chars()
+        .map(|letter| match letter {
+            letter if letter.is_ascii_alphanumeric() => letter.to_ascii_uppercase(),
+            _ => '_',
+        })
+        .collect();
+    format!("${{{name}}}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn asked(hosts: &[&str], paths: &[&str], secrets: &[&str]) -> Capabilities {
+        let [hosts, paths, secrets] =
+            [hosts, paths, secrets].map(|names| names.iter().map(ToString::to_string).collect());
+        Capabilities {
+            hosts,
+            paths,
+            secrets,
+        }
+    }
+
+    fn grants(hosts: &[&str], paths: &[&str], secrets: &[&str]) -> Grants {
+        Grants {
+            hosts: hosts.iter().map(ToString::to_string).collect(),
+            paths: paths.iter().map(PathBuf::from).collect(),
+            secrets: secrets
+                .iter()
+                .map(|name| ((*name).to_owned(), Secret::new(format!("value of {name}"))))
+                .collect(),
+        }
+    }
+
+    fn decide(
+        asked: &Capabilities,
+        grants: &Grants,
+        settings: &Value,
+    ) -> Result<Granted, Vec<NotGranted>> {
+        grant(asked, grants, settings, Path::new("/work"))
+    }
+
+    /// Whether a path that a setting holds is granted by this grant.
+    fn lets(granted: &str, wanted: &str) -> bool {
+        let asked = asked(&[], &["settings.file"], &[]);
+        decide(
+            &asked,
+            &grants(&[], &[granted], &[]),
+            &json!({ "file": wanted }),
+        )
+        .is_ok()
+    }
+
+    #[test]
+    fn what_is_asked_for_and_granted_is_given_and_nothing_else() {
+        let asked = asked(
+            &["API.example.com:443"],
+            &[
+                "settings.geo.file",
+                "settings.none",
+                "data",
+                "settings.empty",
+                "settings.number",
+            ],
+            &["token"],
+        );
+        let grants = grants(
+            &["other.example.com:443", "api.example.com:443"],
+            &["/srv/geo", "./data", "/etc"],
+            &["token", "other"],
+        );
+        let settings =
+            json!({ "geo": { "file": "/srv/./geo//city.mmdb" }, "empty": "", "number": 7 });
+        let granted = decide(&asked, &grants, &settings).unwrap();
+        assert_eq!(granted.hosts, ["API.example.com:443"]);
+        assert_eq!(
+            granted.paths,
+            [Path::new("/srv/geo/city.mmdb"), Path::new("/work/data")]
+        );
+        assert_eq!(granted.secrets["token"].expose(), "value of token");
+        assert_eq!(granted.secrets.len(), 1);
+        assert_eq!(
+            unasked(&asked, &grants, &settings, Path::new("/work")),
+            [
+                "capabilities.hosts: other.example.com:443",
+                "capabilities.paths: /etc",
+                "capabilities.secrets: other"
+            ]
+        );
+    }
+
+    #[test]
+    fn everything_that_is_missing_is_told_with_its_line() {
+        let asked = asked(
+            &["a.example.com:443", "a.example.com"],
+            &["/srv/geo", "settings.file", "settings.up"],
+            &["api-token"],
+        );
+        let grants = grants(&["a.example.com:80"], &["/srv/geo/city.mmdb"], &[]);
+        let settings = json!({ "file": "data/it's \"x\"", "up": "/srv/../etc" });
+        let missing = decide(&asked, &grants, &settings).unwrap_err();
+        let told: Vec<_> = missing
+            .iter()
+            .map(|one| format!("{}: {}", one.kind.key(), one.message))
+            .collect();
+        expect_test::expect![[r#""#]].assert_eq(&told.join("\n"));
+        expect_test::expect![[r#""#]].assert_eq(&line(&missing).unwrap());
+    }
+
+    #[test]
+    fn the_line_grants_what_was_missing() {
+        let asked = asked(&["a:1", "b:2"], &["data"], &["api-token"]);
+        let missing = decide(&asked, &Grants::default(), &json!({})).unwrap_err();
+        let text = format!(
+            "name: p\nsource: {{ type: sqlite, shards: [{{ path: a }}] }}\nsink: {{ type: sqlite, path: b, table: t }}\n{}",
+            line(&missing).unwrap()
+        );
+        let layer = crate::config::Layer {
+            name: "p.yaml".to_owned(),
+            text,
+            of_plugin: false,
+        };
+        let env = |name: &str| (name == "API_TOKEN").then(|| "open sesame".to_owned());
+        let config = crate::config::load(&[layer], &env).unwrap().config;
+        assert!(decide(&asked, &config.capabilities, &json!({})).is_ok());
+        assert_eq!(line(&[]), None);
+    }
+
+    #[test]
+    fn a_path_is_granted_by_itself_and_by_a_folder_above_it() {
+        for (granted, wanted) in [
+            ("/srv/geo", "/srv/geo"),
+            ("/srv/geo/", "/srv/geo/deep/city.mmdb"),
+            ("/", "/srv"),
+            ("data", "/work/data/x"),
+            ("/work/data", "./data/x"),
+            (".", "x"),
+        ] {
+            assert!(lets(granted, wanted), "{granted} {wanted}");
+        }
+        for (granted, wanted) in [
+            ("/srv/geo", "/srv/geo2"),
+            ("/srv/geo", "/srv/geo2/city.mmdb"),
+            ("/srv/geo", "/srv"),
+            ("/srv/geo", "/srv/geo/../secret"),
+            ("/srv/geo", "srv/geo"),
+            ("srv/geo", "/srv/geo"),
+            ("/srv/Geo", "/srv/geo"),
+            (".", ".."),
+        ] {
+            assert!(!lets(granted, wanted), "{granted} {wanted}");
+        }
+    }
+}
