@@ -49,15 +49,11 @@ fn a_new_file_serves_once_it_has_looked_the_same_for_a_while() {
     let changes = folder.after(rest);
     let sentence = folder.project.redact(&changes[0].to_string());
     let sha256 = sha256(&folder).unwrap();
-    assert_eq!(
-        sentence,
-        format!(
-            "plugin file <project>/plugins/{FILE} is in use: version 7.1.0-fixture ({}), with pipelines copy, upper, \
-             row-style, even, words, totals, numbers, queried, through-host, to-file, \
-             to-file-at-least-once, configured",
-            &sha256[..12]
-        )
+    let expected = format!(
+        "plugin file <project>/plugins/{FILE} is in use: version 7.1.0-fixture ({}), with pipelines copy, upper, ",
+        &sha256[..12]
     );
+    assert!(sentence.starts_with(&expected), "{sentence}");
     assert!(subscriber.has_changed().unwrap());
     assert_eq!(subscriber.borrow().find("copy").len(), 1);
     // Nothing more happens to a file that stays as it is.
