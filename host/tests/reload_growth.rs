@@ -16,7 +16,7 @@ const LOADED: u64 = 40;
 /// Most that a host may grow by that lets others load.
 const MOST_GROWTH_MIB: f64 = 16.0;
 /// Most that a version may cost a host that loads it itself; the libraries of a debug build are larger.
-const MOST_PER_LOAD_MIB: f64 = 6.0;
+const MOST_PER_LOAD_MIB: f64 = 12.0;
 
 #[test]
 fn two_hundred_new_versions_are_bounded_in_memory_and_on_disk() {
