@@ -69,6 +69,7 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     hint: Option<String>,
+    details: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
     not_before: Option<Instant>,
     untried: bool,
@@ -81,6 +82,7 @@ impl Error {
             kind,
             message: message.into(),
             hint: None,
+            details: None,
             source: None,
             not_before: None,
             untried: false,
@@ -128,6 +130,9 @@ impl Error {
     pub fn redact(mut self, redactor: &Redactor) -> Self {
         self.message = redactor.redact(&self.to_string()).into_owned();
         self.hint = self.hint.map(|hint| redactor.redact(&hint).into_owned());
+        self.details = self
+            .details
+            .map(|details| redactor.redact(&details).into_owned());
         // The message tells the chain already.
         self.source = None;
         self
@@ -138,6 +143,11 @@ impl Error {
     pub fn not_before(mut self, time: Instant) -> Self {
         self.not_before = Some(time);
         self
+    }
+
+    /// Where a plugin panicked, or what it printed last before it crashed.
+    pub fn details(&self) -> Option<&str> {
+        self.details.as_deref()
     }
 
     /// Nothing was tried at all: it was known to be of no use.
@@ -217,7 +227,10 @@ impl From<StageError> for Error {
             StageErrorKind::Cancelled => ErrorKind::Cancelled,
             kind => ErrorKind::Stage(kind),
         };
-        Self::new(kind, error.message())
+        Self {
+            details: error.backtrace().map(str::to_owned),
+            ..Self::new(kind, error.message())
+        }
     }
 }
 

@@ -27,4 +27,6 @@ pub mod span;
 pub mod stage;
 pub mod state;
 pub mod tls;
+pub mod usage;
 pub mod verify;
+pub mod worker;

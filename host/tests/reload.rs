@@ -132,7 +132,7 @@ fn a_bad_new_version_leaves_the_old_one_serving_and_says_why() {
     let other_interface = fs::read(artifact::plugin("fixture-other-abi-version").unwrap()).unwrap();
     let bad = [
         (b"remember the milk\n".to_vec(), "a text file"),
-        (crashing(&folder), "signal 6 SIGABRT"),
+        (crashing(&folder), "SIGABRT"),
         (other_interface, "built for plugin interface 2.0.0"),
         // The same reason as before, and another file: told again.
         (b"and the eggs\n".to_vec(), "a text file"),

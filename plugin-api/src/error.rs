@@ -28,6 +28,8 @@ pub enum ErrorKind {
     Rejected,
     /// The plugin panicked. Made by the boundary, never by an author.
     Panicked,
+    /// The process in which the plugin worked has ended, or had to be ended. Made by the host, never by an author.
+    Crashed,
 }
 
 impl ErrorKind {
@@ -40,6 +42,7 @@ impl ErrorKind {
             Self::Cancelled => 4,
             Self::Rejected => 5,
             Self::Panicked => 6,
+            Self::Crashed => 7,
         }
     }
 
@@ -51,6 +54,7 @@ impl ErrorKind {
             4 => Self::Cancelled,
             5 => Self::Rejected,
             6 => Self::Panicked,
+            7 => Self::Crashed,
             _ => Self::Fatal,
         }
     }
@@ -225,6 +229,7 @@ mod tests {
             ErrorKind::Cancelled,
             ErrorKind::Rejected,
             ErrorKind::Panicked,
+            ErrorKind::Crashed,
         ] {
             assert_eq!(ErrorKind::from_code(kind.code()), kind);
         }

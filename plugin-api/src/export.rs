@@ -98,6 +98,10 @@ pub fn install_panic_hook() {
         // A panic while the thread ends has nowhere to leave its message.
         let _ = LAST_PANIC.try_with(|last| {
             if let Ok(mut last) = last.try_borrow_mut() {
+                if let Some(earlier) = &*last {
+                    // Nobody has taken the earlier one yet: the second ends the process while the stack unwinds.
+                    eprintln!("{error}, while cleaning up after: {earlier}");
+                }
                 *last = Some(error);
             }
         });
@@ -157,11 +161,14 @@ fn gone() -> StageError {
 impl<T> Drop for Contained<T> {
     fn drop(&mut self) {
         let value = self.0.take();
-        // Nobody is left to tell.
-        let _ = guard(move || {
+        let dropped = guard(move || {
             drop(value);
             Ok(())
         });
+        if let Err(error) = dropped {
+            // Nobody is left to return it to.
+            eprintln!("{error}, while a stage was dropped");
+        }
     }
 }
 

@@ -63,7 +63,8 @@ pub struct Partition {
 }
 
 /// How an attempt ended, told to a stage when it is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// All rows are committed.
     Succeeded,
@@ -97,7 +98,8 @@ pub struct Extracted {
 }
 
 /// The position after a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "resume", content = "cursor", rename_all = "kebab-case")]
 pub enum Resume {
     /// The host takes it from the configured cursor column.
     CursorColumn,

@@ -9,7 +9,6 @@ mod dead_letters;
 mod doctor;
 mod info;
 mod list;
-mod probe;
 mod progress;
 mod run;
 mod session;
@@ -17,6 +16,7 @@ mod table;
 pub mod telemetry;
 mod validate;
 mod verify;
+mod worker;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -147,9 +147,9 @@ pub enum Command {
     DeadLetters(dead_letters::DeadLetters),
     /// Write completions for a shell to stdout
     Completions(completions::Completions),
-    /// Load a library and say what it is; used by the host on a child process
+    /// The process in which a plugin's code runs; the host starts it
     #[command(hide = true)]
-    Probe(probe::Probe),
+    Worker(worker::Worker),
 }
 
 /// Why a command did not do its work.
@@ -227,6 +227,7 @@ impl Failure {
 /// Runs a command and gives its exit code.
 pub fn main(arguments: Arguments) -> ExitCode {
     let Arguments { globals, command } = arguments;
+    worker::protect_host();
     let result = match command {
         Command::List => list::list(&globals),
         Command::Info(command) => info::info(&globals, &command),
@@ -241,7 +242,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
             completions::completions(&command);
             Ok(0)
         }
-        Command::Probe(command) => probe::probe(&command),
+        Command::Worker(command) => return worker::worker(&command),
     };
     match result {
         Ok(code) => ExitCode::from(code),

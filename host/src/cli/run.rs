@@ -60,7 +60,7 @@ pub struct Run {
     /// Let `append` load rows again that may be there already
     #[arg(long)]
     allow_duplicates: bool,
-    /// Where the plugin's code runs; this version has only in-process
+    /// Where the plugin's code runs, in place of what the configuration says
     #[arg(long, value_enum)]
     isolation: Option<IsolationFlag>,
 }
@@ -72,6 +72,15 @@ enum IsolationFlag {
     InProcess,
     /// In a worker process of its own.
     Process,
+}
+
+impl From<IsolationFlag> for Isolation {
+    fn from(flag: IsolationFlag) -> Self {
+        match flag {
+            IsolationFlag::InProcess => Self::InProcess,
+            IsolationFlag::Process => Self::Process,
+        }
+    }
 }
 
 /// Runs the pipelines side by side and reports each.
@@ -107,19 +116,9 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
     let mut prepared = Vec::new();
     let mut broken = Vec::new();
     for found in all {
-        let loaded = session.load_config(&found)?;
-        if command.isolation == Some(IsolationFlag::Process) {
-            return Err(Error::config(
-                "this version of etl-host cannot run a plugin in a process of its own",
-            )
-            .hint("leave --isolation out")
-            .into());
-        }
-        if command.isolation.is_none() && loaded.config.isolation == Isolation::Process {
-            tracing::warn!(
-                pipeline = found.manifest.name,
-                "`isolation: process` is not available in this version: the plugin runs inside the host"
-            );
+        let mut loaded = session.load_config(&found)?;
+        if let Some(isolation) = command.isolation {
+            loaded.config.isolation = isolation.into();
         }
         match Session::open_stages(&found, &loaded) {
             Ok(stages) => prepared.push((found, loaded, stages)),
@@ -168,10 +167,8 @@ fn never_started(manifest: &Manifest, dry_run: bool, error: Error) -> RunReport 
         manifest.delivery,
         dry_run,
         runtime::report::Failure {
-            message: error.to_string(),
             next_step,
-            environment: false,
-            configuration: false,
+            ..runtime::report::Failure::new(error.to_string(), &error)
         },
     )
 }
@@ -239,6 +236,7 @@ pub async fn build_plan(
         })
     })
     .await?;
+    stages.rest();
     plan::build(loaded.config, found.manifest, granted, &facts, options)
 }
 

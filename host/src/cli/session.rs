@@ -44,9 +44,7 @@ impl Session {
         let env_file = config::load_env_file(ENV_FILE.as_ref())
             .map_err(|error| Error::config(error.to_string()))?;
         let state = State::open(&globals.state_dir)?;
-        let host_binary = std::env::current_exe()
-            .map_err(|error| Error::internal("cannot find the host's own file").caused_by(error))?;
-        let registry = Registry::scan(&globals.plugins_dir, &state, &host_binary)?;
+        let registry = Registry::scan(&globals.plugins_dir, &state, &host_binary()?)?;
         Ok(Self {
             state,
             registry,
@@ -220,11 +218,16 @@ impl Session {
         ))
     }
 
-    /// Loads the plugin into this process and lets it check its settings, once it is granted what it asks for.
+    /// Opens the plugin where it is to run and lets it check its settings, once it is granted what it asks for.
     pub fn open_stages(found: &Found, loaded: &Loaded) -> Result<Arc<dyn Stages>, Failure> {
-        Self::granted(found, loaded)?;
-        let stages =
-            stage::open_in_process(&found.plugin, &found.manifest, &loaded.config.settings)?;
+        let granted = Self::granted(found, loaded)?;
+        let stages = stage::open(
+            &found.plugin,
+            &found.manifest,
+            &loaded.config,
+            &granted,
+            &host_binary()?,
+        )?;
         let problems: Vec<_> = stages
             .validate()?
             .into_iter()
@@ -243,6 +246,12 @@ impl Session {
             Err(ConfigErrors::from(problems).into())
         }
     }
+}
+
+/// The program that workers are started from.
+fn host_binary() -> Result<PathBuf> {
+    std::env::current_exe()
+        .map_err(|error| Error::internal("cannot find the host's own file").caused_by(error))
 }
 
 /// Where relative paths of a configuration start.

@@ -542,9 +542,9 @@ pub enum Overlap {
 #[serde(rename_all = "kebab-case")]
 pub enum Isolation {
     /// Inside the host.
-    #[default]
     InProcess,
     /// In a worker process of its own.
+    #[default]
     Process,
 }
 

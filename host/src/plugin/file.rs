@@ -150,7 +150,7 @@ pub(super) fn examine(
     path: &Path,
     sight: &Sight,
     state: &State,
-    host_binary: &PathBuf,
+    host_binary: &Path,
 ) -> Result<Outcome> {
     let stamp = match sight {
         Sight::File { stamp, .. } => *stamp,

@@ -45,7 +45,7 @@ impl Entry {
 
 impl Registry {
     /// Scans the folder's top level. Configuration (`.yaml`, `.yml`) and hidden files are passed over.
-    pub fn scan(folder: &Path, state: &State, host_binary: &PathBuf) -> Result<Self> {
+    pub fn scan(folder: &Path, state: &State, host_binary: &Path) -> Result<Self> {
         let mut offers = Vec::new();
         for path in file::list(folder)? {
             let found = file::examine(&path, &file::look(&path), state, host_binary)?;

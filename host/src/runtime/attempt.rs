@@ -4,6 +4,7 @@
 //! the chunker writes. The first error ends all three; what was not committed is rolled back by the sink.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering as Atomic};
+use std::sync::{Mutex, PoisonError};
 
 use arrow_schema::{Schema, SchemaRef};
 use etl_plugin_api::{AttemptInfo, Cardinality, Cursor, Delivery, Outcome, TableSchema};
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::RunContext;
 use super::chunk::{Chunker, Signature, Target};
 use super::feed::{Feeder, Reader};
+use super::report::WorkerUsage;
 use super::ties::TieSplitter;
 use super::transform::{Ready, transform_all};
 use super::window::{Start, Window, check_fingerprint, fingerprint, fix_window, ranges_to_delete};
@@ -23,11 +25,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{PartitionPlan, Purpose};
 use crate::sink::{Chunk, Claim, CursorChange, DryRunWriter, PartitionWriter};
 use crate::source::{ReadRequest, SourceSession};
-use crate::stage::blocking;
 use crate::stage::context::HostContext;
 use crate::stage::extract::{ExtractQueries, ExtractStage};
 use crate::stage::load::LoadStage;
 use crate::stage::transform::{Search, TransformStage};
+use crate::stage::{AttemptStages, blocking};
 
 /// Batches that wait between two workers.
 const BATCHES_AHEAD: usize = 1;
@@ -79,6 +81,28 @@ pub struct Progress {
     pub claimed: AtomicBool,
     /// Commits of the attempt that moved the cursor.
     pub commits: AtomicU32,
+    /// What the worker processes of the partition have used.
+    worker: Mutex<Option<WorkerUsage>>,
+}
+
+impl Progress {
+    fn note_usage(&self, stages: &AttemptStages) {
+        if let Some(usage) = stages.share().usage() {
+            let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+            worker.get_or_insert_default().add(usage);
+        }
+    }
+
+    /// What the worker processes of the partition have used; `None` if there was none.
+    pub fn worker(&self) -> Option<WorkerUsage> {
+        *self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The plugin's side of an attempt: its stages and what they may use.
+struct Guest {
+    stages: AttemptStages,
+    cx: HostContext,
 }
 
 /// Runs one attempt.
@@ -97,7 +121,10 @@ pub async fn run(
     // stop.
     let cancel = run.cancel.child_token();
     let _ends = cancel.clone().drop_guard();
-    let cx = context(run, partition, number, &window, cancel);
+    let guest = Guest {
+        stages: AttemptStages::new(&run.stages, &partition.name),
+        cx: context(run, partition, number, &window, cancel),
+    };
     let opening = open(
         run,
         partition,
@@ -107,7 +134,7 @@ pub async fn run(
         &window,
         session,
         writer,
-        &cx,
+        &guest,
     );
     let Some(opened) = unless_cancelled(run, opening).await? else {
         return Ok(Ended::Settled);
@@ -121,6 +148,7 @@ pub async fn run(
         Ok(cancelled) => cancelled,
         Err(error) => {
             chunker.into_target().fail().await;
+            progress.note_usage(&guest.stages);
             return Err(error);
         }
     };
@@ -132,6 +160,7 @@ pub async fn run(
         epoch: checkpoint.epoch,
     };
     close(chunker.into_target(), cancelled).await?;
+    progress.note_usage(&guest.stages);
     Ok(Ended::Finished(finished))
 }
 
@@ -196,13 +225,13 @@ async fn open(
     window: &Window,
     session: Option<Box<dyn SourceSession>>,
     writer: Box<dyn PartitionWriter>,
-    cx: &HostContext,
+    guest: &Guest,
 ) -> Result<Option<Opened>> {
     let plan = &run.plan;
-    let (reader, splitter, ordered) = open_reader(run, checkpoint, start, window, session, cx)
+    let (reader, splitter, ordered) = open_reader(run, checkpoint, start, window, session, guest)
         .await
         .map_err(of_source)?;
-    let transform = open_transform(run, reader.schema(), cx).await?;
+    let transform = open_transform(run, reader.schema(), guest).await?;
     let tables = transform.tables().to_vec();
     let aggregates = transform.aggregates();
     let fresh_books = plan.options.since.is_some() || plan.replaces() || !start.resumed;
@@ -224,7 +253,7 @@ async fn open(
     };
     let nothing = matches!(reader, Reader::Nothing(_));
     let Some(target) = open_target(
-        run, writer, &tables, nothing, window, cx, &signature, ledger,
+        run, writer, &tables, nothing, window, guest, &signature, ledger,
     )
     .await?
     else {
@@ -376,7 +405,7 @@ async fn open_reader(
     start: Start,
     window: &Window,
     session: Option<Box<dyn SourceSession>>,
-    cx: &HostContext,
+    guest: &Guest,
 ) -> Result<(Reader, TieSplitter, bool)> {
     let plan = &run.plan;
     let config = &plan.config;
@@ -386,7 +415,7 @@ async fn open_reader(
         return Ok((nothing, TieSplitter::new(true, None, None, None), true));
     }
     let Some(query) = &plan.query else {
-        let stages = run.stages.clone();
+        let stages = guest.stages.share();
         let extractor = blocking(move || stages.extractor())
             .await?
             .ok_or_else(|| Error::internal("the pipeline's extractor is gone"))?;
@@ -395,7 +424,7 @@ async fn open_reader(
             batch_rows: config.tuning.batch_rows,
             batch_bytes: config.tuning.flush_bytes,
         };
-        let stage = ExtractStage::open(extractor, cx.clone(), session, queries).await?;
+        let stage = ExtractStage::open(extractor, guest.cx.clone(), session, queries).await?;
         let loads = plan.options.purpose == Purpose::Load;
         // An extractor reads as far as it can; what is not loaded yet is not compared.
         let stop_at = checkpoint.cursor.clone().filter(|_| !loads);
@@ -461,11 +490,11 @@ async fn open_reader(
 async fn open_transform(
     run: &RunContext,
     input: SchemaRef,
-    cx: &HostContext,
+    guest: &Guest,
 ) -> Result<TransformStage> {
-    let stages = run.stages.clone();
+    let stages = guest.stages.share();
     let cardinality = run.plan.manifest.cardinality;
-    let cx = cx.clone();
+    let cx = guest.cx.clone();
     // A row at which the plugin fails is looked for if it may be set aside at all.
     let most = match run.plan.config.error_handling.max_bad_rows {
         _ if !run.plan.manifest.stateless || cardinality == Cardinality::Aggregate => None,
@@ -500,7 +529,7 @@ async fn open_target(
     tables: &[TableSchema],
     nothing: bool,
     window: &Window,
-    cx: &HostContext,
+    guest: &Guest,
     signature: &Signature,
     ledger: Ledger,
 ) -> Result<Option<Target>> {
@@ -508,7 +537,7 @@ async fn open_target(
     if nothing {
         return Ok(Some(Target::Sink(writer)));
     }
-    let stages = run.stages.clone();
+    let stages = guest.stages.share();
     let loader = blocking(move || stages.loader()).await?;
     let delivery = plan.manifest.delivery;
     let writes_tables = loader.is_none() || delivery == Delivery::Transactional;
@@ -533,7 +562,7 @@ async fn open_target(
     let (mut stage, unknown) = LoadStage::open(
         loader,
         delivery,
-        cx.clone(),
+        guest.cx.clone(),
         writer,
         tables.to_vec(),
         ledger,

@@ -27,7 +27,7 @@ pub struct Outcome {
     pub epoch: i64,
 }
 
-/// A panic and where it happened, to recognise it when it comes again.
+/// A panic or a crash and where it happened, to recognise it when it comes again.
 #[derive(PartialEq)]
 struct Panic {
     message: String,
@@ -44,7 +44,7 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
     let progress = Progress::default();
     loop {
         if run.cancel.is_cancelled() {
-            return stopped(run, partition, attempts).await;
+            return with_worker(stopped(run, partition, attempts).await, &progress);
         }
         attempts += 1;
         run.books.update(&partition.name, |page| {
@@ -54,13 +54,16 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
         progress.commits.store(0, Ordering::Relaxed);
         let result = try_once(run, partition, attempts, &progress).await;
         let error = match result {
-            Ok(Ended::Finished(finished)) => return succeeded(run, partition, attempts, &finished),
+            Ok(Ended::Finished(finished)) => {
+                let outcome = succeeded(run, partition, attempts, &finished);
+                return with_worker(outcome, &progress);
+            }
             Ok(Ended::Settled) => continue,
             // A stage that stops by itself, unasked, has failed like any other.
             Err(error)
                 if *error.kind() == ErrorKind::Cancelled && run.cancel.is_cancelled() =>
             {
-                return stopped(run, partition, attempts).await;
+                return with_worker(stopped(run, partition, attempts).await, &progress);
             }
             Err(error) if *error.kind() == ErrorKind::Cancelled => error.hint(
                 "nobody asked the run to stop: a stage may say that it was cancelled only after `Context::cancelled` said so",
@@ -79,7 +82,8 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
         let exhausted = retries >= handling.max_retries && !free;
         let hopeless = again || policy(&error) != Policy::Retry || exhausted;
         if hopeless || run.cancel.is_cancelled() {
-            return failed(run, partition, attempts, again, &error).await;
+            let outcome = failed(run, partition, attempts, again, &error).await;
+            return with_worker(outcome, &progress);
         }
         retries += u32::from(!free);
         let wait = backoff::after(&error, handling, retries);
@@ -102,6 +106,11 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
             () = run.cancel.cancelled() => {}
         }
     }
+}
+
+fn with_worker(mut outcome: Outcome, progress: &Progress) -> Outcome {
+    outcome.report.worker = progress.worker();
+    outcome
 }
 
 async fn try_once(
@@ -147,14 +156,17 @@ fn doubt_commits(error: Error, commits: u32) -> Error {
     )
 }
 
-/// Whether the same panic happened at the same cursor before: then it will every time.
+/// Whether the same panic or crash happened at the same cursor before: then it will every time.
 async fn came_again(
     run: &RunContext,
     partition: &PartitionPlan,
     error: &Error,
     last: &mut Option<Panic>,
 ) -> bool {
-    if *error.kind() != ErrorKind::Stage(StageErrorKind::Panicked) {
+    if !matches!(
+        error.kind(),
+        ErrorKind::Stage(StageErrorKind::Panicked | StageErrorKind::Crashed)
+    ) {
         *last = None;
         return false;
     }
@@ -220,6 +232,7 @@ fn succeeded(
             cursor_from: finished.from.as_ref().map(display),
             cursor_to: finished.to.as_ref().map(display),
             error: None,
+            worker: None,
         },
         ledger: finished.ledger,
         cursor: finished.to.clone(),
@@ -288,6 +301,7 @@ async fn ended(
             cursor_from: None,
             cursor_to: cursor.as_ref().map(display),
             error,
+            worker: None,
         },
         ledger,
         cursor,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use etl_plugin_api::Delivery;
+use etl_plugin_api::{Delivery, ErrorKind as StageErrorKind};
 use serde::Serialize;
 
 use crate::checkpoint::Ledger;
 use crate::error::{Error, ErrorKind};
 use crate::policy::next_step_of_failure;
+use crate::usage::Usage;
 
 /// How a run or a partition ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -84,6 +85,12 @@ pub struct Failure {
     pub message: String,
     /// What to do next.
     pub next_step: Option<String>,
+    /// Where the plugin panicked, or what it printed last before it crashed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<String>,
+    /// The process that ran the plugin has ended.
+    #[serde(skip)]
+    pub crashed: bool,
     /// The fault lies in the environment.
     #[serde(skip)]
     pub environment: bool,
@@ -98,6 +105,8 @@ impl Failure {
         Self {
             message,
             next_step: next_step_of_failure(cause),
+            details: cause.details().map(str::to_owned),
+            crashed: *cause.kind() == ErrorKind::Stage(StageErrorKind::Crashed),
             environment: cause.is_environment(),
             configuration: *cause.kind() == ErrorKind::Config,
         }
@@ -121,6 +130,25 @@ pub struct PartitionReport {
     pub cursor_to: Option<String>,
     /// Why it failed.
     pub error: Option<Failure>,
+    /// What its worker processes used; `None` if the plugin ran inside the host.
+    pub worker: Option<WorkerUsage>,
+}
+
+/// What the worker processes of one partition used, one for each attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WorkerUsage {
+    /// The most memory that one of them had resident, bytes.
+    pub peak_memory_bytes: u64,
+    /// Their CPU time, milliseconds.
+    pub cpu_ms: u64,
+}
+
+impl WorkerUsage {
+    /// Adds another process.
+    pub fn add(&mut self, other: Usage) {
+        self.peak_memory_bytes = self.peak_memory_bytes.max(other.peak_bytes);
+        self.cpu_ms += other.cpu_ms;
+    }
 }
 
 /// A run's report.
@@ -218,14 +246,9 @@ impl RunReport {
     }
 }
 
-/// `VmHWM` of <https://man7.org/linux/man-pages/man5/proc_pid_status.5.html>, in bytes.
+/// The most memory that this process had resident, in bytes.
 pub fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
+    Usage::of_this_process().map(|usage| usage.peak_bytes)
 }
 
 /// The status of a run by those of its partitions.
@@ -245,11 +268,6 @@ pub fn overall(statuses: &[Status], all_or_nothing: bool) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn this_process_has_some_memory() {
-        assert!(peak_memory().is_some_and(|bytes| bytes > 1024 * 1024));
-    }
 
     #[test]
     fn a_run_is_only_as_good_as_its_partitions() {

@@ -5,18 +5,26 @@
 
 pub mod context;
 pub mod extract;
+mod in_process;
+mod in_worker;
 pub mod load;
 pub mod transform;
 
+use std::path::Path;
 use std::sync::Arc;
 
-use etl_plugin_api::abi::ForeignPipeline;
 use etl_plugin_api::{Context, Extractor, Loader, Manifest, Partition, Problem, Transformer};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::plugin::{Plugin, load as plugin_load};
+use self::in_process::InProcess;
+use self::in_worker::InWorker;
+use crate::capabilities::Granted;
+use crate::config::{Config, Isolation};
+use crate::error::{Error, Result};
+use crate::plugin::Plugin;
+use crate::usage::Usage;
+use crate::worker::Measure;
 
-/// Makes the stages of one pipeline, new ones for each attempt.
+/// A pipeline's code, wherever it runs. Makes stages, new ones for each attempt.
 pub trait Stages: Send + Sync {
     /// Every mistake in the settings.
     fn validate(&self) -> Result<Vec<Problem>>;
@@ -28,27 +36,47 @@ pub trait Stages: Send + Sync {
     fn transformer(&self) -> Result<Option<Box<dyn Transformer>>>;
     /// A new loader; `None` for the configured sink.
     fn loader(&self) -> Result<Option<Box<dyn Loader>>>;
+    /// The same for one attempt of a partition, which shares nothing with others that can be kept apart.
+    fn for_attempt(&self, partition: &str) -> Arc<dyn Stages>;
+    /// Nothing is wanted of it for a while.
+    fn rest(&self);
+    /// Nothing more is wanted of it: what still works for it is stopped.
+    fn end(&self);
+    /// What the process uses in which the code runs, if that is not the host.
+    fn usage(&self) -> Option<Usage>;
+    /// What holds the code, if it does not run in the host.
+    fn measures(&self) -> Result<Option<Vec<Measure>>>;
 }
 
-/// Stages inside this process.
-struct InProcess {
-    pipeline: ForeignPipeline,
-    settings: String,
+/// The stages of one attempt. Whatever still works for it when this is dropped is stopped.
+pub struct AttemptStages(Arc<dyn Stages>);
+
+impl AttemptStages {
+    /// For one attempt of a partition.
+    pub fn new(stages: &Arc<dyn Stages>, partition: &str) -> Self {
+        Self(stages.for_attempt(partition))
+    }
+
+    /// For whoever makes a stage on a thread of its own.
+    pub fn share(&self) -> Arc<dyn Stages> {
+        self.0.clone()
+    }
 }
 
-/// Loads a plugin into this process and gives one of its pipelines.
-pub fn open_in_process(
+impl Drop for AttemptStages {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Opens one pipeline of a plugin where its configuration wants it to run. `host_binary` is the host's own program.
+pub fn open(
     plugin: &Plugin,
     manifest: &Manifest,
-    settings: &serde_json::Value,
+    config: &Config,
+    granted: &Granted,
+    host_binary: &Path,
 ) -> Result<Arc<dyn Stages>> {
-    let handle = plugin_load::load(&plugin.copy).map_err(|refused| {
-        Error::new(
-            ErrorKind::Plugin,
-            format!("plugin {}: {}", plugin.name, refused.reason),
-        )
-        .hint(refused.fix)
-    })?;
     let index = plugin
         .pipelines
         .iter()
@@ -60,42 +88,10 @@ pub fn open_in_process(
                 plugin.name, manifest.name
             ))
         })?;
-    Ok(Arc::new(InProcess {
-        pipeline: handle.pipeline(index)?,
-        settings: settings.to_string(),
-    }))
-}
-
-impl Stages for InProcess {
-    fn validate(&self) -> Result<Vec<Problem>> {
-        self.pipeline
-            .validate(&self.settings)
-            .map_err(|error| stage_error("validate the settings", error))
-    }
-
-    fn partitions(&self, cx: &dyn Context) -> Result<Option<Vec<Partition>>> {
-        self.pipeline
-            .partitions(&self.settings, cx)
-            .map_err(|error| stage_error("name the partitions", error))
-    }
-
-    fn extractor(&self) -> Result<Option<Box<dyn Extractor>>> {
-        self.pipeline
-            .extractor(&self.settings)
-            .map_err(|error| stage_error("make the extractor", error))
-    }
-
-    fn transformer(&self) -> Result<Option<Box<dyn Transformer>>> {
-        self.pipeline
-            .transformer(&self.settings)
-            .map_err(|error| stage_error("make the transformer", error))
-    }
-
-    fn loader(&self) -> Result<Option<Box<dyn Loader>>> {
-        self.pipeline
-            .loader(&self.settings)
-            .map_err(|error| stage_error("make the loader", error))
-    }
+    Ok(match config.isolation {
+        Isolation::InProcess => Arc::new(InProcess::open(plugin, index, &config.settings)?),
+        Isolation::Process => Arc::new(InWorker::new(plugin, index, config, granted, host_binary)),
+    })
 }
 
 /// Runs a stage's call on a blocking thread.

@@ -22,8 +22,8 @@ use crate::context::{BatchReader, Context, ExtractContext, Level, LoadContext, V
 use crate::error::{Result, StageError};
 use crate::export::{Contained, DynPipeline, Guarded};
 use crate::pipeline::{
-    Extracted, Extractor, Loaded, Loader, Origin, Outcome, Output, Resume, TableSchema,
-    Transformed, Transformer,
+    Extracted, Extractor, Loaded, Loader, Origin, Outcome, Output, TableSchema, Transformed,
+    Transformer,
 };
 
 /// A pipeline, as it crosses.
@@ -124,35 +124,17 @@ pub struct AbiTransformed {
     rejected: RString,
 }
 
-#[derive(serde::Serialize, serde::Deserialize)]
-#[serde(tag = "resume", content = "cursor", rename_all = "kebab-case")]
-enum ResumeText {
-    CursorColumn,
-    After(crate::context::Cursor),
-    NotHere,
-}
-
 pub fn export_extracted(extracted: Extracted) -> Result<AbiExtracted> {
-    let resume = match extracted.resume {
-        Resume::CursorColumn => ResumeText::CursorColumn,
-        Resume::After(cursor) => ResumeText::After(cursor),
-        Resume::NotHere => ResumeText::NotHere,
-    };
     Ok(AbiExtracted {
         batch: export_batch(extracted.batch)?,
-        resume: to_json(&resume)?,
+        resume: to_json(&extracted.resume)?,
     })
 }
 
 pub fn import_extracted(extracted: AbiExtracted) -> Result<Extracted> {
-    let resume = match from_json(&extracted.resume)? {
-        ResumeText::CursorColumn => Resume::CursorColumn,
-        ResumeText::After(cursor) => Resume::After(cursor),
-        ResumeText::NotHere => Resume::NotHere,
-    };
     Ok(Extracted {
         batch: import_batch(extracted.batch)?,
-        resume,
+        resume: from_json(&extracted.resume)?,
     })
 }
 
