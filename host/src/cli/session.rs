@@ -34,7 +34,7 @@ pub struct Found {
     /// The folder that the library lies in.
     pub folder: PathBuf,
     /// The plugin.
-    pub plugin: Plugin,
+    pub plugin: Arc<Plugin>,
     /// The pipeline.
     pub manifest: Manifest,
 }
@@ -121,7 +121,7 @@ impl Session {
         self.registry
             .entries()
             .iter()
-            .filter_map(|entry| entry.outcome.as_ref().ok().map(|plugin| (entry, plugin)))
+            .filter_map(|entry| Some((entry, entry.serving()?)))
             .flat_map(|(entry, plugin)| {
                 plugin
                     .pipelines
@@ -304,10 +304,10 @@ fn working_dir() -> Result<PathBuf> {
     })
 }
 
-fn found((entry, plugin, manifest): (&Entry, &Plugin, &Manifest)) -> Found {
+fn found((entry, plugin, manifest): (&Entry, &Arc<Plugin>, &Manifest)) -> Found {
     Found {
         folder: entry.path.parent().map(PathBuf::from).unwrap_or_default(),
-        plugin: plugin.clone(),
+        plugin: Arc::clone(plugin),
         manifest: manifest.clone(),
     }
 }
