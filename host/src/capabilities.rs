@@ -148,6 +148,27 @@ pub fn grant(
     }
 }
 
+/// The settings as the plugin gets them: with the paths that its manifest names made absolute, since a worker process has a
+/// working directory of its own.
+pub fn with_absolute_paths(asked: &Capabilities, mut settings: Value, working_dir: &Path) -> Value {
+    for entry in &asked.paths {
+        let Some(keys) = entry.strip_prefix(SETTINGS) else {
+            continue;
+        };
+        let held = keys
+            .split('.')
+            .try_fold(&mut settings, |value, key| value.get_mut(key));
+        if let Some(Value::String(path)) = held
+            && !path.is_empty()
+            && let Some(whole) = absolute(Path::new(path), working_dir)
+            && let Some(whole) = whole.to_str()
+        {
+            whole.clone_into(path);
+        }
+    }
+    settings
+}
+
 /// What is granted although the plugin does not ask for it, each by its key and name.
 pub fn unasked(
     asked: &Capabilities,
@@ -377,6 +398,30 @@ mod tests {
         let config = crate::config::load(&[layer], &env).unwrap().config;
         assert!(decide(&asked, &config.capabilities, &json!({})).is_ok());
         assert_eq!(line(&[]), None);
+    }
+
+    #[test]
+    fn paths_in_settings_are_absolute_for_the_plugin() {
+        let asked = asked(
+            &[],
+            &[
+                "settings.file",
+                "settings.deep.file",
+                "settings.none",
+                "settings.empty",
+                "data",
+            ],
+            &[],
+        );
+        let settings = json!({
+            "file": "./a//b", "deep": { "file": "/x/./y", "other": "c" }, "empty": "", "other": "c", "none": 7
+        });
+        assert_eq!(
+            with_absolute_paths(&asked, settings, Path::new("/work")),
+            json!({
+                "file": "/work/a/b", "deep": { "file": "/x/y", "other": "c" }, "empty": "", "other": "c", "none": 7
+            })
+        );
     }
 
     #[test]

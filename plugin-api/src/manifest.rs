@@ -52,8 +52,8 @@ pub enum Cardinality {
 pub struct Capabilities {
     /// Network hosts, `name:port`.
     pub hosts: Vec<String>,
-    /// Files and folders. `settings.KEY`, or `settings.KEY.KEY` and so on, means the path that this setting holds, if it is
-    /// set.
+    /// Files and folders that are read. `settings.KEY`, or `settings.KEY.KEY` and so on, means the path that this setting
+    /// holds, if it is set; the plugin gets such a setting as an absolute path. Any other path should be absolute.
     pub paths: Vec<String>,
     /// Names of secrets, for [`Context::secret`](crate::Context::secret).
     pub secrets: Vec<String>,

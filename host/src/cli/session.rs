@@ -264,10 +264,16 @@ impl Session {
     /// Opens the plugin where it is to run and lets it check its settings, once it is granted what it asks for.
     pub fn open_stages(found: &Found, loaded: &Loaded) -> Result<Arc<dyn Stages>, Failure> {
         let granted = Self::granted(found, loaded)?;
+        let mut config = loaded.config.clone();
+        config.settings = capabilities::with_absolute_paths(
+            &found.manifest.capabilities,
+            config.settings,
+            &working_dir()?,
+        );
         let stages = stage::open(
             &found.plugin,
             &found.manifest,
-            &loaded.config,
+            &config,
             &granted,
             &host_binary()?,
         )?;
