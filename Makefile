@@ -8,10 +8,10 @@ CARGO ?= cargo
 # Where scripts/setup-dev.sh puts what it cannot install for the whole machine.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
-.PHONY: help build run demo demo-down demo-stand-in test soak fuzz check bench clean
+.PHONY: help build run demo demo-down demo-stand-in test soak fuzz check bench golden-release clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the host and the plugins, optimised
 	@scripts/setup-dev.sh build
@@ -42,6 +42,7 @@ test: ## all tests; starts a PostgreSQL of its own
 	@scripts/setup-dev.sh test
 	$(CARGO) test --workspace --all-targets --no-run
 	$(CARGO) build -p login-analytics $(FIXTURES)
+	"$${CARGO_TARGET_DIR:-target}/debug/etl-testkit" golden build
 	"$${CARGO_TARGET_DIR:-target}/debug/etl-testkit" postgres -- $(CARGO) test --workspace --all-targets --no-fail-fast
 	$(CARGO) test --doc -p etl-plugin-api -p etl-host -p etl-testkit
 
@@ -59,6 +60,7 @@ check: ## format, lints, documentation, licences, shell scripts, compose file
 	@scripts/setup-dev.sh check
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path host/fuzz/Cargo.toml --check
+	rustfmt --check host/testkit/golden/*/src/main.rs host/testkit/golden/plugins/*/src/lib.rs
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 	$(CARGO) deny --log-level error check bans licenses sources
@@ -74,6 +76,9 @@ bench: ## speed and peak memory: the flagship with each side alone, the main job
 	$(CARGO) bench -p etl-host --bench flagship
 	$(CARGO) bench -p etl-host --bench main_job
 	$(CARGO) bench -p etl-host --bench bad_rows
+
+golden-release: ## keep plugin-api as a released minor: its archive, for the golden plugins; docs/abi.md
+	$(CARGO) run -p etl-testkit -- golden release
 
 clean: ## remove what was built, and the demo's data
 	$(CARGO) clean

@@ -23,8 +23,11 @@ const SETTINGS: &str = "settings.";
 pub struct Granted {
     /// Network hosts, `name:port`.
     pub hosts: Vec<String>,
-    /// Files and folders, absolute.
+    /// Files and folders that may be read, absolute.
     pub paths: Vec<PathBuf>,
+    /// Folders in which files may be written, absolute. They are what the configuration grants: a file that is yet to be
+    /// made could not be granted by itself.
+    pub writable: Vec<PathBuf>,
     /// Secrets by their names.
     pub secrets: BTreeMap<String, Secret>,
 }
@@ -45,8 +48,10 @@ pub struct NotGranted {
 pub enum Kind {
     /// A network host.
     Host,
-    /// A file or folder.
+    /// A file or folder that is read.
     Path,
+    /// A file or folder that is written.
+    Writable,
     /// A secret.
     Secret,
 }
@@ -57,6 +62,7 @@ impl Kind {
         match self {
             Self::Host => "capabilities.hosts",
             Self::Path => "capabilities.paths",
+            Self::Writable => "capabilities.writable",
             Self::Secret => "capabilities.secrets",
         }
     }
@@ -65,6 +71,7 @@ impl Kind {
         match self {
             Self::Host => "host",
             Self::Path => "path",
+            Self::Writable => "writable path",
             Self::Secret => "secret",
         }
     }
@@ -83,7 +90,13 @@ pub fn line(missing: &[NotGranted]) -> Option<String> {
     let hosts = entries(Kind::Host).map(|hosts| format!("hosts: [{hosts}]"));
     let paths = entries(Kind::Path).map(|paths| format!("paths: [{paths}]"));
     let secrets = entries(Kind::Secret).map(|secrets| format!("secrets: {{ {secrets} }}"));
-    let keys: Vec<String> = hosts.into_iter().chain(paths).chain(secrets).collect();
+    let writable = entries(Kind::Writable).map(|paths| format!("writable: [{paths}]"));
+    let keys: Vec<String> = hosts
+        .into_iter()
+        .chain(paths)
+        .chain(writable)
+        .chain(secrets)
+        .collect();
     (!keys.is_empty()).then(|| format!("capabilities: {{ {} }}", keys.join(", ")))
 }
 
@@ -112,25 +125,24 @@ pub fn grant(
             missing.push(not_granted(Kind::Host, host, quoted(host)));
         }
     }
-    for Wanted { path, told } in asked_paths(asked, settings) {
-        let Some(wanted) = absolute(path, working_dir) else {
-            missing.push(NotGranted {
-                kind: Kind::Path,
-                message: format!(
-                    "the plugin asks for the path {told}, and a path with `..` is never granted"
-                ),
-                entry: None,
-            });
-            continue;
-        };
-        let mut allowed = grants
-            .paths
-            .iter()
-            .filter_map(|allowed| absolute(allowed, working_dir));
-        if allowed.any(|allowed| wanted.starts_with(allowed)) {
-            granted.paths.push(wanted);
-        } else {
-            missing.push(not_granted(Kind::Path, &told, quoted(&path.display())));
+    for Wanted { path, told } in asked_paths(&asked.paths, settings) {
+        match covering(path, &grants.paths, working_dir) {
+            Some((wanted, Some(_))) => granted.paths.push(wanted),
+            Some((_, None)) => {
+                missing.push(not_granted(Kind::Path, &told, quoted(&path.display())));
+            }
+            None => missing.push(never_granted(Kind::Path, &told)),
+        }
+    }
+    for Wanted { path, told } in asked_paths(&asked.writable, settings) {
+        match covering(path, &grants.writable, working_dir) {
+            Some((_, Some(folder))) => granted.writable.push(folder),
+            Some((_, None)) => {
+                let folder = path.parent().unwrap_or(path);
+                let entry = quoted(&folder.display());
+                missing.push(not_granted(Kind::Writable, &told, entry));
+            }
+            None => missing.push(never_granted(Kind::Writable, &told)),
         }
     }
     for name in &asked.secrets {
@@ -148,6 +160,27 @@ pub fn grant(
     }
 }
 
+/// The settings as the plugin gets them: with the paths that its manifest names made absolute, since a worker process has a
+/// working directory of its own.
+pub fn with_absolute_paths(asked: &Capabilities, mut settings: Value, working_dir: &Path) -> Value {
+    for entry in asked.paths.iter().chain(&asked.writable) {
+        let Some(keys) = entry.strip_prefix(SETTINGS) else {
+            continue;
+        };
+        let held = keys
+            .split('.')
+            .try_fold(&mut settings, |value, key| value.get_mut(key));
+        if let Some(Value::String(path)) = held
+            && !path.is_empty()
+            && let Some(whole) = absolute(Path::new(path), working_dir)
+            && let Some(whole) = whole.to_str()
+        {
+            whole.clone_into(path);
+        }
+    }
+    settings
+}
+
 /// What is granted although the plugin does not ask for it, each by its key and name.
 pub fn unasked(
     asked: &Capabilities,
@@ -155,29 +188,33 @@ pub fn unasked(
     settings: &Value,
     working_dir: &Path,
 ) -> Vec<String> {
-    let wanted: Vec<PathBuf> = asked_paths(asked, settings)
-        .into_iter()
-        .filter_map(|wanted| absolute(wanted.path, working_dir))
-        .collect();
     let hosts = grants
         .hosts
         .iter()
         .filter(|host| !asked.hosts.iter().any(|wanted| same_host(wanted, host)))
         .map(|host| format!("capabilities.hosts: {host}"));
-    let paths = grants
-        .paths
-        .iter()
-        .filter(|path| {
-            let allowed = absolute(path, working_dir);
-            !allowed.is_some_and(|allowed| wanted.iter().any(|path| path.starts_with(&allowed)))
-        })
-        .map(|path| format!("capabilities.paths: {}", path.display()));
+    let unasked = |kind: Kind, asked: &[String], granted: &[PathBuf]| -> Vec<String> {
+        let wanted: Vec<PathBuf> = asked_paths(asked, settings)
+            .into_iter()
+            .filter_map(|wanted| absolute(wanted.path, working_dir))
+            .collect();
+        granted
+            .iter()
+            .filter(|path| {
+                let allowed = absolute(path, working_dir);
+                !allowed.is_some_and(|allowed| wanted.iter().any(|path| path.starts_with(&allowed)))
+            })
+            .map(|path| format!("{}: {}", kind.key(), path.display()))
+            .collect()
+    };
+    let paths = unasked(Kind::Path, &asked.paths, &grants.paths);
+    let writable = unasked(Kind::Writable, &asked.writable, &grants.writable);
     let secrets = grants
         .secrets
         .keys()
         .filter(|name| !asked.secrets.contains(name))
         .map(|name| format!("capabilities.secrets: {name}"));
-    hosts.chain(paths).chain(secrets).collect()
+    hosts.chain(paths).chain(writable).chain(secrets).collect()
 }
 
 /// A path that a manifest asks for.
@@ -189,9 +226,8 @@ struct Wanted<'a> {
 
 /// The paths that a manifest asks for. A setting that is not set, or holds no path, asks for nothing: whether it must be
 /// there is for the plugin to say.
-fn asked_paths<'a>(asked: &'a Capabilities, settings: &'a Value) -> Vec<Wanted<'a>> {
+fn asked_paths<'a>(asked: &'a [String], settings: &'a Value) -> Vec<Wanted<'a>> {
     asked
-        .paths
         .iter()
         .filter_map(|entry| {
             let setting = entry.strip_prefix(SETTINGS);
@@ -207,6 +243,31 @@ fn asked_paths<'a>(asked: &'a Capabilities, settings: &'a Value) -> Vec<Wanted<'
             (!path.as_os_str().is_empty()).then_some(Wanted { path, told })
         })
         .collect()
+}
+
+/// The path from the root on, and the granted one that covers it, if any. `None` for a path that is never granted.
+fn covering(
+    path: &Path,
+    granted: &[PathBuf],
+    working_dir: &Path,
+) -> Option<(PathBuf, Option<PathBuf>)> {
+    let wanted = absolute(path, working_dir)?;
+    let folder = granted
+        .iter()
+        .filter_map(|allowed| absolute(allowed, working_dir))
+        .find(|allowed| wanted.starts_with(allowed));
+    Some((wanted, folder))
+}
+
+fn never_granted(kind: Kind, told: &str) -> NotGranted {
+    NotGranted {
+        kind,
+        message: format!(
+            "the plugin asks for the {} {told}, and a path with `..` is never granted",
+            kind.word()
+        ),
+        entry: None,
+    }
 }
 
 /// The path from the root on; `None` with `..`, since where that leads depends on links.
@@ -265,6 +326,7 @@ mod tests {
             hosts,
             paths,
             secrets,
+            ..Capabilities::default()
         }
     }
 
@@ -350,8 +412,14 @@ mod tests {
             .iter()
             .map(|one| format!("{}: {}", one.kind.key(), one.message))
             .collect();
-        expect_test::expect![[r#""#]].assert_eq(&told.join("\n"));
-        expect_test::expect![[r#""#]].assert_eq(&line(&missing).unwrap());
+        expect_test::expect![[r#"
+            capabilities.hosts: the plugin asks for the host a.example.com:443, which is not granted
+            capabilities.hosts: the plugin asks for the host "a.example.com", which is not written as name:port; its manifest is wrong
+            capabilities.paths: the plugin asks for the path /srv/geo, which is not granted
+            capabilities.paths: the plugin asks for the path data/it's "x" (settings.file), which is not granted
+            capabilities.paths: the plugin asks for the path /srv/../etc (settings.up), and a path with `..` is never granted
+            capabilities.secrets: the plugin asks for the secret api-token, which is not granted"#]].assert_eq(&told.join("\n"));
+        expect_test::expect![[r#"capabilities: { hosts: ["a.example.com:443"], paths: ["/srv/geo", "data/it's \"x\""], secrets: { "api-token": "${API_TOKEN}" } }"#]].assert_eq(&line(&missing).unwrap());
     }
 
     #[test]
@@ -371,6 +439,30 @@ mod tests {
         let config = crate::config::load(&[layer], &env).unwrap().config;
         assert!(decide(&asked, &config.capabilities, &json!({})).is_ok());
         assert_eq!(line(&[]), None);
+    }
+
+    #[test]
+    fn paths_in_settings_are_absolute_for_the_plugin() {
+        let asked = asked(
+            &[],
+            &[
+                "settings.file",
+                "settings.deep.file",
+                "settings.none",
+                "settings.empty",
+                "data",
+            ],
+            &[],
+        );
+        let settings = json!({
+            "file": "./a//b", "deep": { "file": "/x/./y", "other": "c" }, "empty": "", "other": "c", "none": 7
+        });
+        assert_eq!(
+            with_absolute_paths(&asked, settings, Path::new("/work")),
+            json!({
+                "file": "/work/a/b", "deep": { "file": "/x/y", "other": "c" }, "empty": "", "other": "c", "none": 7
+            })
+        );
     }
 
     #[test]

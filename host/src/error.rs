@@ -67,9 +67,9 @@ pub enum ErrorKind {
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
-    message: String,
-    hint: Option<String>,
-    details: Option<String>,
+    message: Box<str>,
+    hint: Option<Box<str>>,
+    details: Option<Box<str>>,
     source: Option<Box<dyn StdError + Send + Sync>>,
     not_before: Option<Instant>,
     untried: bool,
@@ -80,7 +80,7 @@ impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            message: message.into(),
+            message: message.into().into_boxed_str(),
             hint: None,
             details: None,
             source: None,
@@ -107,7 +107,7 @@ impl Error {
     /// Adds what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(hint.into().into_boxed_str());
         self
     }
 
@@ -121,18 +121,16 @@ impl Error {
     /// Puts what was being tried in front of the message.
     #[must_use]
     pub fn while_trying(mut self, what: impl fmt::Display) -> Self {
-        self.message = format!("{what}: {}", self.message);
+        self.message = format!("{what}: {}", self.message).into_boxed_str();
         self
     }
 
     /// Takes secrets out of all of its texts.
     #[must_use]
     pub fn redact(mut self, redactor: &Redactor) -> Self {
-        self.message = redactor.redact(&self.to_string()).into_owned();
-        self.hint = self.hint.map(|hint| redactor.redact(&hint).into_owned());
-        self.details = self
-            .details
-            .map(|details| redactor.redact(&details).into_owned());
+        self.message = redactor.redact(&self.to_string()).into();
+        self.hint = self.hint.map(|hint| redactor.redact(&hint).into());
+        self.details = self.details.map(|details| redactor.redact(&details).into());
         // The message tells the chain already.
         self.source = None;
         self
@@ -199,7 +197,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         let mut source = self.source.as_deref().map(|source| source as &dyn StdError);
-        let mut last = self.message.clone();
+        let mut last = self.message.to_string();
         while let Some(cause) = source {
             let text = cause.to_string();
             // Many libraries repeat their cause in their own text.
@@ -228,7 +226,7 @@ impl From<StageError> for Error {
             kind => ErrorKind::Stage(kind),
         };
         Self {
-            details: error.backtrace().map(str::to_owned),
+            details: error.backtrace().map(Into::into),
             ..Self::new(kind, error.message())
         }
     }

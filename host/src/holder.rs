@@ -33,6 +33,11 @@ impl Holder {
         }
     }
 
+    /// The process number.
+    pub fn process(&self) -> u32 {
+        self.process
+    }
+
     /// Whether the process has certainly ended. A process of another machine may always live.
     pub fn is_gone(&self) -> bool {
         !self.machine.is_empty()

@@ -71,7 +71,7 @@ fn what_is_granted_can_be_used() {
     ));
     let report = result(&project, &["run", "reaching"], 0);
     assert_eq!(report["rows"]["loaded"], 3);
-    expect![[r#"{"bytes of the file":20,"characters of the secret":36}"#]]
+    expect![[r#"{"bytes of the file":10,"characters of the secret":18}"#]]
         .assert_eq(&report["counters"].to_string());
 }
 
@@ -82,9 +82,9 @@ fn what_is_not_granted_is_told_before_the_plugin_runs() {
     let answer = result(&project, &["run", "reaching"], 2);
     let told = problems(&answer);
     expect![[r#"
-        "plugins/reaching.yaml" 2 "capabilities.hosts" "the plugin asks for the host api.example.com:443, which is not granted" "to grant it, write into reaching.yaml: capabilities: { hosts: [\"api.example.com:443\"], paths: [\"data/geo2/city.mmdb\"], secrets: { \"api_token\": \"${API_TOKEN}\" } }"
-        "plugins/reaching.yaml" 2 "capabilities.secrets" "the plugin asks for the secret api_token, which is not granted" "to grant it, write into reaching.yaml: capabilities: { hosts: [\"api.example.com:443\"], paths: [\"data/geo2/city.mmdb\"], secrets: { \"api_token\": \"${API_TOKEN}\" } }"
-        "plugins/reaching.yaml" 2 "capabilities.paths" "the plugin asks for the path data/geo2/city.mmdb (settings.file), which is not granted" "to grant it, write into reaching.yaml: capabilities: { hosts: [\"api.example.com:443\"], paths: [\"data/geo2/city.mmdb\"], secrets: { \"api_token\": \"${API_TOKEN}\" } }"
+        "plugins/reaching.yaml" 2 "capabilities.hosts" "the plugin asks for the host api.example.com:443, which is not granted" "to grant it, add to reaching.yaml: capabilities: { hosts: [\"api.example.com:443\"], paths: [\"data/geo2/city.mmdb\"], secrets: { \"api_token\": \"${API_TOKEN}\" } }"
+        "plugins/reaching.yaml" 2 "capabilities.secrets" "the plugin asks for the secret api_token, which is not granted" "to grant it, add to reaching.yaml: capabilities: { hosts: [\"api.example.com:443\"], paths: [\"data/geo2/city.mmdb\"], secrets: { \"api_token\": \"${API_TOKEN}\" } }"
+        "plugins/reaching.yaml" 2 "capabilities.paths" "the plugin asks for the path data/geo2/city.mmdb (settings.file), which is not granted" "to grant it, add to reaching.yaml: capabilities: { hosts: [\"api.example.com:443\"], paths: [\"data/geo2/city.mmdb\"], secrets: { \"api_token\": \"${API_TOKEN}\" } }"
     "#]].assert_eq(&told);
     for command in ["info", "backfill", "verify"] {
         let range: &[&str] = if command == "backfill" {
@@ -120,10 +120,10 @@ fn a_path_that_leads_out_of_a_granted_folder_is_refused() {
 
 #[test]
 fn a_secret_that_the_manifest_does_not_name_cannot_be_had() {
-    let project = reaching(&format!(
-        "settings: {{ secret: other }}\n\
-         capabilities: {{ hosts: [\"api.example.com:443\", \"b:1\"], secrets: {{ api_token: a, other: b }} }}\n"
-    ));
+    let project = reaching(
+        "settings: { secret: other }\n\
+         capabilities: { hosts: [\"api.example.com:443\", \"b:1\"], secrets: { api_token: a, other: b } }\n",
+    );
     let report = result(&project, &["run", "reaching"], 2);
     expect!["pipeline reaching, partition eu, attempt 1: open the transformer: the plugin's manifest does not name the secret `other`, so nothing can grant it; the plugin's author adds it to `Capabilities::secrets`"].assert_eq(
         report["partitions"][0]["error"]["message"]
@@ -144,8 +144,29 @@ fn a_plugin_cannot_grant_itself_anything() {
     let project = reaching("");
     let told = problems(&result(&project, &["run", "granting-itself"], 2));
     expect![[r#"
-        "granting-itself (the plugin's default config)" 8 "capabilities" "a plugin cannot grant itself capabilities" "write them into PIPELINE.yaml"
+        "granting-itself (the plugin's default config)" 8 "capabilities" "a plugin cannot grant itself capabilities" "leave it out of the plugin, and write it into PIPELINE.yaml"
     "#]].assert_eq(&told);
+}
+
+#[test]
+fn an_optional_file_is_granted_where_it_is_configured() {
+    let project = Project::new(HOST);
+    project.plugin("login-analytics");
+    project.result(&["validate", "login-analytics"], 0);
+    let settings = "settings: { geoip_database: data/geo/city.mmdb }\n";
+    project.config("login-analytics", settings);
+    let told = problems(&project.result(&["run", "login-analytics"], 2));
+    assert!(
+        told.contains("capabilities: { paths: [\\\"data/geo/city.mmdb\\\"] }"),
+        "{told}"
+    );
+    let grant = "capabilities: { paths: [\"data/geo\"] }\n";
+    project.config("login-analytics", &format!("{settings}{grant}"));
+    project.result(&["validate", "login-analytics"], 0);
+    // Granted or not, an empty setting is a mistake that the plugin tells itself.
+    project.config("login-analytics", "settings: { geoip_database: \"\" }\n");
+    let told = problems(&project.result(&["run", "login-analytics"], 2));
+    assert!(told.contains("settings.geoip_database"), "{told}");
 }
 
 /// Every file below a folder that holds the token.

@@ -22,7 +22,7 @@ fn a_full_refresh_that_fails_after_its_only_commit_keeps_what_it_loaded() {
     assert_eq!(loaded(&project.result(&["run", "misbehaving"], 0)), 300);
     project.config(
         "misbehaving",
-        &format!("{base}settings: {{ misbehave: panic-in-loader-close, times: 1, counted_in: data/count }}\n"),
+        &format!("{base}settings: {{ misbehave: panic-in-loader-close, times: 1, counted_in: data/count }}\ncapabilities: {{ writable: [data] }}\n"),
     );
     let report = project.result(&["run", "misbehaving", "--full-refresh"], 0);
     assert_eq!(report["partitions"][0]["attempts"], 2);

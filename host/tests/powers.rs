@@ -234,7 +234,7 @@ fn an_idempotent_loader_is_exactly_once_even_if_an_answer_is_lost() {
     let project = kinds();
     project.config(
         "to-file",
-        "settings: { path: data/ids, lose_an_answer: data/lost }\n\
+        "settings: { path: data/ids, lose_an_answer: data/lost }\ncapabilities: { writable: [data] }\n\
          error_handling: { retry_delay: 1ms, max_retry_delay: 1ms }\n",
     );
     let report = project.result(&["run", "to-file"], 0);
@@ -252,7 +252,7 @@ fn an_idempotent_loader_is_exactly_once_over_several_failures() {
     let project = kinds();
     project.config(
         "to-file",
-        "settings: { path: data/ids, lose_an_answer: data/lost }\nerror_handling: { max_retries: 0 }\n",
+        "settings: { path: data/ids, lose_an_answer: data/lost }\ncapabilities: { writable: [data] }\nerror_handling: { max_retries: 0 }\n",
     );
     project.result(&["run", "to-file"], 1);
     assert_eq!(ids(&project), "1 2 3 4 5 ");
@@ -283,7 +283,7 @@ fn a_loader_that_promises_little_is_reported_as_such() {
     let project = kinds();
     project.config(
         "to-file-at-least-once",
-        "settings: { path: data/ids, lose_an_answer: data/lost }\n\
+        "settings: { path: data/ids, lose_an_answer: data/lost }\ncapabilities: { writable: [data] }\n\
          error_handling: { retry_delay: 1ms, max_retry_delay: 1ms }\n",
     );
     let report = project.result(&["run", "to-file-at-least-once"], 0);

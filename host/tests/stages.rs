@@ -383,7 +383,7 @@ fn what_passes_by_itself_is_tried_again() {
         let project = misbehaving();
         project.config(
             "misbehaving",
-            &format!("settings: {{ misbehave: {fault}, times: 1, counted_in: data/count }}\n"),
+            &format!("settings: {{ misbehave: {fault}, times: 1, counted_in: data/count }}\ncapabilities: {{ writable: [data] }}\n"),
         );
         let report = project.result(&["run", "misbehaving"], 0);
         assert_eq!(report["partitions"][0]["attempts"], 2, "{fault}");
@@ -477,7 +477,7 @@ fn an_attempt_that_takes_too_long_is_given_up_and_its_stage_is_told() {
     project.config(
         "misbehaving",
         "error_handling: { attempt_timeout: 1s, max_retries: 1, retry_delay: 500ms, max_retry_delay: 500ms }\n\
-         settings: { misbehave: waits-until-cancelled, times: 1, counted_in: data/count }\n",
+         settings: { misbehave: waits-until-cancelled, times: 1, counted_in: data/count }\ncapabilities: { writable: [data] }\n",
     );
     let mut running = project
         .program(&["--output", "json", "run", "misbehaving"])

@@ -46,6 +46,9 @@
 //! - [`Context`]: the attempt's facts, secrets, logs, counters, cancellation.
 //! - [`StageError`]: says whether trying again makes sense.
 //!
+//! A plugin built with 1.x of this crate runs in a host of every 1.y, older or newer: a service that an older host lacks
+//! does as its documentation says. Take arrow from [`arrow`], since a minor may raise it.
+//!
 //! Nothing here needs `unsafe`. A panic is caught at the boundary and fails the attempt, not the host.
 
 #[cfg(panic = "abort")]

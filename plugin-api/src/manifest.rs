@@ -44,6 +44,7 @@ pub enum Cardinality {
 ///     // Where the file lies is the operator's to say, so the manifest names the setting that tells it.
 ///     paths: vec!["settings.geo.database".to_owned()],
 ///     secrets: vec!["api_token".to_owned()],
+///     ..Capabilities::default()
 /// };
 /// # assert_eq!(asked.paths.len(), 1);
 /// ```
@@ -52,9 +53,11 @@ pub enum Cardinality {
 pub struct Capabilities {
     /// Network hosts, `name:port`.
     pub hosts: Vec<String>,
-    /// Files and folders. `settings.KEY`, or `settings.KEY.KEY` and so on, means the path that this setting holds, if it is
-    /// set.
+    /// Files and folders that are read. `settings.KEY`, or `settings.KEY.KEY` and so on, means the path that this setting
+    /// holds, if it is set; the plugin gets such a setting as an absolute path. Any other path should be absolute.
     pub paths: Vec<String>,
+    /// Files that are made or written, and folders in which that happens; written as `paths` are.
+    pub writable: Vec<String>,
     /// Names of secrets, for [`Context::secret`](crate::Context::secret).
     pub secrets: Vec<String>,
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::run::{build_plan, watch_signals};
+use super::run::{build_plan, failure_to_text, watch_signals};
 use super::session::Session;
 use super::table::thousands;
 use super::{Failure, Globals, Output, build_runtime, print, print_json, progress};
@@ -79,6 +79,7 @@ pub fn backfill(globals: &Globals, command: Backfill) -> Result<u8, Failure> {
     let session = Session::open(globals)?;
     let found = session.find_one(&command.pipeline)?;
     let loaded = session.load_config(&found)?;
+    session.refuse_parked(&found, &loaded)?;
     let stages = Session::open_stages(&found, &loaded)?;
     let mut partitions = command.partition;
     partitions.sort_unstable();
@@ -325,15 +326,8 @@ fn to_text(report: &BackfillReport) -> String {
         );
     }
     if let Some(stopped) = &report.stopped_at {
-        let failures = stopped.run.partitions.iter();
-        let failures = failures
-            .filter_map(|partition| partition.error.as_ref())
-            .chain(&stopped.run.error);
-        for failure in failures {
-            let _ = writeln!(text, "error: {}", failure.message);
-            if let Some(next) = &failure.next_step {
-                let _ = writeln!(text, "  next: {next}");
-            }
+        for failure in stopped.run.failures() {
+            text.push_str(&failure_to_text(failure));
         }
     }
     if report.windows_done < report.windows {

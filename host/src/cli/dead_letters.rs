@@ -275,6 +275,7 @@ fn replay(globals: &Globals, selection: &Selection) -> Result<u8, Failure> {
     let session = Session::open(globals)?;
     let found = session.find_one(&selection.pipeline)?;
     let loaded = session.load_config(&found)?;
+    session.refuse_parked(&found, &loaded)?;
     let stages = Session::open_stages(&found, &loaded)?;
     let runtime = build_runtime()?;
     let (cancel, stopped_by) = (CancellationToken::new(), Arc::default());

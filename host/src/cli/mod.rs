@@ -7,11 +7,13 @@ mod checkpoint;
 mod completions;
 mod dead_letters;
 mod doctor;
+mod enable;
 mod info;
 mod list;
 mod progress;
 mod run;
 mod session;
+mod status;
 mod table;
 pub mod telemetry;
 mod validate;
@@ -131,6 +133,10 @@ pub enum Command {
     Info(info::Info),
     /// Run pipelines once, in the foreground
     Run(run::Run),
+    /// What runs now, with the memory and CPU time of each process
+    Status(status::Status),
+    /// Let a pipeline run again that was parked because its plugin crashed too often
+    Enable(enable::Enable),
     /// Check plugins and configuration without touching a database
     Validate(validate::Validate),
     /// Connect everywhere a run would, and say what is wrong and how to mend it; writes nothing
@@ -232,6 +238,8 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::List => list::list(&globals),
         Command::Info(command) => info::info(&globals, &command),
         Command::Run(command) => run::run(&globals, command),
+        Command::Status(command) => status::status(&globals, &command),
+        Command::Enable(command) => enable::enable(&globals, &command),
         Command::Validate(command) => validate::validate(&globals, &command),
         Command::Doctor(command) => doctor::doctor(&globals, &command),
         Command::Backfill(command) => backfill::backfill(&globals, command),

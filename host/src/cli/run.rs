@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{self, Plan, Purpose, RunOptions, StageFacts};
 use crate::policy::next_step;
 use crate::pool::Pools;
-use crate::runtime::report::{RunReport, Status};
+use crate::runtime::report::{self, RunReport, Status};
 use crate::runtime::{self, RunContext};
 use crate::sink::build_sink;
 use crate::source::build_source;
@@ -120,6 +120,10 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
         if let Some(isolation) = command.isolation {
             loaded.config.isolation = isolation.into();
         }
+        if let Some(parked) = session.parked(&found, &loaded)? {
+            broken.push(never_started(&found.manifest, options.dry_run, parked));
+            continue;
+        }
         match Session::open_stages(&found, &loaded) {
             Ok(stages) => prepared.push((found, loaded, stages)),
             Err(Failure::Host(error)) if is_fault_of_plugin(&error) => {
@@ -166,9 +170,9 @@ fn never_started(manifest: &Manifest, dry_run: bool, error: Error) -> RunReport 
         &manifest.name,
         manifest.delivery,
         dry_run,
-        runtime::report::Failure {
+        report::Failure {
             next_step,
-            ..runtime::report::Failure::new(error.to_string(), &error)
+            ..report::Failure::new(error.to_string(), &error)
         },
     )
 }
@@ -299,6 +303,9 @@ fn record_end(session: &Session, report: &RunReport) -> Result<()> {
         &report.finished_at,
         &json,
     ));
+    if let Some((_, plugin, _)) = session.registry.find(&report.pipeline).first() {
+        remember(session.note_crashes(&plugin.sha256, report));
+    }
     Ok(())
 }
 
@@ -367,16 +374,21 @@ fn to_text(report: &RunReport) -> String {
         };
         let _ = writeln!(text, "  delivery: {word}");
     }
-    let failures = report
-        .partitions
-        .iter()
-        .filter_map(|partition| partition.error.as_ref())
-        .chain(&report.error);
-    for failure in failures {
-        let _ = writeln!(text, "error: {}", failure.message);
-        if let Some(next) = &failure.next_step {
-            let _ = writeln!(text, "  next: {next}");
-        }
+    for failure in report.failures() {
+        text.push_str(&failure_to_text(failure));
+    }
+    text
+}
+
+/// A failure as people read it.
+pub fn failure_to_text(failure: &report::Failure) -> String {
+    let mut text = format!("error: {}\n", failure.message);
+    if let Some(next) = &failure.next_step {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  next: {next}");
+    }
+    for line in failure.details.iter().flat_map(|details| details.lines()) {
+        let _ = writeln!(text, "  | {line}");
     }
     text
 }

@@ -11,6 +11,7 @@ use crate::capabilities::{self, Granted};
 use crate::config::{self, ConfigErrors, Layer, Loaded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plugin::{Entry, Plugin, Registry};
+use crate::runtime::report::{RunReport, Status};
 use crate::stage::{self, Stages};
 use crate::state::State;
 
@@ -33,7 +34,7 @@ pub struct Found {
     /// The folder that the library lies in.
     pub folder: PathBuf,
     /// The plugin.
-    pub plugin: Plugin,
+    pub plugin: Arc<Plugin>,
     /// The pipeline.
     pub manifest: Manifest,
 }
@@ -120,7 +121,7 @@ impl Session {
         self.registry
             .entries()
             .iter()
-            .filter_map(|entry| entry.outcome.as_ref().ok().map(|plugin| (entry, plugin)))
+            .filter_map(|entry| Some((entry, entry.serving()?)))
             .flat_map(|(entry, plugin)| {
                 plugin
                     .pipelines
@@ -180,6 +181,52 @@ impl Session {
         Err(ConfigErrors::from(vec![problem]).into())
     }
 
+    /// Why the pipeline is not run, if its plugin has crashed too often.
+    pub fn parked(&self, found: &Found, loaded: &Loaded) -> Result<Option<Error>> {
+        let name = &found.manifest.name;
+        let most = loaded.config.error_handling.park_after;
+        let crashes = self.state.crashes(&found.plugin.sha256, name)?;
+        Ok(crashes
+            .filter(|crashes| most > 0 && crashes.runs >= most)
+            .map(|crashes| {
+                Error::new(
+                    ErrorKind::Plugin,
+                    format!(
+                        "the pipeline is parked: its plugin crashed in {} runs in a row, last at {}: {}",
+                        crashes.runs, crashes.at, crashes.message
+                    ),
+                )
+                .hint(format!(
+                    "replace the plugin with a version that is mended, or try it again with `etl-host enable {name}`"
+                ))
+            }))
+    }
+
+    /// Fails if the pipeline's plugin has crashed too often.
+    pub fn refuse_parked(&self, found: &Found, loaded: &Loaded) -> Result<()> {
+        match self.parked(found, loaded)? {
+            Some(parked) => Err(parked.while_trying(format!("pipeline {}", found.manifest.name))),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps count of the runs in a row that a crash of the plugin failed.
+    pub fn note_crashes(&self, sha256: &str, report: &RunReport) -> Result<()> {
+        let crash = report.failures().find(|failure| failure.crashed);
+        match crash {
+            Some(crash) => {
+                let (name, at) = (&report.pipeline, &report.finished_at);
+                self.state
+                    .record_crash(sha256, name, &crash.message, at)
+                    .map(drop)
+            }
+            None if matches!(report.status, Status::Succeeded | Status::Partial) => {
+                self.state.forget_crashes(&report.pipeline).map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// What the plugin asks for and is granted. What it asks for in vain is a mistake of the configuration.
     pub fn granted(found: &Found, loaded: &Loaded) -> Result<Granted, Failure> {
         let (asked, grants) = (&found.manifest.capabilities, &loaded.config.capabilities);
@@ -188,12 +235,8 @@ impl Session {
             Ok(granted) => return Ok(granted),
             Err(missing) => missing,
         };
-        let fix = capabilities::line(&missing).map(|line| {
-            format!(
-                "to grant it, write into {}.yaml: {line}",
-                found.manifest.name
-            )
-        });
+        let fix = capabilities::line(&missing)
+            .map(|line| format!("to grant it, add to {}.yaml: {line}", found.manifest.name));
         let problems: Vec<_> = missing
             .into_iter()
             .map(|missing| {
@@ -221,10 +264,16 @@ impl Session {
     /// Opens the plugin where it is to run and lets it check its settings, once it is granted what it asks for.
     pub fn open_stages(found: &Found, loaded: &Loaded) -> Result<Arc<dyn Stages>, Failure> {
         let granted = Self::granted(found, loaded)?;
+        let mut config = loaded.config.clone();
+        config.settings = capabilities::with_absolute_paths(
+            &found.manifest.capabilities,
+            config.settings,
+            &working_dir()?,
+        );
         let stages = stage::open(
             &found.plugin,
             &found.manifest,
-            &loaded.config,
+            &config,
             &granted,
             &host_binary()?,
         )?;
@@ -261,10 +310,10 @@ fn working_dir() -> Result<PathBuf> {
     })
 }
 
-fn found((entry, plugin, manifest): (&Entry, &Plugin, &Manifest)) -> Found {
+fn found((entry, plugin, manifest): (&Entry, &Arc<Plugin>, &Manifest)) -> Found {
     Found {
         folder: entry.path.parent().map(PathBuf::from).unwrap_or_default(),
-        plugin: plugin.clone(),
+        plugin: Arc::clone(plugin),
         manifest: manifest.clone(),
     }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::run::{build_plan, watch_signals};
+use super::run::{build_plan, failure_to_text, watch_signals};
 use super::session::Session;
 use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, print, print_json, progress};
@@ -125,27 +125,19 @@ pub fn verify(globals: &Globals, command: Verify) -> Result<u8, Failure> {
 }
 
 fn tell_failure(globals: &Globals, report: &RunReport) -> Result<()> {
-    let failures = report
-        .partitions
-        .iter()
-        .filter_map(|partition| partition.error.as_ref())
-        .chain(&report.error);
     let stopped = "the comparison was stopped";
     if globals.output == Output::Json {
-        let first = failures.into_iter().next();
+        let first = report.failures().next();
         let message = first.map_or(stopped, |failure| failure.message.as_str());
         let next_step = first.and_then(|failure| failure.next_step.as_deref());
         return print_json(&json!({ "error": { "message": message, "next_step": next_step } }));
     }
     let mut text = String::new();
-    // Writing to a String cannot fail, here and below.
-    for failure in failures {
-        let _ = writeln!(text, "error: {}", failure.message);
-        if let Some(next) = &failure.next_step {
-            let _ = writeln!(text, "  next: {next}");
-        }
+    for failure in report.failures() {
+        text.push_str(&failure_to_text(failure));
     }
     if text.is_empty() {
+        // Writing to a String cannot fail.
         let _ = writeln!(text, "{}: {stopped}", report.pipeline);
     }
     progress::around_bars(|| eprint!("{text}"));

@@ -19,6 +19,7 @@ mod interpolate;
 mod marks;
 mod merge;
 mod model;
+mod of_plugin;
 mod parse;
 mod positions;
 mod secret;
@@ -51,7 +52,7 @@ pub struct Layer {
     pub name: String,
     /// The YAML.
     pub text: String,
-    /// The plugin wrote it, which grants itself nothing.
+    /// The plugin wrote it, so it may not hold what is the operator's to decide.
     pub of_plugin: bool,
 }
 
@@ -68,20 +69,21 @@ pub struct Loaded {
 ///
 /// Mappings merge, everything else replaces, `key: null` takes away what an earlier layer gave. A layer that
 /// names another `source.type` or `sink.type` starts that section anew, apart from the keys that do not depend
-/// on the connector. A layer of the plugin holds no `capabilities`. `env` is asked only for variables of values that
+/// on the connector. A layer of the plugin may not decide what is
+/// the operator's. `env` is asked only for variables of values that
 /// survived.
 pub fn load(
     layers: &[Layer],
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, ConfigErrors> {
     let mut problems = Vec::new();
-    let mut granting_itself = Vec::new();
+    let mut presumed = Vec::new();
     let mut merged = None;
     for layer in layers {
         match document::parse(layer) {
             Ok(mut node) => {
                 if layer.of_plugin {
-                    granting_itself.extend(take_capabilities(&mut node));
+                    presumed.extend(of_plugin::refuse(&mut node));
                 }
                 merged = Some(match merged {
                     Some(base) => merge::layers(base, node, env),
@@ -92,7 +94,7 @@ pub fn load(
         }
     }
     if !problems.is_empty() {
-        problems.extend(granting_itself);
+        problems.extend(presumed);
         return Err(problems.into());
     }
     let root = merged.unwrap_or_else(|| document::Node::empty("configuration"));
@@ -101,7 +103,7 @@ pub fn load(
         .section()
         .and_then(parse::config);
     let mut problems = reader.into_problems();
-    problems.extend(granting_itself);
+    problems.extend(presumed);
     match config {
         Ok(config) if problems.is_empty() => Ok(Loaded {
             config,
@@ -109,18 +111,4 @@ pub fn load(
         }),
         _ => Err(problems.into()),
     }
-}
-
-/// Takes `capabilities` out of a layer that may not have them, and says so.
-fn take_capabilities(root: &mut document::Node) -> Option<ConfigProblem> {
-    let document::Data::Map(map) = &mut root.data else {
-        return None;
-    };
-    let node = map.remove("capabilities")?;
-    Some(ConfigProblem {
-        position: node.key_at,
-        key: node.key,
-        message: "a plugin cannot grant itself capabilities".to_owned(),
-        fix: Some("write them into PIPELINE.yaml".to_owned()),
-    })
 }

@@ -269,7 +269,7 @@ fn defaults_fill_the_rest() {
     assert_eq!(config.tuning, Tuning::default());
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.sink.write_mode, WriteMode::Append);
-    assert_eq!(config.isolation, Isolation::InProcess);
+    assert_eq!(config.isolation, Isolation::Process);
     assert_eq!(config.settings, serde_json::json!({}));
     assert!(config.cursor.is_none() && config.schedule.is_none());
 }

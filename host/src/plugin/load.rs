@@ -1,14 +1,8 @@
-//! The third door: a read-only copy, named by its content, is loaded into this process. It is never unloaded.
-//!
-//! Loading a file where it was dropped would be unsafe: replaced at the same path, the old image is returned; written
-//! to in place, the process dies.
+//! The third door: a copy of the [`cache`](super::cache) is loaded into this process. It is never unloaded.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
@@ -17,37 +11,6 @@ use etl_plugin_api::abi::{ABI_VERSION, Mismatch, PluginHandle, ROOT_SYMBOL, open
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 
 use super::Refused;
-use crate::error::{Error, ErrorKind, Result};
-
-/// Keeps a read-only copy of a plugin file in the cache, under its checksum.
-pub fn store_copy(cache: &Path, sha256: &str, bytes: &[u8]) -> Result<PathBuf> {
-    let target = cache.join(format!("{sha256}.so"));
-    if fs::metadata(&target).is_ok_and(|found| found.len() == bytes.len() as u64) {
-        return Ok(target);
-    }
-    let describe = |error: std::io::Error| {
-        Error::new(
-            ErrorKind::Refused,
-            format!(
-                "cannot keep a copy of the plugin in {}: {error}",
-                cache.display()
-            ),
-        )
-        .hint("choose a writable folder with --state-dir")
-    };
-    fs::create_dir_all(cache).map_err(describe)?;
-    // Two hosts may do this at the same time; the rename makes the copy appear whole.
-    let draft = cache.join(format!("{sha256}.{}.tmp", std::process::id()));
-    let write = || {
-        let mut file = fs::File::create(&draft)?;
-        file.write_all(bytes)?;
-        file.set_permissions(fs::Permissions::from_mode(0o444))?;
-        file.sync_all()?;
-        fs::rename(&draft, &target)
-    };
-    write().map_err(describe)?;
-    Ok(target)
-}
 
 /// Loads a stored copy, once per process.
 pub fn load(copy: &Path) -> Result<PluginHandle, Refused> {
@@ -102,10 +65,20 @@ fn open(copy: &Path) -> Result<PluginHandle, Refused> {
 
 fn describe(mismatch: Mismatch) -> Refused {
     match mismatch {
-        Mismatch::Version { theirs } => Refused::new(
-            format!("built for plugin interface {theirs}, this host speaks {ABI_VERSION}"),
-            format!("build the plugin against etl-plugin-api with interface {ABI_VERSION}"),
-        ),
+        Mismatch::Version { theirs } => {
+            let ours = major(ABI_VERSION);
+            let again = format!("build the plugin against etl-plugin-api {ours}");
+            Refused::new(
+                format!(
+                    "built for plugin interface {theirs}, this host speaks {ABI_VERSION} and takes every {ours}.x"
+                ),
+                if major(&theirs) > ours {
+                    format!("{again}, or use a host of the plugin's generation")
+                } else {
+                    again
+                },
+            )
+        }
         Mismatch::Layout(detail) => Refused::new(
             format!("built against another etl-plugin-api: {detail}"),
             "build the plugin against the etl-plugin-api of this host",
@@ -115,4 +88,10 @@ fn describe(mismatch: Mismatch) -> Refused {
             "read the plugin's own message and mend it",
         ),
     }
+}
+
+/// The number that both sides must have in common; 0 for a version that is none.
+fn major(version: &str) -> u64 {
+    let number = version.split('.').next().unwrap_or_default();
+    number.parse().unwrap_or_default()
 }

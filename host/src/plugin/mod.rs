@@ -1,17 +1,25 @@
 //! Plugin files: found, proven safe to load, loaded. The only place that calls `dlopen`.
 //!
 //! A file passes four doors: [`gate`] looks at it without running it, [`probe`] lets a child process load it,
-//! [`load`] loads a read-only copy named by its content, and the boundary's own layout check has the last word.
-//! What a pipeline does once it is loaded is not decided here.
+//! [`load`] loads a read-only copy of the [`cache`], and the boundary's own layout check has the last word. A
+//! [`Registry`] is the folder at one moment, [`LivePlugins`] follows it. What a pipeline does once it is loaded is not
+//! decided here.
 
+pub mod cache;
+mod change;
+mod file;
 pub mod gate;
+pub mod live;
 pub mod load;
 pub mod probe;
 pub mod registry;
 
 use serde::{Deserialize, Serialize};
 
-pub use registry::{Entry, Plugin, Registry};
+pub use change::Change;
+pub use file::Plugin;
+pub use live::LivePlugins;
+pub use registry::{Entry, Registry};
 
 /// Why a file is not used, and what would help.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use etl_plugin_api::Manifest;
 use serde::{Deserialize, Serialize};
 
 use super::Refused;
+use super::cache::StoredCopy;
 use crate::error::Result;
 use crate::worker::{Fence, Label, Launch, NotStarted, Worker};
 
@@ -32,11 +33,11 @@ pub enum Probed {
 }
 
 /// Lets a worker of this very program load the file.
-pub fn ask(host_binary: &Path, copy: &Path) -> Result<Probed> {
+pub fn ask(host_binary: &Path, copy: &StoredCopy) -> Result<Probed> {
     let name = copy.file_name().unwrap_or_default().to_string_lossy();
     let launch = Launch {
         program: host_binary.to_owned(),
-        copy: copy.to_owned(),
+        copy: copy.clone(),
         pipeline: None,
         settings: String::new(),
         fence: Fence::of_probe(),

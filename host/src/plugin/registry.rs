@@ -1,23 +1,21 @@
-//! All files of the plugins folder, each with its pipelines or the reason why it is refused.
+//! The plugins folder at one moment: each file with what it supplies, or the reason why it is refused.
 //!
-//! Nothing here loads a plugin into this process: what it knows comes from the probe, and is kept under the file's
-//! checksum, so that an unchanged file is looked at once.
+//! Decides which of several files supplies a pipeline. What a file holds is found out in `file`; a registry that
+//! follows the folder is made in [`live`](super::live).
 
 use std::collections::HashMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use etl_plugin_api::Manifest;
-use sha2::{Digest, Sha256};
 
-use super::probe::{self, Probed};
-use super::{Refused, gate, load};
-use crate::error::{Error, ErrorKind, Result};
-use crate::literal::hex;
-use crate::state::{FileStamp, State};
+use super::Refused;
+use super::file::{self, Outcome, Plugin};
+use crate::error::Result;
+use crate::state::State;
 
-/// The plugins folder as it was scanned.
+/// The plugins folder at one moment.
+#[derive(Clone, Debug, Default)]
 pub struct Registry {
     entries: Vec<Entry>,
 }
@@ -27,35 +25,38 @@ pub struct Registry {
 pub struct Entry {
     /// Where it lies.
     pub path: PathBuf,
-    /// What it offers, or why it is refused.
-    pub outcome: Result<Plugin, Refused>,
+    /// What it supplies to the next run, or why it is refused.
+    pub outcome: Result<Arc<Plugin>, Refused>,
+    /// Why its present content is refused, while an older one (`outcome`) serves on.
+    pub newer: Option<Refused>,
 }
 
-/// A usable plugin file.
-#[derive(Clone, Debug)]
-pub struct Plugin {
-    /// The file's name without `lib` and ending, kebab-case.
-    pub name: String,
-    /// The checksum of its content.
-    pub sha256: String,
-    /// The read-only copy that is loaded.
-    pub copy: PathBuf,
-    /// The interface it was built for.
-    pub abi: String,
-    /// Its pipelines.
-    pub pipelines: Vec<Manifest>,
+impl Entry {
+    /// What is wrong with the file as it is now.
+    pub fn refused(&self) -> Option<&Refused> {
+        self.outcome.as_ref().err().or(self.newer.as_ref())
+    }
+
+    /// What serves.
+    pub fn serving(&self) -> Option<&Arc<Plugin>> {
+        self.outcome.as_ref().ok()
+    }
 }
 
 impl Registry {
     /// Scans the folder's top level. Configuration (`.yaml`, `.yml`) and hidden files are passed over.
-    pub fn scan(folder: &Path, state: &State, host_binary: &PathBuf) -> Result<Self> {
-        let mut entries = Vec::new();
-        for path in list_files(folder)? {
-            let outcome = examine(&path, state, host_binary)?;
-            entries.push(Entry { path, outcome });
+    pub fn scan(folder: &Path, state: &State, host_binary: &Path) -> Result<Self> {
+        let mut offers = Vec::new();
+        for path in file::list(folder)? {
+            let found = file::examine(&path, &file::look(&path), state, host_binary)?;
+            offers.push(Offer {
+                path,
+                found,
+                serving: None,
+            });
         }
-        refuse_duplicates(&mut entries);
-        Ok(Self { entries })
+        file::prune_copies(state);
+        Ok(Self::settle(offers))
     }
 
     /// All files, ordered by name.
@@ -63,12 +64,17 @@ impl Registry {
         &self.entries
     }
 
+    /// The file at this path.
+    pub fn entry(&self, path: &Path) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.path == path)
+    }
+
     /// The pipelines of a name: one pipeline's, or all of a plugin's.
-    pub fn find(&self, name: &str) -> Vec<(&Entry, &Plugin, &Manifest)> {
+    pub fn find(&self, name: &str) -> Vec<(&Entry, &Arc<Plugin>, &Manifest)> {
         let all = self
             .entries
             .iter()
-            .filter_map(|entry| Some((entry, entry.outcome.as_ref().ok()?)));
+            .filter_map(|entry| Some((entry, entry.serving()?)));
         let mut of_plugin = Vec::new();
         for (entry, plugin) in all {
             for manifest in &plugin.pipelines {
@@ -82,244 +88,223 @@ impl Registry {
         }
         of_plugin
     }
+
+    /// Decides who supplies which pipeline. What serves keeps its names; the others get theirs in the order of the
+    /// offers, if no other file has them.
+    pub(super) fn settle(offers: Vec<Offer>) -> Self {
+        let mut owners = HashMap::new();
+        for offer in &offers {
+            own(&mut owners, offer.serving.as_ref(), &offer.path);
+        }
+        let mut waiting: Vec<(Offer, bool)> =
+            offers.into_iter().map(|offer| (offer, true)).collect();
+        // From the beginning after each one: it may have set a name free that a file before it waits for.
+        while let Some((offer, plugin, waits)) = first_free(&mut waiting, &owners) {
+            owners.retain(|_, owner| *owner != offer.path);
+            own(&mut owners, Some(&plugin), &offer.path);
+            offer.serving = Some(plugin);
+            *waits = false;
+        }
+        let entries = waiting.into_iter().map(|(offer, waits)| {
+            let refused = match &offer.found {
+                Ok(plugin) if waits => taken(&owners, plugin, &offer.path).map(duplicate),
+                Ok(_) => None,
+                Err(refused) => Some(refused.clone()),
+            };
+            offer.into_entry(refused)
+        });
+        Self {
+            entries: entries.collect(),
+        }
+    }
 }
 
-fn list_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let listing = fs::read_dir(folder).map_err(|error| {
-        Error::new(
-            ErrorKind::Refused,
-            format!(
-                "cannot read the plugins folder {}: {error}",
-                folder.display()
-            ),
-        )
-        .hint("create it, or name another one with --plugins-dir or ETL_PLUGINS_DIR")
-    })?;
-    let mut paths = Vec::new();
-    for item in listing {
-        let path = item
-            .map_err(|error| Error::internal("cannot list the plugins folder").caused_by(error))?
-            .path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let passed_over = name.starts_with('.')
-            || path
-                .extension()
-                .is_some_and(|ending| ending == "yaml" || ending == "yml");
-        // Through links: a deployment may link the current version here.
-        if !passed_over && fs::metadata(&path).is_ok_and(|found| found.is_dir()) {
-            continue;
-        }
-        if !passed_over {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-fn examine(path: &Path, state: &State, host_binary: &PathBuf) -> Result<Result<Plugin, Refused>> {
-    let unreadable = |error: std::io::Error| {
-        let fix = match error.kind() {
-            // It was in the folder a moment ago, so it is a link.
-            std::io::ErrorKind::NotFound => {
-                "put the file where the link points, or remove the link"
-            }
-            std::io::ErrorKind::PermissionDenied => "make the file readable for this user",
-            _ => "mend the file or the link, or move it out of the plugins folder",
-        };
-        Refused::new(format!("it cannot be read: {error}"), fix)
-    };
-    let stamp = match fs::metadata(path) {
-        Ok(found) if !found.is_file() => {
-            return Ok(Err(Refused::new(
-                "not a regular file",
-                "move it out of the plugins folder",
-            )));
-        }
-        Ok(found) => FileStamp {
-            size: found.size(),
-            // Not the time of modification, which deployment tools set as they like.
-            changed_ns: found
-                .ctime_nsec()
-                .saturating_add(found.ctime().saturating_mul(1_000_000_000)),
-            inode: found.ino(),
-        },
-        Err(error) => return Ok(Err(unreadable(error))),
-    };
-    let cache = state.plugin_cache();
-    let name = plugin_name(path);
-    if let Some(sha256) = state.known_checksum(path, stamp)? {
-        let copy = cache.join(format!("{sha256}.so"));
-        if copy.exists()
-            && let Some(probed) = state.known_probe(&sha256)?
-        {
-            return Ok(accept(name, sha256, copy, probed));
-        }
-    }
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) => return Ok(Err(unreadable(error))),
-    };
-    if let Err(refused) = gate::check(&bytes) {
-        return Ok(Err(refused));
-    }
-    let sha256 = hex(&Sha256::digest(&bytes));
-    let copy = load::store_copy(&cache, &sha256, &bytes)?;
-    drop(bytes);
-    // Whoever copies a refused file again wants it tried again.
-    let known = state
-        .known_probe(&sha256)?
-        .filter(|probed| matches!(probed, Probed::Usable { .. }));
-    let probed = if let Some(known) = known {
-        known
-    } else {
-        let probed = probe::ask(host_binary, &copy)?;
-        if !matches!(&probed, Probed::Unusable(refused) if refused.for_now) {
-            state.remember_probe(&sha256, &probed)?;
-        }
-        probed
-    };
-    state.remember_checksum(path, stamp, &sha256)?;
-    Ok(accept(name, sha256, copy, probed))
-}
-
-fn accept(name: String, sha256: String, copy: PathBuf, probed: Probed) -> Result<Plugin, Refused> {
-    let (abi, pipelines) = match probed {
-        Probed::Usable { abi, pipelines } => (abi, pipelines),
-        Probed::Unusable(refused) => return Err(refused),
-    };
-    if pipelines.is_empty() {
-        return Err(Refused::new(
-            "it holds no pipelines",
-            "name them in `export_pipelines!`",
-        ));
-    }
-    for manifest in &pipelines {
-        if !is_kebab_case(&manifest.name) {
-            return Err(Refused::new(
-                format!("its pipeline is named `{}`", manifest.name.escape_debug()),
-                "name it with lower-case letters, digits and `-`, starting with a letter",
-            ));
-        }
-    }
-    Ok(Plugin {
-        name,
-        sha256,
-        copy,
-        abi,
-        pipelines,
+/// The first offer that waits for its names and may have them.
+fn first_free<'a>(
+    waiting: &'a mut [(Offer, bool)],
+    owners: &HashMap<String, PathBuf>,
+) -> Option<(&'a mut Offer, Arc<Plugin>, &'a mut bool)> {
+    waiting.iter_mut().find_map(|(offer, waits)| {
+        let plugin = Arc::clone(offer.found.as_ref().ok()?);
+        let free = *waits && taken(owners, &plugin, &offer.path).is_none();
+        free.then_some((offer, plugin, waits))
     })
 }
 
-/// The first file by name keeps a pipeline's name; later ones are refused.
-fn refuse_duplicates(entries: &mut [Entry]) {
-    let mut owners: HashMap<String, PathBuf> = HashMap::new();
-    for entry in entries {
-        let Ok(plugin) = &entry.outcome else { continue };
-        let mut names: Vec<&str> = plugin
-            .pipelines
-            .iter()
-            .map(|manifest| manifest.name.as_str())
-            .collect();
-        names.sort_unstable();
-        let own = names
-            .windows(2)
-            .find(|pair| pair.first() == pair.last())
-            .and_then(|pair| pair.first().copied());
-        let taken = names
-            .iter()
-            .find_map(|name| Some((*name, owners.get(*name)?)));
-        let refused = match (own, taken) {
-            (Some(name), _) => Some(Refused::new(
-                format!("it holds two pipelines named `{name}`"),
-                "give each pipeline a name of its own",
-            )),
-            (None, Some((name, owner))) => Some(Refused::new(
-                format!(
-                    "pipeline `{name}` is supplied by {} already",
-                    owner.display()
-                ),
-                "remove one of the two files, or rename the pipeline",
-            )),
-            (None, None) => None,
+/// A file that wants to supply pipelines.
+#[derive(Clone, Debug)]
+pub(super) struct Offer {
+    pub(super) path: PathBuf,
+    /// What it holds.
+    pub(super) found: Outcome,
+    /// What has served for it so far.
+    pub(super) serving: Option<Arc<Plugin>>,
+}
+
+impl Offer {
+    fn into_entry(self, refused: Option<Refused>) -> Entry {
+        let (outcome, newer) = match (self.serving, refused) {
+            (Some(serving), newer) => (Ok(serving), newer),
+            (None, Some(refused)) => (Err(refused), None),
+            (None, None) => (self.found, None),
         };
-        match refused {
-            Some(refused) => entry.outcome = Err(refused),
-            None => {
-                for name in names {
-                    owners.insert(name.to_owned(), entry.path.clone());
-                }
-            }
+        Entry {
+            path: self.path,
+            outcome,
+            newer,
         }
     }
 }
 
-/// `liblogin_analytics.so` -> `login-analytics`.
-fn plugin_name(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    stem.strip_prefix("lib").unwrap_or(&stem).replace('_', "-")
+fn own(owners: &mut HashMap<String, PathBuf>, plugin: Option<&Arc<Plugin>>, path: &Path) {
+    for manifest in plugin.into_iter().flat_map(|plugin| &plugin.pipelines) {
+        owners.insert(manifest.name.clone(), path.to_path_buf());
+    }
 }
 
-fn is_kebab_case(name: &str) -> bool {
-    name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name.len() <= 63
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+/// The first of the plugin's names, by alphabet, that another file supplies.
+fn taken<'a>(
+    owners: &'a HashMap<String, PathBuf>,
+    plugin: &'a Plugin,
+    path: &Path,
+) -> Option<(&'a str, &'a Path)> {
+    let others = plugin.pipelines.iter().filter_map(|manifest| {
+        let owner = owners.get(&manifest.name)?;
+        (owner != path).then_some((manifest.name.as_str(), owner.as_path()))
+    });
+    others.min()
+}
+
+fn duplicate((name, owner): (&str, &Path)) -> Refused {
+    Refused::new(
+        format!(
+            "pipeline `{name}` is supplied by {} already",
+            owner.display()
+        ),
+        "remove one of the two files, or rename the pipeline",
+    )
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::plugin::cache::Cache;
 
-    fn entry(path: &str, pipelines: &[&str]) -> Entry {
-        Entry {
+    pub(in crate::plugin) fn plugin(path: &str, sha256: &str, pipelines: &[&str]) -> Arc<Plugin> {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().to_path_buf());
+        Arc::new(Plugin {
+            name: file::plugin_name(Path::new(path)),
+            sha256: sha256.to_owned(),
+            copy: cache.store(sha256, b"copy").unwrap(),
+            abi: String::new(),
+            pipelines: pipelines
+                .iter()
+                .map(|name| Manifest::new(*name, "1.0.0"))
+                .collect(),
+        })
+    }
+
+    fn offer(path: &str, pipelines: &[&str]) -> Offer {
+        Offer {
             path: path.into(),
-            outcome: Ok(Plugin {
-                name: plugin_name(Path::new(path)),
-                sha256: String::new(),
-                copy: PathBuf::new(),
-                abi: String::new(),
-                pipelines: pipelines
-                    .iter()
-                    .map(|name| Manifest::new(*name, "1.0.0"))
-                    .collect(),
-            }),
+            found: Ok(plugin(path, path, pipelines)),
+            serving: None,
         }
+    }
+
+    fn serving(path: &str, old: &[&str], new: &[&str]) -> Offer {
+        Offer {
+            serving: Some(plugin(path, "old", old)),
+            ..offer(path, new)
+        }
+    }
+
+    /// Each file with the pipelines that it supplies, and the reason for what it does not.
+    fn told(offers: Vec<Offer>) -> Vec<String> {
+        let registry = Registry::settle(offers);
+        let tell = |entry: &Entry| {
+            let names: Vec<&str> = entry
+                .serving()
+                .iter()
+                .flat_map(|plugin| &plugin.pipelines)
+                .map(|manifest| manifest.name.as_str())
+                .collect();
+            let refused = entry.refused().map_or("", |refused| &refused.reason);
+            format!("{} [{}] {refused}", entry.path.display(), names.join(" "))
+        };
+        registry.entries().iter().map(tell).collect()
     }
 
     #[test]
     fn the_first_file_keeps_a_name() {
-        let mut entries = [
-            entry("a.so", &["one"]),
-            entry("b.so", &["two", "one"]),
-            entry("c.so", &["two"]),
+        let offers = vec![
+            offer("a.so", &["one"]),
+            offer("b.so", &["two", "one"]),
+            offer("c.so", &["two"]),
         ];
-        refuse_duplicates(&mut entries);
-        assert!(entries[0].outcome.is_ok());
-        assert!(
-            entries[1]
-                .outcome
-                .as_ref()
-                .unwrap_err()
-                .reason
-                .contains("a.so")
+        assert_eq!(
+            told(offers),
+            [
+                "a.so [one] ",
+                "b.so [] pipeline `one` is supplied by a.so already",
+                "c.so [two] "
+            ]
         );
-        assert!(entries[2].outcome.is_ok());
     }
 
     #[test]
-    fn two_of_a_name_in_one_file_are_refused() {
-        let mut entries = [entry("a.so", &["one", "one"])];
-        refuse_duplicates(&mut entries);
-        assert!(entries[0].outcome.is_err());
+    fn what_serves_keeps_its_names_against_files_before_it() {
+        let offers = vec![offer("a.so", &["one"]), serving("b.so", &["one"], &["one"])];
+        assert_eq!(
+            told(offers),
+            [
+                "a.so [] pipeline `one` is supplied by b.so already",
+                "b.so [one] "
+            ]
+        );
+    }
+
+    #[test]
+    fn a_new_version_that_takes_a_name_leaves_the_old_one_serving() {
+        let offers = vec![
+            serving("a.so", &["one"], &["one", "two"]),
+            serving("b.so", &["two"], &["two"]),
+        ];
+        assert_eq!(
+            told(offers),
+            [
+                "a.so [one] pipeline `two` is supplied by b.so already",
+                "b.so [two] "
+            ]
+        );
+    }
+
+    #[test]
+    fn a_name_that_a_new_version_gives_up_is_free_at_once() {
+        let offers = vec![
+            offer("a.so", &["two"]),
+            serving("b.so", &["one", "two"], &["one"]),
+        ];
+        assert_eq!(told(offers), ["a.so [two] ", "b.so [one] "]);
+    }
+
+    #[test]
+    fn a_bad_new_version_keeps_the_old_ones_names() {
+        let mut bad = serving("b.so", &["one"], &[]);
+        bad.found = Err(Refused::new("a text file", "remove it"));
+        assert_eq!(
+            told(vec![offer("a.so", &["one"]), bad]),
+            [
+                "a.so [] pipeline `one` is supplied by b.so already",
+                "b.so [one] a text file"
+            ]
+        );
     }
 
     #[test]
     fn a_plugin_is_found_by_its_own_name_and_its_pipelines() {
-        let registry = Registry {
-            entries: vec![entry("libmy_plugin.so", &["one", "two"])],
-        };
+        let registry = Registry::settle(vec![offer("libmy_plugin.so", &["one", "two"])]);
         assert_eq!(registry.find("my-plugin").len(), 2);
         assert_eq!(registry.find("two").len(), 1);
         assert!(registry.find("three").is_empty());

@@ -221,6 +221,14 @@ impl RunReport {
         }
     }
 
+    /// All failures: those of the partitions, and that of the run.
+    pub fn failures(&self) -> impl Iterator<Item = &Failure> {
+        self.partitions
+            .iter()
+            .filter_map(|partition| partition.error.as_ref())
+            .chain(&self.error)
+    }
+
     /// The exit code that a run of this report alone ends with, except for one that a signal stopped.
     pub fn exit_code(&self) -> u8 {
         match self.status {
@@ -228,12 +236,7 @@ impl RunReport {
             Status::Partial => 4,
             Status::Cancelled => 130,
             Status::Failed => {
-                let failures: Vec<&Failure> = self
-                    .partitions
-                    .iter()
-                    .filter_map(|partition| partition.error.as_ref())
-                    .chain(self.error.as_ref())
-                    .collect();
+                let failures: Vec<&Failure> = self.failures().collect();
                 let all = |is: fn(&Failure) -> bool| {
                     !failures.is_empty() && failures.iter().all(|failure| is(failure))
                 };

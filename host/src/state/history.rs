@@ -4,14 +4,15 @@ use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::State;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::holder::Holder;
 
 /// One run as history keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RunRecord {
     /// Its identifier.
     pub run_id: String,
-    /// `running`, `succeeded`, `partial`, `failed` or `cancelled`.
+    /// `running`, `interrupted` (its host died), `succeeded`, `partial`, `failed` or `cancelled`.
     pub status: String,
     /// When it began, RFC 3339.
     pub started_at: String,
@@ -21,15 +22,31 @@ pub struct RunRecord {
     pub loaded: Option<u64>,
 }
 
-const COLUMNS: &str =
-    "run_id, status, started_at, finished_at, json_extract(report, '$.rows.loaded') AS loaded";
+/// A run that goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningRecord {
+    /// Its identifier.
+    pub run_id: String,
+    /// The pipeline.
+    pub pipeline: String,
+    /// When it began, RFC 3339.
+    pub started_at: String,
+    /// The number of the host's process.
+    pub process: u32,
+}
+
+const COLUMNS: &str = "run_id, status, started_at, finished_at, holder, json_extract(report, '$.rows.loaded') AS loaded";
 
 impl State {
     /// Notes that a run began.
     pub fn record_start(&self, run_id: &str, pipeline: &str, started_at: &str) -> Result<()> {
+        let holder = serde_json::to_string(&Holder::of_this_process()).map_err(|error| {
+            Error::internal("this process cannot be written down").caused_by(error)
+        })?;
         self.database.execute(
-            "INSERT INTO runs (run_id, pipeline, status, started_at) VALUES (?1, ?2, 'running', ?3)",
-            params![run_id, pipeline, started_at],
+            "INSERT INTO runs (run_id, pipeline, status, started_at, holder)
+             VALUES (?1, ?2, 'running', ?3, ?4)",
+            params![run_id, pipeline, started_at, holder],
         )?;
         Ok(())
     }
@@ -47,6 +64,33 @@ impl State {
             params![run_id, status, finished_at, report],
         )?;
         Ok(())
+    }
+
+    /// The runs that go on, oldest first.
+    pub fn running(&self) -> Result<Vec<RunningRecord>> {
+        let mut statement = self.database.prepare_cached(
+            "SELECT run_id, pipeline, started_at, holder FROM runs WHERE status = 'running' ORDER BY started_at, run_id",
+        )?;
+        let rows = statement.query_map([], |row| {
+            let record = RunningRecord {
+                run_id: row.get("run_id")?,
+                pipeline: row.get("pipeline")?,
+                started_at: row.get("started_at")?,
+                process: 0,
+            };
+            Ok((record, row.get::<_, Option<String>>("holder")?))
+        })?;
+        let mut running = Vec::new();
+        for row in rows {
+            let (record, holder) = row?;
+            if let Some(holder) = living(holder.as_deref()) {
+                running.push(RunningRecord {
+                    process: holder.process(),
+                    ..record
+                });
+            }
+        }
+        Ok(running)
     }
 
     /// The latest runs of a pipeline, newest first.
@@ -67,10 +111,20 @@ impl State {
     }
 }
 
+/// The process that runs it, unless it is gone.
+fn living(holder: Option<&str>) -> Option<Holder> {
+    let holder: Holder = serde_json::from_str(holder?).ok()?;
+    (!holder.is_gone()).then_some(holder)
+}
+
 fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
+    let mut status: String = row.get("status")?;
+    if status == "running" && living(row.get::<_, Option<String>>("holder")?.as_deref()).is_none() {
+        "interrupted".clone_into(&mut status);
+    }
     Ok(RunRecord {
         run_id: row.get("run_id")?,
-        status: row.get("status")?,
+        status,
         started_at: row.get("started_at")?,
         finished_at: row.get("finished_at")?,
         loaded: row
@@ -107,5 +161,30 @@ mod tests {
         assert_eq!(state.last_run("p").unwrap().unwrap().status, "running");
         assert_eq!(state.recent_runs("p", 5).unwrap()[1].loaded, Some(7));
         assert_eq!(state.last_run("q").unwrap(), None);
+        let running = state.running().unwrap();
+        assert_eq!(running.len(), 1);
+        assert_eq!(
+            (running[0].run_id.as_str(), running[0].process),
+            ("2", std::process::id())
+        );
+    }
+
+    #[test]
+    fn a_run_whose_host_died_is_interrupted() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        state
+            .record_start("1", "p", "2024-01-01T00:00:00Z")
+            .unwrap();
+        // As if the number of the process had been given to another one since.
+        state
+            .database
+            .execute(
+                "UPDATE runs SET holder = json_set(holder, '$.started', 1)",
+                [],
+            )
+            .unwrap();
+        assert_eq!(state.last_run("p").unwrap().unwrap().status, "interrupted");
+        assert!(state.running().unwrap().is_empty());
     }
 }

@@ -1,10 +1,11 @@
-//! What the host keeps for itself between runs, in the state folder: history, how far backfills have come, and what it
-//! knows of plugin files.
+//! What the host keeps for itself between runs, in the state folder: history, how far backfills have come, what it
+//! knows of plugin files, and which of them have crashed.
 //!
 //! Nothing here decides about rows. The folder may be deleted: checkpoints live in the sinks, and a window of a backfill
 //! that is done twice does no harm.
 
 mod backfills;
+mod crashes;
 mod history;
 mod plugins;
 
@@ -14,7 +15,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-pub use history::RunRecord;
+pub use crashes::Crashes;
+pub use history::{RunRecord, RunningRecord};
 pub use plugins::FileStamp;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -51,6 +53,17 @@ CREATE TABLE backfills (
     task TEXT NOT NULL,
     windows_done INTEGER NOT NULL,
     PRIMARY KEY (pipeline, task)
+) WITHOUT ROWID;
+",
+    r"
+ALTER TABLE runs ADD COLUMN holder TEXT;
+CREATE TABLE crashes (
+    sha256 TEXT NOT NULL,
+    pipeline TEXT NOT NULL,
+    runs INTEGER NOT NULL,
+    message TEXT NOT NULL,
+    at TEXT NOT NULL,
+    PRIMARY KEY (sha256, pipeline)
 ) WITHOUT ROWID;
 ",
 ];

@@ -1,6 +1,6 @@
 //! What is known of plugin files: the checksum of an unchanged file, and what its probe said.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{OptionalExtension, params};
 
@@ -50,6 +50,26 @@ impl State {
         Ok(())
     }
 
+    /// All files whose checksum is kept, with it.
+    pub fn known_files(&self) -> Result<Vec<(PathBuf, String)>> {
+        let mut statement = self
+            .database
+            .prepare_cached("SELECT path, sha256 FROM plugin_files")?;
+        let rows = statement.query_map([], |row| {
+            Ok((PathBuf::from(row.get::<_, String>(0)?), row.get(1)?))
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Forgets the checksum of a file that is gone.
+    pub fn forget_file(&self, path: &Path) -> Result<()> {
+        self.database.execute(
+            "DELETE FROM plugin_files WHERE path = ?1",
+            [path.to_string_lossy()],
+        )?;
+        Ok(())
+    }
+
     /// What the probe of this content said.
     pub fn known_probe(&self, sha256: &str) -> Result<Option<Probed>> {
         let json: Option<String> = self
@@ -69,6 +89,13 @@ impl State {
             "INSERT OR REPLACE INTO probes (sha256, host, probed) VALUES (?1, ?2, ?3)",
             params![sha256, HOST, json],
         )?;
+        Ok(())
+    }
+
+    /// Forgets what the probes of this content said.
+    pub fn forget_probe(&self, sha256: &str) -> Result<()> {
+        self.database
+            .execute("DELETE FROM probes WHERE sha256 = ?1", [sha256])?;
         Ok(())
     }
 }

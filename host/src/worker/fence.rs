@@ -56,6 +56,8 @@ pub struct Fence {
     pub open_files: u64,
     /// Files and folders that may be read beyond what every program needs.
     pub paths: Vec<PathBuf>,
+    /// Folders in which files may be made, written and removed.
+    pub writable: Vec<PathBuf>,
     /// Servers that may be connected to, `name:port`.
     pub hosts: Vec<String>,
 }
@@ -69,6 +71,7 @@ impl Fence {
             cpu_time: limits.cpu_time,
             open_files: limits.open_files,
             paths: granted.paths.clone(),
+            writable: granted.writable.clone(),
             hosts: granted.hosts.clone(),
         }
     }
@@ -82,6 +85,7 @@ impl Fence {
             cpu_time: Some(PATIENCE * 2),
             open_files: limits.open_files,
             paths: Vec::new(),
+            writable: Vec::new(),
             hosts: Vec::new(),
         }
     }
@@ -256,6 +260,10 @@ fn landlock(fence: &Fence, copy: &Path) -> Result<String, String> {
         .and_then(|ruleset| {
             let writable = AccessFs::from_file(LANDLOCK);
             ruleset.add_rules(path_beneath_rules(["/dev/null"], writable))
+        })
+        .and_then(|ruleset| {
+            let all = AccessFs::from_all(LANDLOCK) & !AccessFs::Execute;
+            ruleset.add_rules(path_beneath_rules(&fence.writable, all))
         })
         .and_then(|ruleset| {
             let ports = ports(&fence.hosts)

@@ -372,7 +372,7 @@ mod tests {
             Field::new("name", arrow_schema::DataType::Utf8, true),
             Field::new("word", arrow_array::Array::data_type(&words).clone(), true),
         ])
-        .with_metadata([("origin".to_owned(), "test".to_owned())].into());
+        .with_metadata([("origin".to_owned(), "test".to_owned())]);
         RecordBatch::try_new(Arc::new(schema), vec![ids, names, Arc::new(words)]).unwrap()
     }
 

@@ -25,6 +25,7 @@ use super::frame::{Broken, Channel, Kind};
 use super::message::{Hello, Start};
 use crate::capabilities::Redactor;
 use crate::error::{Error, Result};
+use crate::plugin::cache::StoredCopy;
 use crate::usage::Usage;
 
 /// How long a worker that is not needed any more may take to end by itself.
@@ -42,8 +43,8 @@ const LONGEST_LINE: usize = 2_000;
 pub struct Launch {
     /// The host's own program.
     pub program: PathBuf,
-    /// The plugin's file.
-    pub copy: PathBuf,
+    /// The plugin's file, which nobody removes while it may be started once more.
+    pub copy: StoredCopy,
     /// The pipeline's number in the plugin; `None` to learn only what the plugin says of itself.
     pub pipeline: Option<u32>,
     /// The pipeline's settings, JSON.
@@ -119,7 +120,7 @@ impl Worker {
         let deadline = Instant::now() + launch.patience;
         let mut channel = Channel::new(control);
         let start = Start {
-            copy: launch.copy.clone(),
+            copy: launch.copy.to_path_buf(),
             pipeline: launch.pipeline,
             settings: launch.settings.clone(),
             fence: launch.fence.clone(),

@@ -11,12 +11,14 @@
 //! | `message` | what host and worker say to each other |
 //! | `launch` | starts a worker, reads what it prints, learns how it ended |
 //! | `ending` | how a process ended, in words |
+//! | `census` | the workers of a host, seen from another process |
 //! | `remote` | the host's side: stages that are somewhere else |
 //! | `services` | the host's side: what a stage asks for while it is called |
 //! | `serve` | the worker's side: loads the plugin, answers calls |
 //! | `context` | the worker's side: the services, asked of the host |
 //! | `fence` | the worker's side: what it may still do |
 
+mod census;
 mod context;
 mod ending;
 mod fence;
@@ -27,6 +29,7 @@ mod remote;
 mod serve;
 mod services;
 
+pub use census::{Running, workers_of};
 pub use ending::Ending;
 pub use fence::{Fence, Measure};
 pub use launch::{Label, Launch, NotStarted, Worker};

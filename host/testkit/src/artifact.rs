@@ -12,14 +12,53 @@ use serde_json::Value;
 
 /// The shared library of the plugin crate `package`, built when it is stale.
 pub fn plugin(package: &str) -> Result<PathBuf> {
-    built(package, &Kind::SharedLibrary)
+    built(&Workspace::of_project(), package, &Kind::SharedLibrary)
 }
 
 /// The program `name` of the crate `package`, built when it is stale.
 ///
 /// For a program of the crate under test `env!("CARGO_BIN_EXE_<name>")` is cheaper.
 pub fn binary(package: &str, name: &str) -> Result<PathBuf> {
-    built(package, &Kind::Program(name.to_owned()))
+    built(
+        &Workspace::of_project(),
+        package,
+        &Kind::Program(name.to_owned()),
+    )
+}
+
+/// As [`plugin`], of another workspace, with the versions that its lock file says.
+pub(crate) fn plugin_of(manifest: &Path, package: &str) -> Result<PathBuf> {
+    built(&Workspace::locked(manifest), package, &Kind::SharedLibrary)
+}
+
+/// As [`binary`], of another workspace, with the versions that its lock file says.
+pub(crate) fn binary_of(manifest: &Path, package: &str, name: &str) -> Result<PathBuf> {
+    built(
+        &Workspace::locked(manifest),
+        package,
+        &Kind::Program(name.to_owned()),
+    )
+}
+
+struct Workspace {
+    manifest: PathBuf,
+    is_locked: bool,
+}
+
+impl Workspace {
+    fn of_project() -> Self {
+        Self {
+            manifest: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml"),
+            is_locked: false,
+        }
+    }
+
+    fn locked(manifest: &Path) -> Self {
+        Self {
+            manifest: manifest.to_owned(),
+            is_locked: true,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,27 +72,20 @@ type Built = HashMap<(String, Kind), PathBuf>;
 /// One build at a time: cargo would let the second one wait anyway.
 static BUILT: Mutex<Option<Built>> = Mutex::new(None);
 
-fn built(package: &str, kind: &Kind) -> Result<PathBuf> {
+fn built(workspace: &Workspace, package: &str, kind: &Kind) -> Result<PathBuf> {
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     let built = built.get_or_insert_default();
     let key = (package.to_owned(), kind.clone());
     if let Some(path) = built.get(&key) {
         return Ok(path.clone());
     }
-    let path = build(package, kind)?;
+    let path = build(workspace, package, kind)?;
     built.insert(key, path.clone());
     Ok(path)
 }
 
-fn build(package: &str, kind: &Kind) -> Result<PathBuf> {
-    let exe = std::env::current_exe().context("cannot tell where this test was built")?;
-    let place = Place::of(&exe).with_context(|| {
-        format!(
-            "{} is not in a target directory of cargo, so it cannot be told which profile it has",
-            exe.display()
-        )
-    })?;
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
+fn build(workspace: &Workspace, package: &str, kind: &Kind) -> Result<PathBuf> {
+    let place = Place::of_this_program()?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);
     command
@@ -63,7 +95,10 @@ fn build(package: &str, kind: &Kind) -> Result<PathBuf> {
         .arg("--target-dir")
         .arg(&place.target_dir)
         .arg("--manifest-path")
-        .arg(manifest);
+        .arg(&workspace.manifest);
+    if workspace.is_locked {
+        command.arg("--locked");
+    }
     match kind {
         Kind::SharedLibrary => command.arg("--lib"),
         Kind::Program(name) => command.args(["--bin", name]),
@@ -135,13 +170,24 @@ fn path_in(message: &Value, kind: &Kind) -> Option<PathBuf> {
 
 /// Where a test was built: `<target dir>[/<triple>]/<profile>/deps/<test>`.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
-    target_dir: PathBuf,
+pub(crate) struct Place {
+    pub(crate) target_dir: PathBuf,
     triple: Option<String>,
     profile: String,
 }
 
 impl Place {
+    /// Where the running test, or program of this crate, was built.
+    pub(crate) fn of_this_program() -> Result<Self> {
+        let exe = std::env::current_exe().context("cannot tell where this test was built")?;
+        Self::of(&exe).with_context(|| {
+            format!(
+                "{} is not in a target directory of cargo, so it cannot be told which profile it has",
+                exe.display()
+            )
+        })
+    }
+
     fn of(exe: &Path) -> Option<Self> {
         let holder = exe.parent()?;
         let profile_dir = match holder.file_name()?.to_str()? {

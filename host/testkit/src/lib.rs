@@ -5,6 +5,7 @@
 //! - [`postgres`]: a private server per test process (or one for the whole run), a database per test
 //! - [`certificates`]: an authority made at run time and the certificates it signs
 //! - [`artifact`]: the path of a plugin or program of this workspace, built when it is stale
+//! - [`golden`]: plugins built against released versions of the plugin interface
 //! - [`project`]: a folder with plugins, configuration, `SQLite` files and the host to run in it
 //! - [`stand_in`]: a server that speaks TDS in the place of SQL Server, with faults on order
 //! - [`fault_proxy`]: a TCP proxy that breaks connections to order
@@ -34,6 +35,7 @@
 pub mod artifact;
 pub mod certificates;
 pub mod fault_proxy;
+pub mod golden;
 pub mod postgres;
 pub mod process;
 pub mod project;

@@ -3,16 +3,21 @@
 //! would start one server each.
 //!
 //! `etl-testkit stand-in …` runs a stand-in for SQL Server until it is told to stop.
+//!
+//! `etl-testkit golden build|release` builds the golden plugins, or keeps the plugin interface as a released one.
 
 mod stand_in_program;
 
+use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result};
+use etl_testkit::golden;
 use etl_testkit::postgres::{PostgresOptions, PostgresServer, URL_VARIABLE};
 
-const USAGE: &str = "usage: etl-testkit postgres -- COMMAND [ARGUMENT…]";
+const USAGE: &str =
+    "usage: etl-testkit postgres -- COMMAND [ARGUMENT…]\n       etl-testkit golden build|release";
 /// What was asked for cannot be done.
 const FAILED: u8 = 3;
 
@@ -20,13 +25,14 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let what = arguments.next();
     if what.as_ref().is_some_and(|what| what == "stand-in") {
-        return match stand_in_program::run(arguments) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("etl-testkit: {error:#}");
-                ExitCode::from(FAILED)
-            }
-        };
+        return ended(stand_in_program::run(arguments));
+    }
+    if what.as_ref().is_some_and(|what| what == "golden") {
+        match arguments.next().as_deref().and_then(OsStr::to_str) {
+            Some("build") => return ended(golden::build()),
+            Some("release") => return ended(golden::release()),
+            _ => {}
+        }
     }
     let dashes = arguments.next();
     let asked = what.is_some_and(|what| what == "postgres") && dashes.is_some_and(|it| it == "--");
@@ -38,6 +44,16 @@ fn main() -> ExitCode {
     command.args(arguments);
     match server().and_then(|server| run(command, server.as_ref())) {
         Ok(status) => exit_code(status),
+        Err(error) => {
+            eprintln!("etl-testkit: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn ended(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("etl-testkit: {error:#}");
             ExitCode::from(FAILED)

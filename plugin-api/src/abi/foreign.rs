@@ -193,6 +193,16 @@ impl<'a> ForeignHost<'a> {
             attempt: OnceCell::new(),
         }
     }
+
+    /// As `new`, for the call that opens a stage, with the facts read at once. [`Context::attempt`] cannot fail: if a
+    /// newer host knows a position that this side does not, a stage would not see it and read everything again.
+    pub fn opening(host: HostRef<'a>) -> Result<Self> {
+        let attempt: AttemptInfo = from_json(&returned(host.attempt())?)?;
+        Ok(Self {
+            host,
+            attempt: OnceCell::from(attempt),
+        })
+    }
 }
 
 impl Context for ForeignHost<'_> {

@@ -2,13 +2,15 @@
 //!
 //! Three rules keep it stable. Data crosses as the Arrow C Data Interface. Everything that may grow (manifests,
 //! facts, statistics) crosses as JSON, error kinds as numbers; no struct here ever gains a field. A new power is a
-//! method appended to a trait, with a default body. Authors never see any of this.
+//! method appended to a trait, with a default body. Authors never see any of this. What is promised: docs/abi.md.
 #![allow(
     clippy::expl_impl_clone_on_copy,
     reason = "code that derive(StableAbi) makes"
 )]
 
 mod arrow;
+#[cfg(test)]
+mod evolution;
 mod foreign;
 mod object;
 #[cfg(test)]
@@ -32,8 +34,9 @@ use crate::error::{ErrorKind, Result, StageError};
 use crate::export::{DynPipeline, guard, install_panic_hook};
 use crate::manifest::Manifest;
 
-/// The version of the boundary this crate speaks. A draft until worker processes have used it too.
-pub const ABI_VERSION: &str = "1.0.0-draft";
+/// The version of the boundary this crate speaks: the crate's own, since the layout check holds the versions of the
+/// crates that define the types against each other, and refuses another major.
+pub const ABI_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The symbol a plugin exports, NUL-terminated.
 pub const ROOT_SYMBOL: &str = abi_stable::library::ROOT_MODULE_LOADER_NAME_WITH_NUL;
@@ -131,8 +134,7 @@ impl RootModule for PluginModule {
     abi_stable::declare_root_module_statics! {PluginModule}
     const BASE_NAME: &'static str = "etl_plugin";
     const NAME: &'static str = "etl_plugin";
-    // The boundary's own version: the crate may change without it.
-    const VERSION_STRINGS: VersionStrings = VersionStrings::new("1.0.0");
+    const VERSION_STRINGS: VersionStrings = VersionStrings::new(ABI_VERSION);
 }
 
 /// What a plugin says of itself.
@@ -195,12 +197,12 @@ pub const fn header(module: extern "C" fn() -> RootModuleResult) -> LibHeader {
 /// Why a library cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mismatch {
-    /// It was built for another version of the boundary.
+    /// It was built for another major version of the boundary.
     Version {
         /// The version it names.
         theirs: String,
     },
-    /// The same version, but some type is laid out otherwise.
+    /// The same major version, but some type is laid out otherwise.
     Layout(String),
     /// It failed while it was starting.
     Start(String),
@@ -214,10 +216,7 @@ pub enum Mismatch {
 #[allow(unsafe_code)]
 pub fn open_plugin(header: &'static LibHeader) -> std::result::Result<PluginHandle, Mismatch> {
     let theirs = header.version_strings();
-    if !same_major(
-        theirs.version.as_str(),
-        PluginModule::VERSION_STRINGS.version.as_str(),
-    ) {
+    if !same_major(theirs.version.as_str(), ABI_VERSION) {
         return Err(Mismatch::Version {
             theirs: theirs.version.as_str().to_owned(),
         });
@@ -325,5 +324,47 @@ impl PluginHandle {
     /// One of its pipelines.
     pub fn pipeline(&self, index: u32) -> Result<ForeignPipeline> {
         returned((self.module.pipeline())(index)).map(ForeignPipeline::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_with_the_same_first_number_go_together() {
+        assert!(same_major("1.0.0", "1.7.2"));
+        assert!(same_major("1.7.2", "1.0.0"));
+        assert!(same_major("1.0.0-draft", "1.0.0"));
+        assert!(!same_major("1.0.0", "2.0.0"));
+        assert!(!same_major("1.0.0", "10.0.0"));
+        assert!(!same_major("0.9.0", "1.0.0"));
+    }
+
+    /// How many traits there are, and the methods behind the last one of the first minor that have no body.
+    fn bodiless(source: &str) -> (usize, Vec<&str>) {
+        let traits: Vec<&str> = source
+            .split("#[sabi_trait]\n")
+            .skip(1)
+            .filter_map(|text| text.split("\n}\n").next())
+            .collect();
+        let appended = traits.iter().flat_map(|one| {
+            let (_, rest) = one.split_once("#[sabi(last_prefix_field)]").unwrap();
+            rest.split("    fn ").skip(2)
+        });
+        let lacking = appended.filter_map(|method| {
+            let end = method.find(['{', ';']).unwrap();
+            method[end..].starts_with(';').then(|| &method[..end])
+        });
+        (traits.len(), lacking.collect())
+    }
+
+    /// Without a body, the process ends when the method is called on a side that lacks it.
+    #[test]
+    fn every_method_that_was_appended_has_a_body() {
+        let example = "#[sabi_trait]\npub trait A {\n    fn a(&self);\n    #[sabi(last_prefix_field)]\n    fn b(&self);\n    \
+                       fn c(&self) {\n    }\n    fn d(&self) -> u32;\n}\n";
+        assert_eq!(bodiless(example), (1, vec!["d(&self) -> u32"]));
+        assert_eq!(bodiless(include_str!("object.rs")), (6, vec![]));
     }
 }

@@ -268,7 +268,7 @@ impl PipelineAbi for ExportedPipeline {
 
     fn partitions(&self, settings: RStr<'_>, host: HostRef<'_>) -> AbiResult<RString> {
         guarded(|| {
-            let host = ForeignHost::new(host);
+            let host = ForeignHost::opening(host)?;
             to_json(&self.0.get()?.partitions(settings.as_str(), &host)?)
         })
     }
@@ -306,7 +306,7 @@ struct ExportedExtractor(Guarded<Box<dyn Extractor>>);
 impl ExtractorAbi for ExportedExtractor {
     fn open(&mut self, host: HostRef<'_>) -> AbiResult<AbiSchema> {
         guarded(|| {
-            let host = ForeignHost::new(host);
+            let host = ForeignHost::opening(host)?;
             export_schema(&*self.0.call(|stage| stage.open(&host))?)
         })
     }
@@ -329,7 +329,7 @@ struct ExportedTransformer(Guarded<Box<dyn Transformer>>);
 impl TransformerAbi for ExportedTransformer {
     fn open(&mut self, host: HostRef<'_>, input: AbiSchema) -> AbiResult<RVec<AbiTable>> {
         guarded(|| {
-            let host = ForeignHost::new(host);
+            let host = ForeignHost::opening(host)?;
             let input = import_schema(input)?;
             export_tables(&self.0.call(|stage| stage.open(&host, &input))?)
         })
@@ -360,7 +360,7 @@ struct ExportedLoader(Guarded<Box<dyn Loader>>);
 impl LoaderAbi for ExportedLoader {
     fn open(&mut self, host: HostRef<'_>, tables: RVec<AbiTable>) -> AbiResult<RString> {
         guarded(|| {
-            let host = ForeignHost::new(host);
+            let host = ForeignHost::opening(host)?;
             let tables = import_tables(tables)?;
             to_json(&self.0.call(|stage| stage.open(&host, &tables))?)
         })

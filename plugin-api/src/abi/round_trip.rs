@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use abi_stable::sabi_trait::TD_Opaque;
 use abi_stable::sabi_types::RRef;
+use abi_stable::std_types::{ROk, RStr, RString};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
@@ -12,7 +13,8 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 use super::ForeignPipeline;
 use super::foreign::ForeignHost;
-use super::object::{HostAbi_TO, Services, export_pipeline};
+use super::object::{AbiOutput, HostAbi, HostAbi_TO, ReaderObject, Services, export_pipeline};
+use super::{AbiResult, guarded, returned};
 use crate::context::{
     AttemptInfo, BatchReader, Context, Cursor, ExtractContext, Level, LoadContext, Value,
 };
@@ -558,4 +560,48 @@ fn only_the_stage_that_may_use_a_service_can() {
     let refused = lent.write(&output).unwrap_err();
     assert!(refused.message().contains("only a loader"), "{refused}");
     assert!(host.said.take().is_empty());
+}
+
+/// A host that knows a kind of position which this side does not.
+struct NewerHost;
+
+impl HostAbi for NewerHost {
+    fn attempt(&self) -> AbiResult<RString> {
+        ROk(r#"{"pipeline": "p", "mood": 1, "from": {"type": "star-date", "value": 7}}"#.into())
+    }
+
+    fn secret(&self, _: RStr<'_>) -> AbiResult<RString> {
+        guarded(|| Err(StageError::config("not granted")))
+    }
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+
+    fn log(&self, _: u32, _: RStr<'_>) {}
+
+    fn count(&self, _: RStr<'_>, _: u64) {}
+
+    fn query<'a>(&'a self, _: RStr<'_>, _: RStr<'_>) -> AbiResult<ReaderObject<'a>> {
+        guarded(|| Err(StageError::fatal("no source")))
+    }
+
+    fn write(&self, _: AbiOutput) -> AbiResult<RString> {
+        guarded(|| Err(StageError::fatal("no sink")))
+    }
+}
+
+#[test]
+fn a_position_that_is_not_understood_is_no_beginning() {
+    let exported = export_pipeline(Box::new(Everything(Heard::default())));
+    let newer = NewerHost;
+    let lent = || HostAbi_TO::from_ptr(RRef::new(&newer), TD_Opaque);
+    let settings = RStr::from_str("{}");
+    let mut extractor = returned(exported.extractor(settings)).unwrap().unwrap();
+    let error = returned(extractor.open(lent())).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Fatal);
+    assert!(error.message().contains("star-date"), "{error}");
+    let mut loader = returned(exported.loader(settings)).unwrap().unwrap();
+    assert!(loader.open(lent(), Vec::new().into()).is_err());
+    assert!(exported.partitions(settings, lent()).is_err());
 }

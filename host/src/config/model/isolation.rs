@@ -42,6 +42,8 @@ pub struct Grants {
     pub hosts: Vec<String>,
     /// Files and folders; relative paths start at the working directory.
     pub paths: Vec<PathBuf>,
+    /// Folders in which files are made, written and removed; relative as above.
+    pub writable: Vec<PathBuf>,
     /// Values by the names under which the plugin asks for them.
     pub secrets: BTreeMap<String, Secret>,
 }

@@ -68,6 +68,9 @@ pub(super) fn capabilities(mut section: Section<'_>) -> Result<Grants, Reported>
     let paths = section.or("paths", Vec::new(), |value| {
         all(value.list()?.into_iter().map(path).collect())
     });
+    let writable = section.or("writable", Vec::new(), |value| {
+        all(value.list()?.into_iter().map(path).collect())
+    });
     let secrets = section.or("secrets", BTreeMap::new(), |value| {
         let secrets = value.section()?.into_entries().map(|(name, value)| {
             let secret = value.secret()?;
@@ -83,6 +86,7 @@ pub(super) fn capabilities(mut section: Section<'_>) -> Result<Grants, Reported>
     Ok(Grants {
         hosts: hosts?,
         paths: paths?,
+        writable: writable?,
         secrets: secrets?,
     })
 }

@@ -122,22 +122,48 @@ fn a_plugin_grants_itself_nothing() {
         of_plugin: true,
         ..layer("p (default config)", text)
     };
-    let default = format!("{SMALL}capabilities:\n  secrets: {{ token: \"${{NOT_SET}}\" }}\n");
+    let default = r#"name: p
+source:
+  type: postgres
+  host: "${DB_HOST}"
+  database: d
+  query: "SELECT '${POSTGRES_PASSWORD}'"
+  credentials: { username: u, password: "${POSTGRES_PASSWORD}" }
+  shards: [{ name: "${POSTGRES_PASSWORD}" }, { name: "a$b" }]
+sink: { type: sqlite, path: out.db, table: t }
+isolation: in-process
+capabilities:
+  secrets: { token: "${NOT_SET}" }
+settings:
+  price: $$5
+  list: [a, { deep: "x${NOT_SET:-y}" }]
+  open: "${"
+"#;
     let errors = load(
         &[
-            of_plugin(&default),
-            layer(
-                "p.yaml",
-                "isolation: proces\ncapabilities: { paths: [/srv] }\n",
-            ),
+            of_plugin(default),
+            layer("p.yaml", "schedule: {}\ncapabilities: { paths: [/srv] }\n"),
         ],
         &env,
     )
     .unwrap_err();
     expect![[r#"
-        p (default config):4:1: capabilities: a plugin cannot grant itself capabilities (write them into PIPELINE.yaml)
-        p.yaml:1:12: isolation: expected one of in-process, process, found "proces" (did you mean process?)"#]].assert_eq(&errors.to_string());
-    // The same text is right where the operator writes it.
-    let text = default.replace("${NOT_SET}", "${TRUE}");
+        p (default config):4:9: source.host: environment variable DB_HOST is not set (set DB_HOST, or write ${DB_HOST:-default})
+        p (default config):6:3: source.query: a plugin cannot put environment variables where it sees them (leave it out of the plugin, and write it into PIPELINE.yaml)
+        p (default config):8:14: source.shards[0].name: a plugin cannot put environment variables where it sees them (leave it out of the plugin, and write it into PIPELINE.yaml)
+        p (default config):10:1: isolation: a plugin cannot choose to run inside the host (leave it out of the plugin, and write it into PIPELINE.yaml)
+        p (default config):11:1: capabilities: a plugin cannot grant itself capabilities (leave it out of the plugin, and write it into PIPELINE.yaml)
+        p (default config):15:15: settings.list[1].deep: a plugin cannot put environment variables where it sees them (leave it out of the plugin, and write it into PIPELINE.yaml)
+        p (default config):16:9: settings.open: `${` without a closing `}` (write ${NAME}, or $${ for the two characters themselves)
+        p.yaml:1:1: schedule.cron: is required but not given"#]].assert_eq(&errors.to_string());
+    // The same text is right where the operator writes it, and the rest is right where the plugin does.
+    let text = default
+        .replace("NOT_SET", "TRUE")
+        .replace("DB_HOST", "POSTGRES_HOST");
+    let text = text.replace("  open: \"${\"\n", "");
     assert!(load(&[layer("p.yaml", &text)], &env).is_ok());
+    let default = format!(
+        "{SMALL}isolation: process\nlimits: {{ memory: 2GiB }}\nsettings: {{ price: $$5 }}\n"
+    );
+    assert!(load(&[of_plugin(&default)], &env).is_ok());
 }
