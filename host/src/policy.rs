@@ -25,14 +25,19 @@ pub fn policy(error: &Error) -> Policy {
         ErrorKind::SqlState(state) => sqlstate(state),
         ErrorKind::Sqlite(code) => sqlite(*code),
         ErrorKind::SqlServer(number) => sqlserver(*number),
-        // A panic may depend on timing; the same one at the same cursor is not tried a third time.
+        // A panic or a crash may depend on timing; the same one at the same cursor is not tried a third time.
         ErrorKind::Unavailable
         | ErrorKind::Timeout
         | ErrorKind::Unproven
         | ErrorKind::Miscounted
         | ErrorKind::Busy
         | ErrorKind::TableChanged
-        | ErrorKind::Stage(StageErrorKind::Transient | StageErrorKind::Panicked) => Retry,
+        | ErrorKind::Stage(
+            StageErrorKind::Transient
+            | StageErrorKind::Panicked
+            | StageErrorKind::Crashed
+            | StageErrorKind::Killed,
+        ) => Retry,
         ErrorKind::Refused | ErrorKind::NoTls => {
             operator("check the path, the credentials and the permissions it names")
         }
@@ -56,6 +61,13 @@ pub fn next_step(error: &Error) -> Option<String> {
         _ if *error.kind() == ErrorKind::Stage(StageErrorKind::Panicked) => {
             Some("tell the plugin's author; `-vv` shows where it panicked".to_owned())
         }
+        _ if *error.kind() == ErrorKind::Stage(StageErrorKind::Crashed) => {
+            Some("tell the plugin's author; `-vv` shows what the worker printed last".to_owned())
+        }
+        _ if *error.kind() == ErrorKind::Stage(StageErrorKind::Killed) => Some(
+            "raise the limit that it names, or look for who ended it; if neither helps, tell the plugin's author"
+                .to_owned(),
+        ),
         _ => error.own_hint().map(str::to_owned),
     }
 }

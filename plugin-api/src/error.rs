@@ -28,8 +28,11 @@ pub enum ErrorKind {
     Rejected,
     /// The plugin panicked. Made by the boundary, never by an author.
     Panicked,
-    /// The process in which the plugin worked has ended, or had to be ended. Made by the host, never by an author.
+    /// The process in which the plugin worked has ended by the plugin's own doing. Made by the host, never by an author.
     Crashed,
+    /// The process in which the plugin worked was ended: by its limits, or from outside. Made by the host, never by an
+    /// author.
+    Killed,
 }
 
 impl ErrorKind {
@@ -43,6 +46,7 @@ impl ErrorKind {
             Self::Rejected => 5,
             Self::Panicked => 6,
             Self::Crashed => 7,
+            Self::Killed => 8,
         }
     }
 
@@ -55,6 +59,7 @@ impl ErrorKind {
             5 => Self::Rejected,
             6 => Self::Panicked,
             7 => Self::Crashed,
+            8 => Self::Killed,
             _ => Self::Fatal,
         }
     }

@@ -165,7 +165,9 @@ async fn came_again(
 ) -> bool {
     if !matches!(
         error.kind(),
-        ErrorKind::Stage(StageErrorKind::Panicked | StageErrorKind::Crashed)
+        ErrorKind::Stage(
+            StageErrorKind::Panicked | StageErrorKind::Crashed | StageErrorKind::Killed
+        )
     ) {
         *last = None;
         return false;

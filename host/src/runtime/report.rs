@@ -106,7 +106,10 @@ impl Failure {
             message,
             next_step: next_step_of_failure(cause),
             details: cause.details().map(str::to_owned),
-            crashed: *cause.kind() == ErrorKind::Stage(StageErrorKind::Crashed),
+            crashed: matches!(
+                cause.kind(),
+                ErrorKind::Stage(StageErrorKind::Crashed | StageErrorKind::Killed)
+            ),
             environment: cause.is_environment(),
             configuration: *cause.kind() == ErrorKind::Config,
         }

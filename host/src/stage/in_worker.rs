@@ -100,17 +100,21 @@ impl InWorker {
     }
 
     fn not_started(&self, failure: NotStarted) -> Error {
+        let mut kind = StageErrorKind::Crashed;
         let (what, ending) = match failure {
             NotStarted::Host(error) => return error,
             NotStarted::Garbage(what) => (format!("sent {what}"), None),
-            NotStarted::Ended(ending) => (ending.words(&self.launch.limits()), Some(ending)),
+            NotStarted::Ended(ending) => {
+                kind = ending.kind();
+                (ending.words(&self.launch.limits()), Some(ending))
+            }
             NotStarted::TooLate(ending) => (
                 format!("was not ready within {} s", PATIENCE.as_secs()),
                 Some(ending),
             ),
         };
         let error = StageError::new(
-            StageErrorKind::Crashed,
+            kind,
             format!("the worker process {what} while it loaded the plugin"),
         );
         let error = match ending.and_then(|ending| ending.told()) {

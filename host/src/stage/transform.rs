@@ -260,12 +260,13 @@ impl TransformedBatch {
     }
 }
 
-/// Whether a failure may come from a single row, rather than from the plugin's settings or what it depends on.
+/// Whether a failure may come from a single row, rather than from the plugin's settings or what it depends on. A process
+/// that was ended is not taken for one: each try would take as long as its limits allow, or whoever ended it would go on.
 fn may_be_a_row(error: &Error) -> bool {
     use etl_plugin_api::ErrorKind as Stage;
     matches!(
         error.kind(),
-        ErrorKind::Stage(Stage::Fatal | Stage::Panicked)
+        ErrorKind::Stage(Stage::Fatal | Stage::Panicked | Stage::Crashed)
     )
 }
 

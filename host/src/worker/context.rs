@@ -59,7 +59,7 @@ impl<'a> WorkerContext<'a> {
         batches: &[&RecordBatch],
     ) -> Result<Result<(R, Batches)>, Broken> {
         let mut channel = self.channel.borrow_mut();
-        channel.send(Kind::Ask, ask, batches)?;
+        channel.send(Kind::Ask, ask, batches, None)?;
         let frame = channel.receive(None)?;
         match frame.kind {
             Kind::Answer => {
@@ -75,7 +75,7 @@ impl<'a> WorkerContext<'a> {
         if self
             .channel
             .borrow_mut()
-            .send(Kind::Tell, tell, &[])
+            .send(Kind::Tell, tell, &[], None)
             .is_err()
         {
             lost_host()

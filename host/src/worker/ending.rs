@@ -5,8 +5,15 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
+use etl_plugin_api::ErrorKind;
+
 /// The code with which a worker ends that cannot speak to its host any more.
 pub const LOST_HOST: u8 = 117;
+
+/// What Rust prints before it gives up a thread that has no room left.
+const STACK: &str = "has overflowed its stack";
+/// What Rust's allocator prints before it gives up.
+const MEMORY: &str = "memory allocation of";
 
 /// How a process ended, and what it printed before.
 #[derive(Clone, Debug)]
@@ -23,13 +30,11 @@ impl Ending {
         let Some(status) = self.status else {
             return "closed its connection to the host".to_owned();
         };
-        let said = |text: &str| self.last_lines.iter().any(|line| line.contains(text));
         match (status.signal(), status.code()) {
-            (Some(libc::SIGABRT), _) if said("has overflowed its stack") => {
+            (Some(libc::SIGABRT), _) if self.said(STACK) => {
                 "overflowed its stack (signal 6, SIGABRT)".to_owned()
             }
-            // What Rust's allocator says before it gives up.
-            (Some(libc::SIGABRT), _) if said("memory allocation of") => format!(
+            (Some(libc::SIGABRT), _) if self.said(MEMORY) => format!(
                 "ran out of the {} MiB of memory that `limits.memory` grants (signal 6, SIGABRT)",
                 limits.memory >> 20
             ),
@@ -40,7 +45,12 @@ impl Ending {
                     .map_or_else(String::new, |seconds| format!(", {seconds} s"))
             ),
             (Some(libc::SIGKILL), _) => {
-                "was killed from outside (signal 9, SIGKILL); the system does that when memory runs out".to_owned()
+                let ignored = limits
+                    .cpu_seconds
+                    .map_or("", |_| ", or when the signal for `limits.cpu_time` is ignored");
+                format!(
+                    "was killed from outside (signal 9, SIGKILL); the system does that when memory runs out{ignored}"
+                )
             }
             (Some(signal), _) => match signal_name(signal) {
                 Some(name) => format!("ended with signal {signal} ({name})"),
@@ -52,6 +62,19 @@ impl Ending {
             (_, Some(code)) => format!("called exit({code})"),
             _ => "ended in an unknown way".to_owned(),
         }
+    }
+
+    /// Whether it ended by its own doing, or was ended.
+    pub fn kind(&self) -> ErrorKind {
+        match self.status.and_then(|status| status.signal()) {
+            Some(libc::SIGXCPU | libc::SIGKILL | libc::SIGTERM | libc::SIGINT) => ErrorKind::Killed,
+            Some(libc::SIGABRT) if self.said(MEMORY) => ErrorKind::Killed,
+            _ => ErrorKind::Crashed,
+        }
+    }
+
+    fn said(&self, text: &str) -> bool {
+        self.last_lines.iter().any(|line| line.contains(text))
     }
 
     /// The last lines as they are shown; `None` if there are none.
@@ -115,5 +138,26 @@ mod tests {
         assert!(words(24, "").contains("7 s"));
         assert!(words(i32::from(LOST_HOST) << 8, "").contains("descriptors"));
         assert!(words(9, "").contains("from outside"));
+    }
+
+    #[test]
+    fn a_limit_and_a_signal_from_outside_are_told_from_a_crash() {
+        let kind = |raw: i32, last: &str| {
+            Ending {
+                status: Some(ExitStatus::from_raw(raw)),
+                last_lines: vec![last.to_owned()],
+            }
+            .kind()
+        };
+        for raw in [11, 6, 7, 0, 3 << 8] {
+            assert_eq!(kind(raw, ""), ErrorKind::Crashed, "{raw}");
+        }
+        for raw in [9, 15, 24] {
+            assert_eq!(kind(raw, ""), ErrorKind::Killed, "{raw}");
+        }
+        assert_eq!(
+            kind(6, "memory allocation of 9 bytes failed"),
+            ErrorKind::Killed
+        );
     }
 }

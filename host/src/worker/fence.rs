@@ -12,7 +12,7 @@
 //! | capabilities(7) | root's power over other processes |
 //! | no new privileges | set-user-ID programs |
 //! | landlock | files that are not granted, TCP ports that are not granted, signals to other processes |
-//! | seccomp | new processes, network where no host is granted, and calls that no stage needs |
+//! | seccomp | new processes, network where no host is granted, power over other processes, and calls that no stage needs |
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -28,6 +28,8 @@ use rustix::process::{
     set_parent_process_death_signal, setrlimit,
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
+#[cfg(target_arch = "x86_64")]
+use seccompiler::sock_filter;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
@@ -79,7 +81,8 @@ impl Fence {
         let limits = Limits::default();
         Self {
             memory: limits.memory as u64,
-            cpu_time: Some(PATIENCE),
+            // It is for the clock to end it: a limit of the same length would sometimes be first.
+            cpu_time: Some(PATIENCE * 2),
             open_files: limits.open_files,
             paths: Vec::new(),
             writable: Vec::new(),
@@ -321,8 +324,20 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_pidfd_getfd,
     libc::SYS_pidfd_send_signal,
     libc::SYS_kcmp,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_setpriority,
+    libc::SYS_ioprio_set,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setattr,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
     libc::SYS_setpgid,
     libc::SYS_setsid,
+    // Memory that does not count as the process's own.
+    libc::SYS_memfd_create,
+    libc::SYS_memfd_secret,
+    libc::SYS_shmget,
     // Who it is and what it sees of the system.
     libc::SYS_setuid,
     libc::SYS_setgid,
@@ -395,25 +410,26 @@ fn seccomp(fence: &Fence) -> Result<String, String> {
         refused.insert(call, vec![rule([only(0, SeccompCmpOp::Ne, own)?])?]);
     }
     refused.insert(libc::SYS_tkill, any());
-    let undone = [libc::PR_SET_PDEATHSIG, libc::PR_SET_DUMPABLE];
-    let undone: Result<Vec<_>, String> = undone
-        .iter()
-        .map(|option| {
-            let option = u64::from(option.unsigned_abs());
-            rule([only(0, SeccompCmpOp::Eq, option)?])
-        })
-        .collect();
-    refused.insert(libc::SYS_prctl, undone?);
-    // `connect` goes over what `socket` made, so that is where the network ends.
+    let other = [
+        only(0, SeccompCmpOp::Ne, 0)?,
+        only(0, SeccompCmpOp::Ne, own)?,
+    ];
+    refused.insert(libc::SYS_prlimit64, vec![rule(other)?]);
+    // A descriptor's owner gets signals.
+    let owners = [libc::F_SETOWN, F_SETOWN_EX].map(i32::unsigned_abs);
+    refused.insert(libc::SYS_fcntl, for_values(1, owners.map(u64::from))?);
+    refused.insert(libc::SYS_ioctl, for_values(1, TERMINALS_AND_OWNERS)?);
+    let shared = (libc::MAP_SHARED | libc::MAP_ANONYMOUS).unsigned_abs();
+    let shared = only(3, SeccompCmpOp::MaskedEq(shared.into()), shared.into())?;
+    refused.insert(libc::SYS_mmap, vec![rule([shared])?]);
+    let undone = [libc::PR_SET_PDEATHSIG, libc::PR_SET_DUMPABLE].map(i32::unsigned_abs);
+    refused.insert(libc::SYS_prctl, for_values(0, undone.map(u64::from))?);
+    // `connect` goes over what `socket` made, so that is where the network ends. Sockets in the file system are never
+    // granted: landlock does not know them, and servers behind them often trust whoever has the right user.
     let kinds: &[libc::c_int] = if fence.hosts.is_empty() {
         &[]
     } else {
-        &[
-            libc::AF_INET,
-            libc::AF_INET6,
-            libc::AF_NETLINK,
-            libc::AF_UNIX,
-        ]
+        &[libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK]
     };
     let other_kinds: Result<Vec<_>, String> = kinds
         .iter()
@@ -426,6 +442,8 @@ fn seccomp(fence: &Fence) -> Result<String, String> {
         vec![rule(other_kinds)?]
     };
     refused.insert(libc::SYS_socket, sockets);
+    #[cfg(target_arch = "x86_64")]
+    seccompiler::apply_filter(&OTHER_NUMBERS).map_err(|error| error.to_string())?;
     install(refused, libc::EPERM)?;
     // What it is to do lies in memory, where a filter cannot look. Libraries then use `clone`.
     install(BTreeMap::from([(libc::SYS_clone3, any())]), libc::ENOSYS)?;
@@ -435,6 +453,34 @@ fn seccomp(fence: &Fence) -> Result<String, String> {
         "network"
     };
     Ok(format!("no new processes, {network}"))
+}
+
+/// What fcntl(2) names so, and the `libc` crate does not.
+const F_SETOWN_EX: libc::c_int = 15;
+/// FIOSETOWN and SIOCSPGRP: a socket's owner gets signals. TIOCSTI and TIOCLINUX: typing at somebody's terminal.
+const TERMINALS_AND_OWNERS: [u64; 4] = [0x8901, 0x8902, 0x5412, 0x541c];
+
+/// The calls have second numbers on this machine (x32), which the filter below does not look at: refused with ENOSYS.
+#[cfg(target_arch = "x86_64")]
+const OTHER_NUMBERS: [sock_filter; 4] = [
+    // Load the number of the call, compare it, allow or refuse.
+    statement(0x20, 0, 0, 0),
+    statement(0x35, 0, 1, 0x4000_0000),
+    statement(0x06, 0, 0, 0x0005_0000 | libc::ENOSYS.unsigned_abs()),
+    statement(0x06, 0, 0, 0x7fff_0000),
+];
+
+#[cfg(target_arch = "x86_64")]
+const fn statement(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter { code, jt, jf, k }
+}
+
+/// One rule for each value of an argument.
+fn for_values<const N: usize>(argument: u8, values: [u64; N]) -> Result<Vec<SeccompRule>, String> {
+    values
+        .into_iter()
+        .map(|value| rule([only(argument, SeccompCmpOp::Eq, value)?]))
+        .collect()
 }
 
 fn only(argument: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompCondition, String> {

@@ -28,7 +28,7 @@ const LENGTH: usize = 8;
 /// More than any list of rejections of a batch needs.
 const LONGEST_HEAD: usize = 256 << 20;
 const MOST_BATCHES: usize = 4096;
-const LONGEST_BATCH: u64 = 4 << 30;
+const LONGEST_MESSAGE: u64 = 16 << 30;
 /// Memory grows by this much at a time while a batch arrives.
 const STEP: usize = 16 << 20;
 
@@ -125,6 +125,7 @@ pub struct Channel {
     sent: u32,
     received: u32,
     out: Vec<u8>,
+    most: u64,
 }
 
 impl Channel {
@@ -134,7 +135,15 @@ impl Channel {
             sent: 0,
             received: 0,
             out: Vec::new(),
+            most: LONGEST_MESSAGE,
         }
+    }
+
+    /// The same, when the other side has no more memory than this to make a message in.
+    #[must_use]
+    pub fn holding(mut self, memory: u64) -> Self {
+        self.most = memory;
+        self
     }
 
     /// The socket itself, for what is no message.
@@ -142,12 +151,13 @@ impl Channel {
         self.stream
     }
 
-    /// Sends one message.
+    /// Sends one message, which the other side must have taken by this time.
     pub fn send(
         &mut self,
         kind: Kind,
         head: &impl Serialize,
         batches: &[&RecordBatch],
+        deadline: Option<Instant>,
     ) -> Result<(), Broken> {
         let out = &mut self.out;
         out.clear();
@@ -171,7 +181,7 @@ impl Channel {
             put(out, HEADER + LENGTH * index, &length.to_le_bytes());
         }
         self.sent = self.sent.wrapping_add(1);
-        self.stream.write_all(out)?;
+        write(&mut self.stream, out, deadline)?;
         // A rare giant must not be kept for ever.
         out.shrink_to(STEP);
         Ok(())
@@ -215,12 +225,18 @@ impl Channel {
         let head = read_growing(&mut self.stream, head as u64, deadline)?
             .as_slice()
             .to_vec();
+        let lengths: Vec<u64> = lengths
+            .chunks_exact(LENGTH)
+            .map(|length| u64::from_le_bytes(length.try_into().unwrap_or_default()))
+            .collect();
+        let all = lengths
+            .iter()
+            .fold(0, |all: u64, one| all.saturating_add(*one));
+        if all > self.most {
+            return Err(garbage("a message that is too long"));
+        }
         let mut batches = Vec::with_capacity(count);
-        for length in lengths.chunks_exact(LENGTH) {
-            let length = u64::from_le_bytes(length.try_into().unwrap_or_default());
-            if length > LONGEST_BATCH {
-                return Err(garbage("a batch that is too long"));
-            }
+        for length in lengths {
             batches.push(read_growing(&mut self.stream, length, deadline)?.into());
         }
         Ok(Frame {
@@ -242,12 +258,49 @@ fn read(
     buffer: &mut [u8],
     deadline: Option<Instant>,
 ) -> Result<(), Broken> {
-    if let Some(deadline) = deadline {
-        let left = deadline.saturating_duration_since(Instant::now());
-        // Zero would mean for ever.
-        stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+    let Some(deadline) = deadline else {
+        return Ok(stream.read_exact(buffer)?);
+    };
+    // Each piece has what is left of the time, or bytes that drip would have it over and over.
+    let mut rest = buffer;
+    while !rest.is_empty() {
+        stream.set_read_timeout(Some(time_left(deadline)?))?;
+        match stream.read(rest) {
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Ok(read) => rest = rest.get_mut(read..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    Ok(stream.read_exact(buffer)?)
+    Ok(())
+}
+
+fn write(
+    stream: &mut UnixStream,
+    mut bytes: &[u8],
+    deadline: Option<Instant>,
+) -> Result<(), Broken> {
+    let Some(deadline) = deadline else {
+        return Ok(stream.write_all(bytes)?);
+    };
+    while !bytes.is_empty() {
+        stream.set_write_timeout(Some(time_left(deadline)?))?;
+        match stream.write(bytes) {
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn time_left(deadline: Instant) -> Result<Duration, Broken> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    // The system takes no time for unlimited time, and counts in microseconds.
+    if left < Duration::from_micros(1) {
+        return Err(Broken::TooLate);
+    }
+    Ok(left)
 }
 
 fn read_growing(
@@ -330,12 +383,13 @@ mod tests {
         let bare =
             RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).unwrap();
         let slice = names(100).slice(17, 40);
-        one.send(Kind::Call, &"hello", &[&slice, &bare]).unwrap();
+        one.send(Kind::Call, &"hello", &[&slice, &bare], None)
+            .unwrap();
         let frame = other.receive(None).unwrap();
         assert_eq!(frame.kind, Kind::Call);
         assert_eq!(frame.head::<String>().unwrap(), "hello");
         assert_eq!(frame.into_batches().unwrap(), [slice, bare]);
-        one.send(Kind::Tell, &7, &[]).unwrap();
+        one.send(Kind::Tell, &7, &[], None).unwrap();
         assert_eq!(other.receive(None).unwrap().head::<u8>().unwrap(), 7);
     }
 
@@ -346,7 +400,8 @@ mod tests {
         let wide: ArrayRef = Arc::new(StringArray::from(vec![text.as_str(), "y"]));
         let batch = RecordBatch::try_from_iter([("text", wide)]).unwrap();
         let sent = batch.clone();
-        let sender = std::thread::spawn(move || one.send(Kind::Answer, &(), &[&sent]).unwrap());
+        let sender =
+            std::thread::spawn(move || one.send(Kind::Answer, &(), &[&sent], None).unwrap());
         let frame = other.receive(None).unwrap();
         assert_eq!(frame.into_batches().unwrap(), [batch]);
         sender.join().unwrap();
@@ -367,10 +422,10 @@ mod tests {
     #[test]
     fn a_message_that_was_put_in_between_is_noticed() {
         let (mut one, mut other) = pair();
-        one.send(Kind::Answer, &(), &[]).unwrap();
+        one.send(Kind::Answer, &(), &[], None).unwrap();
         other.receive(None).unwrap();
         let mut forged = Channel::new(one.stream.try_clone().unwrap());
-        forged.send(Kind::Answer, &(), &[]).unwrap();
+        forged.send(Kind::Answer, &(), &[], None).unwrap();
         assert!(matches!(other.receive(None), Err(Broken::Garbage(_))));
     }
 
@@ -379,10 +434,58 @@ mod tests {
         let (mut one, mut other) = pair();
         let mut header = Vec::from(MARK);
         header.extend_from_slice(&[0, 0, 0, 0, 2, 0, 1, 0, 0, 0, 0, 0]);
-        header.extend_from_slice(&LONGEST_BATCH.to_le_bytes());
+        header.extend_from_slice(&LONGEST_MESSAGE.to_le_bytes());
         one.stream.write_all(&header).unwrap();
         drop(one);
         assert!(matches!(other.receive(None), Err(Broken::Gone(_))));
+    }
+
+    #[test]
+    fn a_message_that_is_larger_than_the_other_side_is_refused_before_it_is_read() {
+        let (one, other) = pair();
+        let mut other = other.holding(64 << 20);
+        let mut header = Vec::from(MARK);
+        header.extend_from_slice(&[0, 0, 0, 0, 2, 0, 2, 0, 0, 0, 0, 0]);
+        for _ in 0..2 {
+            header.extend_from_slice(&(33_u64 << 20).to_le_bytes());
+        }
+        (&one.stream).write_all(&header).unwrap();
+        assert!(matches!(other.receive(None), Err(Broken::Garbage(_))));
+    }
+
+    #[test]
+    fn whoever_does_not_read_is_not_waited_for_longer_than_said() {
+        let (mut one, _other) = pair();
+        let wide: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(STEP)]));
+        let batch = RecordBatch::try_from_iter([("text", wide)]).unwrap();
+        let soon = Some(Instant::now() + Duration::from_millis(20));
+        let sent = one.send(Kind::Call, &(), &[&batch], soon);
+        assert!(matches!(sent, Err(Broken::TooLate)), "{sent:?}");
+    }
+
+    #[test]
+    fn bytes_that_drip_and_talk_without_end_come_to_an_end_all_the_same() {
+        let (one, mut other) = pair();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let drip = std::thread::spawn(move || {
+            let header = [&MARK[..], &[0; 12]].concat();
+            for byte in header {
+                let _ = (&one.stream).write_all(&[byte]);
+                if stopped.recv_timeout(Duration::from_millis(10))
+                    != Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+                {
+                    return;
+                }
+            }
+        });
+        let soon = Some(Instant::now() + Duration::from_millis(50));
+        assert!(matches!(other.receive(soon), Err(Broken::TooLate)));
+        drop(stop);
+        drip.join().unwrap();
+        let (mut one, mut other) = pair();
+        one.send(Kind::Tell, &(), &[], None).unwrap();
+        let past = Some(Instant::now());
+        assert!(matches!(other.receive(past), Err(Broken::TooLate)));
     }
 
     proptest! {

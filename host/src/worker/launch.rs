@@ -124,9 +124,10 @@ impl Worker {
             pipeline: launch.pipeline,
             settings: launch.settings.clone(),
             fence: launch.fence.clone(),
+            host: std::process::id(),
         };
         let hello = channel
-            .send(Kind::Call, &start, &[])
+            .send(Kind::Call, &start, &[], Some(deadline))
             .and_then(|()| channel.receive(Some(deadline)))
             .and_then(|frame| frame.head::<Hello>());
         match hello {

@@ -30,6 +30,8 @@ pub struct Start {
     pub settings: String,
     /// What the worker may do.
     pub fence: Fence,
+    /// The host's process.
+    pub host: u32,
 }
 
 /// A worker's first word to the host, once the plugin is loaded behind the fence.

@@ -37,6 +37,7 @@ impl Seat {
         let channel = worker.open_channel().map_err(|error| {
             let ending = worker.process().ending();
             crashed(
+                ending.kind(),
                 format!(
                     "the worker process {}: {error}",
                     ending.words(worker.process().limits())
@@ -44,8 +45,9 @@ impl Seat {
                 ending.told(),
             )
         })?;
+        let most = worker.process().limits().memory;
         Ok(Self {
-            channel,
+            channel: channel.holding(most),
             process: worker.process().clone(),
             call_timeout,
             broken: false,
@@ -114,28 +116,35 @@ impl Seat {
     ) -> Result<Result<(R, Batches)>, Broken> {
         // What the host takes for its services is not the plugin's time.
         let mut left = self.call_timeout;
-        self.channel.send(Kind::Call, call, batches)?;
+        let mut since = Instant::now();
+        self.channel
+            .send(Kind::Call, call, batches, Some(since + left))?;
         loop {
-            let waiting = Instant::now();
-            let frame = self.channel.receive(Some(waiting + left))?;
-            left = left.saturating_sub(waiting.elapsed());
+            let frame = self.channel.receive(Some(since + left))?;
             match frame.kind {
                 Kind::Answer => {
                     let head = frame.head()?;
                     return Ok(Ok((head, Batches::new(frame.into_batches()?))));
                 }
                 Kind::Failure => return Ok(Err(frame.head::<Fault>()?.into())),
-                Kind::Tell => services.take(frame.head::<Tell>()?),
+                Kind::Tell => {
+                    // Listening is not stopped for: whoever only talks runs out of time too.
+                    services.take(frame.head::<Tell>()?);
+                }
                 Kind::Ask => {
+                    left = left.saturating_sub(since.elapsed());
                     let ask = frame.head::<Ask>()?;
-                    match services.answer(ask, frame.into_batches()?)? {
+                    let answer = services.answer(ask, frame.into_batches()?)?;
+                    since = Instant::now();
+                    let deadline = Some(since + left);
+                    match answer {
                         Ok((head, batches)) => {
                             let batches: Vec<&RecordBatch> = batches.iter().collect();
-                            self.channel.send(Kind::Answer, &head, &batches)?;
+                            self.channel.send(Kind::Answer, &head, &batches, deadline)?;
                         }
                         Err(error) => {
-                            self.channel
-                                .send(Kind::Failure, &Fault::from(&error), &[])?;
+                            let fault = Fault::from(&error);
+                            self.channel.send(Kind::Failure, &fault, &[], deadline)?;
                         }
                     }
                 }
@@ -148,25 +157,32 @@ impl Seat {
 
     fn explain(&self, call: &Call, broken: Broken) -> StageError {
         let ended = self.process.ending();
-        let message = match broken {
-            Broken::Gone(_) => {
-                format!("the worker process {}", ended.words(self.process.limits()))
-            }
-            Broken::TooLate => format!(
-                "`{}` did not come back within {} s (`limits.call_timeout`): the worker process was ended",
-                call.word(),
-                self.call_timeout.as_secs_f64()
+        let (kind, message) = match broken {
+            Broken::Gone(_) => (
+                ended.kind(),
+                format!("the worker process {}", ended.words(self.process.limits())),
             ),
-            Broken::Garbage(what) => format!(
-                "the worker process sent {what}, perhaps because something wrote to a descriptor that was not its own: it was ended"
+            Broken::TooLate => (
+                ErrorKind::Killed,
+                format!(
+                    "`{}` did not come back within {} s (`limits.call_timeout`): the worker process was ended",
+                    call.word(),
+                    self.call_timeout.as_secs_f64()
+                ),
+            ),
+            Broken::Garbage(what) => (
+                ErrorKind::Crashed,
+                format!(
+                    "the worker process sent {what}, perhaps because something wrote to a descriptor that was not its own: it was ended"
+                ),
             ),
         };
-        crashed(message, ended.told())
+        crashed(kind, message, ended.told())
     }
 }
 
-fn crashed(message: String, told: Option<String>) -> StageError {
-    let error = StageError::new(ErrorKind::Crashed, message);
+fn crashed(kind: ErrorKind, message: String, told: Option<String>) -> StageError {
+    let error = StageError::new(kind, message);
     match told {
         Some(told) => error.with_backtrace(told),
         None => error,

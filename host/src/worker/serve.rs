@@ -42,6 +42,10 @@ fn run() -> Result<(), Broken> {
     let mut channel = Channel::new(control);
     let start: Start = channel.receive(None)?.head()?;
     let measures = fence::close(&start.fence, &start.copy);
+    // A host that died before the fence was closed will not take this process along any more.
+    if std::os::unix::process::parent_id() != start.host {
+        return Err(Broken::Garbage("the host is gone".to_owned()));
+    }
     let handle = load::load(&start.copy);
     let hello = Hello {
         measures,
@@ -50,7 +54,7 @@ fn run() -> Result<(), Broken> {
             .map(|handle| handle.description().clone())
             .map_err(Clone::clone),
     };
-    channel.send(Kind::Answer, &hello, &[])?;
+    channel.send(Kind::Answer, &hello, &[], None)?;
     let control = channel.into_stream();
     let mut seats = Vec::new();
     if let (Ok(handle), Some(pipeline)) = (handle, start.pipeline) {
@@ -119,9 +123,9 @@ fn serve_channel(stream: UnixStream, handle: &PluginHandle, pipeline: u32, setti
         let sent = match answer {
             Ok((head, batches)) => {
                 let batches: Vec<&RecordBatch> = batches.iter().collect();
-                channel.send(Kind::Answer, &head, &batches)
+                channel.send(Kind::Answer, &head, &batches, None)
             }
-            Err(error) => channel.send(Kind::Failure, &Fault::from(&error), &[]),
+            Err(error) => channel.send(Kind::Failure, &Fault::from(&error), &[], None),
         };
         if sent.is_err() {
             lost_host()
