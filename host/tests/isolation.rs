@@ -306,7 +306,7 @@ fn a_plugin_reaches_no_server_that_is_not_granted() {
     require_whole_fence(&project);
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();
-    let local = project.path("data/local.sock");
+    let local = project.path("local.sock");
     let _local = std::os::unix::net::UnixListener::bind(&local).unwrap();
     let connect = format!("connect: [\"127.0.0.1:{port}\"]");
     let mut text = run_fault(
@@ -461,7 +461,7 @@ fn a_library_that_misbehaves_while_it_is_loaded_is_refused_and_the_others_are_no
     expect![[r#"
         crashes: loading it crashes: the process that tried it ended with signal 6 (SIGABRT)
         exits: loading it crashes: the process that tried it called exit(0)
-        allocates: loading it crashes: the process that tried it ran out of the 1024 MiB of memory that `limits.memory` grants (signal 6, SIGABRT): note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+        allocates: loading it crashes: the process that tried it ran out of the 1024 MiB of memory that `limits.memory` grants (signal 6, SIGABRT)
         forks: loading it crashes: the process that tried it called exit(3): fork: permission denied
         reads: loading it crashes: the process that tried it called exit(3): environment: nothing, memory: nothing, own variables: 0
         writes: loading it crashes: the process that tried it sent bytes that are no message
