@@ -334,11 +334,35 @@ mod tests {
         Grants {
             hosts: hosts.iter().map(ToString::to_string).collect(),
             paths: paths.iter().map(PathBuf::from).collect(),
+            writable: Vec::new(),
             secrets: secrets
                 .iter()
                 .map(|name| ((*name).to_owned(), Secret::new(format!("value of {name}"))))
                 .collect(),
         }
+    }
+
+    #[test]
+    fn a_file_that_is_written_needs_a_granted_folder_and_gets_that() {
+        let asked = Capabilities {
+            writable: vec!["settings.file".to_owned()],
+            ..Capabilities::default()
+        };
+        let granting = |folder: &str| Grants {
+            writable: vec![folder.into()],
+            ..Grants::default()
+        };
+        let settings = serde_json::json!({ "file": "out/ids.txt" });
+        let granted = decide(&asked, &granting("out"), &settings).unwrap();
+        assert_eq!(granted.writable, [PathBuf::from("/work/out")]);
+        assert!(granted.paths.is_empty());
+        let missing = decide(&asked, &granting("out2"), &settings).unwrap_err();
+        assert_eq!(
+            line(&missing).unwrap(),
+            r#"capabilities: { writable: ["out"] }"#
+        );
+        let unasked = unasked(&asked, &granting("other"), &settings, Path::new("/work"));
+        assert_eq!(unasked, ["capabilities.writable: other"]);
     }
 
     fn decide(

@@ -243,6 +243,7 @@ fn the_contract_loads_as_it_stands() {
           "capabilities": {
             "hosts": [],
             "paths": [],
+            "writable": [],
             "secrets": {}
           },
           "tuning": {

@@ -39,7 +39,7 @@ fn open(copy: &Path) -> Result<PluginHandle, Refused> {
             .replace(&format!("{}: ", copy.display()), "");
         Refused::new(
             format!("the system cannot load it: {cause}"),
-            "install the library it names, or build the plugin on a machine like this one",
+            "install the library it names where the system keeps libraries (ldconfig), or build the plugin on a machine like this one",
         )
         .for_now()
     })?;

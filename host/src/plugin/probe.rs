@@ -35,6 +35,7 @@ pub enum Probed {
 /// Lets a worker of this very program load the file.
 pub fn ask(host_binary: &Path, copy: &StoredCopy) -> Result<Probed> {
     let name = copy.file_name().unwrap_or_default().to_string_lossy();
+    tracing::debug!(file = %name, "a worker process tries the file");
     let launch = Launch {
         program: host_binary.to_owned(),
         copy: copy.clone(),

@@ -238,9 +238,27 @@ const FOR_NETWORK: [&str; 10] = [
 ];
 const DNS: u16 = 53;
 
+/// Folders that the machine's administrator has told the loader of, ld.so.conf(5). Patterns of files to include other
+/// than the usual one are passed over.
+fn folders_of_libraries() -> Vec<PathBuf> {
+    let more = std::fs::read_dir("/etc/ld.so.conf.d")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    std::iter::once(PathBuf::from("/etc/ld.so.conf"))
+        .chain(more)
+        .filter_map(|file| std::fs::read_to_string(file).ok())
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .map(PathBuf::from)
+        .filter(|folder| folder.is_absolute())
+        .collect()
+}
+
 fn landlock(fence: &Fence, copy: &Path) -> Result<String, String> {
     let told = |error: landlock::RulesetError| error.to_string();
     let mut readable: Vec<PathBuf> = ALWAYS.iter().map(PathBuf::from).collect();
+    readable.extend(folders_of_libraries());
     readable.push(copy.to_owned());
     readable.extend(std::env::current_exe());
     if !fence.hosts.is_empty() {

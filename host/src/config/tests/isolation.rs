@@ -42,6 +42,7 @@ capabilities:
               "/srv/geo",
               "data/city.mmdb"
             ],
+            "writable": [],
             "secrets": {
               "api_token": "***"
             }
@@ -100,7 +101,7 @@ error_handling: { park_after: -1 }
             p.yaml:5:41: capabilities.secrets.number: expected text, found a number (put it in quotes)
             p.yaml:5:57: capabilities.secrets.missing: environment variable NOT_SET is not set (set NOT_SET, or write ${NOT_SET:-default})
             p.yaml:5:71: capabilities.secrets.list: expected text, found a list (put it in quotes)
-            p.yaml:6:3: capabilities.ports: is not a known key (known here: hosts, paths, secrets)
+            p.yaml:6:3: capabilities.ports: is not a known key (known here: hosts, paths, secrets, writable)
             p.yaml:7:31: error_handling.park_after: expected a number of runs between 0 and 4294967295, found -1"#]],
     );
     check_problems(
