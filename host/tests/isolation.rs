@@ -13,6 +13,8 @@ mod workers;
 use std::fmt::Write;
 use std::net::TcpListener;
 
+use etl_host::worker::workers_of;
+use etl_testkit::process::Signal;
 use etl_testkit::project::Project;
 use expect_test::{Expect, expect};
 use serde_json::Value;
@@ -328,7 +330,18 @@ fn a_plugin_reaches_no_server_that_is_not_granted() {
     text += &run_fault(&project, "networked", "connects-to-a-local-socket", &yaml);
     server.set_nonblocking(true).unwrap();
     assert!(server.accept().is_err(), "somebody came through the fence");
-    expect![[""]].assert_eq(&text);
+    expect![[r#"
+        connects: exit 4
+          failed after 1
+            pipeline misbehaving, partition eu, attempt 1: transform: TCP: permission denied; UDP: permission denied
+        with a grant of port 1
+        connects: exit 4
+          failed after 1
+            pipeline networked, partition eu, attempt 1: transform: TCP: permission denied; TCP: connection refused; UDP: DONE
+        connects-to-a-local-socket: exit 4
+          failed after 1
+            pipeline networked, partition eu, attempt 1: transform: local socket: permission denied
+    "#]].assert_eq(&text);
 }
 
 /// Without a fence the same plugin gets it all, so the tests above can fail.
@@ -350,6 +363,28 @@ fn inside_the_host_the_same_plugin_reads_everything() {
         let said = finished.stderr.contains(password);
         assert!(said, "{fault}: {}", finished.stderr);
     }
+}
+
+#[test]
+fn inside_the_host_a_loop_that_looks_for_it_ends_when_the_run_is_stopped() {
+    let project = project();
+    project.config(
+        "misbehaving",
+        "settings: { misbehave: waits-until-cancelled }\n",
+    );
+    let run = ["run", "misbehaving", "--isolation", "in-process"];
+    let mut running = program(&project, &run).start().unwrap();
+    running
+        .wait_for_stderr(|line| line.contains("waiting to be cancelled"))
+        .unwrap();
+    assert_eq!(workers_of(running.id()), []);
+    running.signal(Signal::INT).unwrap();
+    let finished = running.finish().unwrap().require_code(130).unwrap();
+    assert!(
+        finished.stderr.contains("was told to stop"),
+        "{}",
+        finished.stderr
+    );
 }
 
 /// A plugin's `exit(0)` is nobody's success, not even where it ends the host.
