@@ -178,8 +178,9 @@ pub const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/isolati
 
 /// The table of faults.
 pub fn table() -> Vec<Row> {
-    let text = std::fs::read_to_string(DOCUMENT).unwrap();
-    text.lines()
+    let document = std::fs::read_to_string(DOCUMENT).unwrap();
+    document
+        .lines()
         .filter(|line| line.starts_with("| `"))
         .filter_map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
