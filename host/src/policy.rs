@@ -59,10 +59,10 @@ pub fn next_step(error: &Error) -> Option<String> {
     match policy(error) {
         Policy::NeedsOperator(hint) => Some(hint),
         _ if *error.kind() == ErrorKind::Stage(StageErrorKind::Panicked) => {
-            Some("tell the plugin's author; `-vv` shows where it panicked".to_owned())
+            Some("tell the plugin's author where it panicked".to_owned())
         }
         _ if *error.kind() == ErrorKind::Stage(StageErrorKind::Crashed) => {
-            Some("tell the plugin's author; `-vv` shows what the worker printed last".to_owned())
+            Some("tell the plugin's author, with what the worker printed last".to_owned())
         }
         _ if *error.kind() == ErrorKind::Stage(StageErrorKind::Killed) => Some(
             "raise the limit that it names, or look for who ended it; if neither helps, tell the plugin's author"

@@ -108,31 +108,31 @@ fn a_crash_or_an_exit_fails_its_attempt_only() {
             abort: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process ended with signal 6 (SIGABRT), the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows what the worker printed last
+                next: tell the plugin's author, with what the worker printed last
             segfault: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process ended with signal 11 (SIGSEGV), the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows what the worker printed last
+                next: tell the plugin's author, with what the worker printed last
             stack-overflow: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process overflowed its stack (signal 6, SIGABRT), the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows what the worker printed last
+                next: tell the plugin's author, with what the worker printed last
             exit-zero: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process called exit(0), the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows what the worker printed last
+                next: tell the plugin's author, with what the worker printed last
             exit-zero-in-open: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: open the transformer: the worker process called exit(0), the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows what the worker printed last
+                next: tell the plugin's author, with what the worker printed last
             exit-three: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process called exit(3), the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows what the worker printed last
+                next: tell the plugin's author, with what the worker printed last
             panic-while-panicking: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process ended with signal 6 (SIGABRT), the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows what the worker printed last
+                next: tell the plugin's author, with what the worker printed last
             panic-in-a-thread: exit 0
               succeeded after 1
         "#]],
@@ -217,15 +217,15 @@ fn what_breaks_the_channel_is_noticed() {
             closes-descriptors: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process lost its connection to the host: something closed descriptors that were not its own, the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows what the worker printed last
+                next: tell the plugin's author, with what the worker printed last
             garbage-on-channel: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process sent bytes that are no message, perhaps because something wrote to a descriptor that was not its own: it was ended, the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows what the worker printed last
+                next: tell the plugin's author, with what the worker printed last
             promises-endless-data: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process sent a message that is too long, perhaps because something wrote to a descriptor that was not its own: it was ended, the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows what the worker printed last
+                next: tell the plugin's author, with what the worker printed last
         "#]],
     );
 }

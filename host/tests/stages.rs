@@ -137,33 +137,33 @@ fn a_transformer_that_panics_fails_its_attempt_only() {
             panic-in-transformer: exit 1
               "failed" after 2
                 pipeline misbehaving, partition eu, attempt 2: make the transformer: panicked: while the transformer is made at host/testkit/fixtures/misbehaving/src/transform.rs, the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
             panic-in-open: exit 1
               "failed" after 2
                 pipeline misbehaving, partition eu, attempt 2: open the transformer: panicked: in open at host/testkit/fixtures/misbehaving/src/transform.rs, the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
             panic-in-transform: exit 1
               "failed" after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: panicked: in transform at host/testkit/fixtures/misbehaving/src/transform.rs, the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
             panic-in-finish: exit 1
               "failed" after 2
                 pipeline misbehaving, partition eu, attempt 2: finish the transformer: panicked: in finish at host/testkit/fixtures/misbehaving/src/transform.rs, the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
             panic-in-close: exit 1
               "failed" after 2
                 pipeline misbehaving, partition eu, attempt 2: close the transformer: panicked: in close after Succeeded at host/testkit/fixtures/misbehaving/src/transform.rs, the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
             panic-in-drop: exit 0
               "succeeded" after 1
             panic-without-text: exit 1
               "failed" after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: panicked: no message at host/testkit/fixtures/misbehaving/src/transform.rs, the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
             panic-with-a-bomb: exit 1
               "failed" after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: panicked: no message at host/testkit/fixtures/misbehaving/src/transform.rs, the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
         "#]],
     );
 }
@@ -247,15 +247,15 @@ fn an_extractor_that_misbehaves_fails_its_attempt_only() {
             panic-in-extractor-open: exit 1
               "failed" after 2
                 pipeline misbehaving, partition eu, attempt 2: open the extractor: panicked: in the extractor's open at host/testkit/fixtures/misbehaving/src/extract.rs, the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
             panic-in-extractor-next: exit 1
               "failed" after 2
                 pipeline misbehaving, partition eu, attempt 2: extract: panicked: in the extractor's next at host/testkit/fixtures/misbehaving/src/extract.rs, the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
             panic-in-extractor-close: exit 1
               "failed" after 2
                 pipeline misbehaving, partition eu, attempt 2: close the extractor: panicked: in the extractor's close at host/testkit/fixtures/misbehaving/src/extract.rs, the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
             extractor-other-columns: exit 1
               "failed" after 1
                 pipeline misbehaving, partition eu, attempt 1: the extractor returned other columns than it announced
@@ -277,15 +277,15 @@ fn a_loader_that_misbehaves_fails_its_attempt_only() {
             panic-in-loader-open: exit 1
               "failed" after 2
                 pipeline misbehaving, partition eu, attempt 2: open the loader: panicked: in the loader's open at host/testkit/fixtures/misbehaving/src/load.rs, the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
             panic-in-loader-load: exit 1
               "failed" after 2
                 pipeline misbehaving, partition eu, attempt 2: load: panicked: in the loader's load at host/testkit/fixtures/misbehaving/src/load.rs, the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
             panic-in-loader-commit: exit 1
               "failed" after 2
                 pipeline misbehaving, partition eu, attempt 2: commit the loader: panicked: in the loader's commit at host/testkit/fixtures/misbehaving/src/load.rs, the same way as before at the same position
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
             panic-in-loader-close: exit 0
               "succeeded" after 2
             loader-miscounts: exit 1
@@ -309,19 +309,19 @@ fn a_plugin_that_fails_before_the_first_attempt_says_so() {
             panic-in-validate: exit 1
               run
                 pipeline misbehaving: validate the settings: panicked: in validate at host/testkit/fixtures/misbehaving/src/lib.rs
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
             panic-in-partitions: exit 1
               run
                 pipeline misbehaving: name the partitions: panicked: in partitions at host/testkit/fixtures/misbehaving/src/lib.rs
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
             panic-in-extractor: exit 1
               run
                 pipeline misbehaving: make the extractor: panicked: while the extractor is made at host/testkit/fixtures/misbehaving/src/extract.rs
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
             panic-in-loader: exit 1
               run
                 pipeline misbehaving: make the loader: panicked: while the loader is made at host/testkit/fixtures/misbehaving/src/load.rs
-                next: tell the plugin's author; `-vv` shows where it panicked
+                next: tell the plugin's author where it panicked
         "#]],
     );
 }

@@ -94,7 +94,7 @@ pub fn install_panic_hook() {
             .location()
             .map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
         let error = StageError::new(ErrorKind::Panicked, format!("panicked: {text}{place}"))
-            .with_backtrace(Backtrace::force_capture().to_string());
+            .with_backtrace(own_frames(&Backtrace::force_capture().to_string()));
         // A panic while the thread ends has nowhere to leave its message.
         let _ = LAST_PANIC.try_with(|last| {
             if let Ok(mut last) = last.try_borrow_mut() {
@@ -106,6 +106,44 @@ pub fn install_panic_hook() {
             }
         });
     }));
+}
+
+/// The frames between the panic and the boundary: the author's own code, and what it called. All of them if there are
+/// none, as in a library without names.
+fn own_frames(backtrace: &str) -> String {
+    const OF_PANIC: [&str; 6] = [
+        "rust_begin_unwind",
+        "core::panicking::",
+        "core::option::unwrap_failed",
+        "core::option::expect_failed",
+        "core::result::unwrap_failed",
+        "std::panicking::",
+    ];
+    const OF_BOUNDARY: [&str; 2] = ["etl_plugin_api::abi::", "etl_plugin_api::export::"];
+    let any = |line: &str, of: &[&str]| of.iter().any(|name| line.contains(name));
+    let mut frames: Vec<Vec<&str>> = Vec::new();
+    for line in backtrace.lines() {
+        match frames.last_mut() {
+            Some(frame) if line.trim_start().starts_with("at ") => frame.push(line),
+            _ => frames.push(vec![line]),
+        }
+    }
+    let named = |frame: &[&str], of: &[&str]| frame.first().is_some_and(|line| any(line, of));
+    let panic = frames
+        .iter()
+        .rposition(|frame| named(frame, &OF_PANIC[..5]));
+    let own: Vec<&str> = frames
+        .iter()
+        .skip(panic.map_or(0, |at| at + 1))
+        .skip_while(|frame| named(frame, &OF_PANIC))
+        .take_while(|frame| !named(frame, &OF_BOUNDARY))
+        .flatten()
+        .copied()
+        .collect();
+    if panic.is_none() || own.is_empty() {
+        return backtrace.to_owned();
+    }
+    own.join("\n")
 }
 
 /// Runs code whose panic must not cross the boundary.
@@ -273,6 +311,30 @@ mod tests {
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Panicked);
         assert!(error.message().contains("out of cheese"));
+    }
+
+    #[test]
+    fn a_backtrace_is_the_authors_own_part() {
+        let whole = "   0: {closure#0}
+             at ./plugin-api/src/export.rs:97:29
+   5: __rustc::rust_begin_unwind
+             at ./rustc/library/std/src/panicking.rs:689:5
+   6: core::panicking::panic_fmt
+   7: my_plugin::parse
+             at ./src/lib.rs:142:36
+   8: <my_plugin::Copy as etl_plugin_api::pipeline::Transformer>::transform
+             at ./src/lib.rs:50:17
+   9: <etl_plugin_api::abi::object::ExportedTransformer>::transform::{{closure}}
+  13: __rust_try
+  14: std::panicking::try";
+        assert_eq!(
+            own_frames(whole),
+            "   7: my_plugin::parse
+             at ./src/lib.rs:142:36
+   8: <my_plugin::Copy as etl_plugin_api::pipeline::Transformer>::transform
+             at ./src/lib.rs:50:17"
+        );
+        assert_eq!(own_frames("   0: <unknown>"), "   0: <unknown>");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::session::{Found, Session};
+use super::status;
 use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, checkpoint, print, print_json};
 use crate::checkpoint::Checkpoint;
@@ -15,7 +16,8 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::pool::Pools;
 use crate::sink::build_sink;
-use crate::state::RunRecord;
+use crate::state::{Crashes, RunRecord};
+use crate::worker::{Measure, Running, workers_of};
 
 /// Runs that are shown.
 const RUNS: u32 = 5;
@@ -32,6 +34,11 @@ struct Facts<'a> {
     config: &'a Config,
     /// Each stage and whose it is.
     stages: [(&'static str, String); 3],
+    /// What holds the plugin's code; `None` if it runs inside the host.
+    fence: Option<Vec<Measure>>,
+    /// Its workers that run now.
+    workers: Vec<Running>,
+    crashes: Option<Crashes>,
     checkpoints: Result<BTreeMap<String, Checkpoint>>,
     runs: Vec<RunRecord>,
 }
@@ -80,6 +87,18 @@ pub fn info(globals: &Globals, command: &Info) -> Result<u8, Failure> {
                 ),
             ),
         ],
+        fence: stages.measures()?,
+        workers: session
+            .state
+            .running()?
+            .into_iter()
+            .filter(|run| run.pipeline == config.name)
+            .flat_map(|run| workers_of(run.process))
+            .filter(|worker| worker.label.pipeline == config.name)
+            .collect(),
+        crashes: session
+            .state
+            .crashes(&found.plugin.sha256, &found.manifest.name)?,
         checkpoints: build_runtime()?.block_on(async {
             build_sink(&config.sink, &Arc::new(Pools::new()))
                 .load_checkpoints(&config.name)
@@ -116,6 +135,11 @@ fn to_json(facts: &Facts<'_>) -> serde_json::Value {
         "cardinality": found.manifest.cardinality,
         "stages": stages,
         "plugin": { "name": found.plugin.name, "sha256": found.plugin.sha256, "abi": found.plugin.abi, "folder": found.folder },
+        "isolation": config.isolation,
+        "fence": facts.fence,
+        "workers": status::workers_to_json(&facts.workers),
+        "crashes": facts.crashes,
+        "parked": facts.parked(),
         "partitions": config.source.connector.shard_names(),
         "config": config,
         "settings_schema": found.manifest.settings_schema,
@@ -123,6 +147,54 @@ fn to_json(facts: &Facts<'_>) -> serde_json::Value {
         "checkpoint_error": facts.checkpoints.as_ref().err().map(Error::to_string),
         "last_runs": facts.runs,
     })
+}
+
+impl Facts<'_> {
+    fn parked(&self) -> bool {
+        let most = self.config.error_handling.park_after;
+        let runs = self.crashes.as_ref().map_or(0, |crashes| crashes.runs);
+        most > 0 && runs >= most
+    }
+}
+
+fn isolation_to_text(facts: &Facts<'_>) -> String {
+    let mut text = String::from("\nIsolation\n");
+    match &facts.fence {
+        None => text.push_str("  in-process: the plugin runs inside the host, nothing holds it\n"),
+        Some(measures) => {
+            text.push_str("  process: the plugin runs in a worker process for each attempt\n");
+            let mut lines = table(&["measure", "in force", ""], &[]);
+            for measure in measures {
+                let in_force = if measure.in_force { "yes" } else { "no" };
+                lines.add_row([measure.name.as_str(), in_force, &measure.detail]);
+            }
+            text.push_str(&indented(&lines));
+        }
+    }
+    for worker in &facts.workers {
+        // Writing to a String cannot fail, here and below.
+        let _ = writeln!(
+            text,
+            "  worker {} of {} runs now: {} of memory, {} of CPU time",
+            worker.process,
+            worker.label.partition,
+            status::mebibytes(worker.usage.resident_bytes),
+            status::seconds(worker.usage.cpu_ms)
+        );
+    }
+    if let Some(crashes) = &facts.crashes {
+        let parked = if facts.parked() {
+            ", and is parked: `etl-host enable` lets it run again"
+        } else {
+            ""
+        };
+        let _ = writeln!(
+            text,
+            "  it crashed in {} runs in a row{parked}; last at {}: {}",
+            crashes.runs, crashes.at, crashes.message
+        );
+    }
+    text
 }
 
 fn to_text(facts: &Facts<'_>) -> Result<String> {
@@ -143,6 +215,7 @@ fn to_text(facts: &Facts<'_>) -> Result<String> {
         found.plugin.abi,
         found.plugin.sha256
     );
+    text.push_str(&isolation_to_text(facts));
     text.push_str("\nStages\n");
     for (name, whose) in &facts.stages {
         let _ = writeln!(text, "  {name:<10} {whose}");

@@ -14,6 +14,7 @@ struct Row {
     found: Found,
     schedule: Option<String>,
     config_error: Option<String>,
+    parked: bool,
     last_run: Option<RunRecord>,
 }
 
@@ -22,8 +23,12 @@ pub fn list(globals: &Globals) -> Result<u8, Failure> {
     let session = Session::open(globals)?;
     let mut rows = Vec::new();
     for found in session.all() {
+        let mut parked = false;
         let (schedule, config_error) = match session.load_config(&found) {
-            Ok(loaded) => (loaded.config.schedule.map(|schedule| schedule.cron), None),
+            Ok(loaded) => {
+                parked = session.parked(&found, &loaded)?.is_some();
+                (loaded.config.schedule.map(|schedule| schedule.cron), None)
+            }
             Err(failure) => (None, Some(failure.to_text())),
         };
         let last_run = session.state.last_run(&found.manifest.name)?;
@@ -31,6 +36,7 @@ pub fn list(globals: &Globals) -> Result<u8, Failure> {
             found,
             schedule,
             config_error,
+            parked,
             last_run,
         });
     }
@@ -69,6 +75,7 @@ fn to_json(globals: &Globals, rows: &[Row], refused: &[(String, &Refused)]) -> s
                 "last_run": row.last_run,
                 "next_run": null,
                 "config_error": row.config_error,
+                "parked": row.parked,
             })
         })
         .collect();
@@ -137,6 +144,13 @@ fn to_text(globals: &Globals, rows: &[Row], refused: &[(String, &Refused)]) -> S
                 row.found.manifest.name
             );
         }
+    }
+    for row in rows.iter().filter(|row| row.parked) {
+        let name = &row.found.manifest.name;
+        let _ = writeln!(
+            text,
+            "\n{name}: parked, its plugin crashed in run after run (`etl-host info {name}`); `etl-host enable {name}` lets it run again"
+        );
     }
     if !refused.is_empty() {
         text.push_str("\nRefused files:\n");

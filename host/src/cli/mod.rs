@@ -29,6 +29,7 @@ use serde_json::json;
 
 use crate::config::ConfigErrors;
 use crate::error::{Error, ErrorKind};
+use crate::plugin::load;
 use crate::policy;
 
 /// Runs ETL pipelines that are compiled as plugins: drop one into the plugins folder and run it.
@@ -252,6 +253,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         }
         Command::Worker(command) => return worker::worker(&command),
     };
+    load::allow_exit();
     match result {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

@@ -16,6 +16,7 @@ use super::{Failure, Globals, Output, build_runtime, print, print_json, progress
 use crate::config::{Isolation, Loaded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{self, Plan, Purpose, RunOptions, StageFacts};
+use crate::plugin::load;
 use crate::policy::next_step;
 use crate::pool::Pools;
 use crate::runtime::report::{self, RunReport, Status};
@@ -190,6 +191,7 @@ pub fn watch_signals(cancel: CancellationToken, stopped_by: Arc<AtomicI32>) -> R
                 _ = terminate.recv() => SIGTERM_CODE,
             };
             if cancel.is_cancelled() {
+                load::allow_exit();
                 // Open transactions are rolled back by the sinks.
                 std::process::exit(code);
             }

@@ -3,14 +3,50 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once, OnceLock};
 
 use abi_stable::library::AbiHeaderRef;
 use etl_plugin_api::abi::{ABI_VERSION, Mismatch, PluginHandle, ROOT_SYMBOL, open_plugin};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 
 use super::Refused;
+
+/// Whether the host itself wants this process to end.
+static MAY_EXIT: AtomicBool = AtomicBool::new(false);
+
+/// From now on the process may end with whatever code it is given.
+pub fn allow_exit() {
+    MAY_EXIT.store(true, Ordering::SeqCst);
+}
+
+/// Loads a stored copy into the host itself. A plugin that calls `exit` then cannot choose the host's exit code.
+pub fn load_into_host(copy: &Path) -> Result<PluginHandle, Refused> {
+    static WATCHED: Once = Once::new();
+    WATCHED.call_once(|| {
+        // SAFETY: the function is of the C calling convention, never unwinds, and lives as long as the process.
+        let registered = unsafe { libc::atexit(refuse_exit) };
+        if registered != 0 {
+            tracing::warn!("a plugin that calls `exit` can choose the exit code of the host");
+        }
+    });
+    load(copy)
+}
+
+/// Runs when something calls `exit`. What a plugin wants is not what became of the run.
+extern "C" fn refuse_exit() {
+    if MAY_EXIT.load(Ordering::SeqCst) {
+        return;
+    }
+    let _ = std::io::stderr().write_all(
+        b"error: a plugin that runs inside the host called exit(): the host ends, uncommitted rows are rolled back\n\
+          \x20 next: run it with `isolation: process`, and tell the plugin's author\n",
+    );
+    // SAFETY: ends the process at once; nothing of it is used any more.
+    unsafe { libc::_exit(1) }
+}
 
 /// Loads a stored copy, once per process.
 pub fn load(copy: &Path) -> Result<PluginHandle, Refused> {

@@ -21,7 +21,7 @@ pub struct InProcess {
 impl InProcess {
     /// Loads the plugin into this process, if it is not.
     pub fn open(plugin: &Plugin, index: u32, settings: &serde_json::Value) -> Result<Self> {
-        let handle = load::load(&plugin.copy).map_err(|refused| {
+        let handle = load::load_into_host(&plugin.copy).map_err(|refused| {
             Error::new(
                 ErrorKind::Plugin,
                 format!("plugin {}: {}", plugin.name, refused.reason),
