@@ -34,13 +34,13 @@ impl Usage {
     }
 }
 
-/// One line of `/proc/<pid>/status` (proc_pid_status(5)).
+/// One line of `/proc/<pid>/status` (`proc_pid_status(5)`).
 fn kibibytes(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// Fields 14 and 15 of `/proc/<pid>/stat` (proc_pid_stat(5)), in ticks.
+/// Fields 14 and 15 of `/proc/<pid>/stat` (`proc_pid_stat(5)`), in ticks.
 fn cpu(stat: &str) -> Option<Duration> {
     // The second field is a name in parentheses, which may itself hold spaces and parentheses.
     let (_, rest) = stat.rsplit_once(") ")?;
@@ -68,8 +68,8 @@ mod tests {
         let stat = "7 (a) (b) c) S 1 7 7 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 1 0 1 1 1";
         let per_second = rustix::param::clock_ticks_per_second();
         assert_eq!(
-            cpu(stat).unwrap().as_millis() as u64,
-            200 * 1000 / per_second
+            cpu(stat).unwrap(),
+            Duration::from_millis(200 * 1000 / per_second)
         );
     }
 }

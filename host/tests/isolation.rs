@@ -13,6 +13,8 @@ mod workers;
 use std::fmt::Write;
 use std::net::TcpListener;
 
+use etl_host::worker::workers_of;
+use etl_testkit::process::Signal;
 use etl_testkit::project::Project;
 use expect_test::{Expect, expect};
 use serde_json::Value;
@@ -306,7 +308,7 @@ fn a_plugin_reaches_no_server_that_is_not_granted() {
     require_whole_fence(&project);
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();
-    let local = project.path("data/local.sock");
+    let local = project.path("local.sock");
     let _local = std::os::unix::net::UnixListener::bind(&local).unwrap();
     let connect = format!("connect: [\"127.0.0.1:{port}\"]");
     let mut text = run_fault(
@@ -328,7 +330,18 @@ fn a_plugin_reaches_no_server_that_is_not_granted() {
     text += &run_fault(&project, "networked", "connects-to-a-local-socket", &yaml);
     server.set_nonblocking(true).unwrap();
     assert!(server.accept().is_err(), "somebody came through the fence");
-    expect![[""]].assert_eq(&text);
+    expect![[r#"
+        connects: exit 4
+          failed after 1
+            pipeline misbehaving, partition eu, attempt 1: transform: TCP: permission denied; UDP: permission denied
+        with a grant of port 1
+        connects: exit 4
+          failed after 1
+            pipeline networked, partition eu, attempt 1: transform: TCP: permission denied; TCP: connection refused; UDP: DONE
+        connects-to-a-local-socket: exit 4
+          failed after 1
+            pipeline networked, partition eu, attempt 1: transform: local socket: permission denied
+    "#]].assert_eq(&text);
 }
 
 /// Without a fence the same plugin gets it all, so the tests above can fail.
@@ -350,6 +363,28 @@ fn inside_the_host_the_same_plugin_reads_everything() {
         let said = finished.stderr.contains(password);
         assert!(said, "{fault}: {}", finished.stderr);
     }
+}
+
+#[test]
+fn inside_the_host_a_loop_that_looks_for_it_ends_when_the_run_is_stopped() {
+    let project = project();
+    project.config(
+        "misbehaving",
+        "settings: { misbehave: waits-until-cancelled }\n",
+    );
+    let run = ["run", "misbehaving", "--isolation", "in-process"];
+    let mut running = program(&project, &run).start().unwrap();
+    running
+        .wait_for_stderr(|line| line.contains("waiting to be cancelled"))
+        .unwrap();
+    assert_eq!(workers_of(running.id()), []);
+    running.signal(Signal::INT).unwrap();
+    let finished = running.finish().unwrap().require_code(130).unwrap();
+    assert!(
+        finished.stderr.contains("was told to stop"),
+        "{}",
+        finished.stderr
+    );
 }
 
 /// A plugin's `exit(0)` is nobody's success, not even where it ends the host.
@@ -461,7 +496,7 @@ fn a_library_that_misbehaves_while_it_is_loaded_is_refused_and_the_others_are_no
     expect![[r#"
         crashes: loading it crashes: the process that tried it ended with signal 6 (SIGABRT)
         exits: loading it crashes: the process that tried it called exit(0)
-        allocates: loading it crashes: the process that tried it ran out of the 1024 MiB of memory that `limits.memory` grants (signal 6, SIGABRT): note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+        allocates: loading it crashes: the process that tried it ran out of the 1024 MiB of memory that `limits.memory` grants (signal 6, SIGABRT)
         forks: loading it crashes: the process that tried it called exit(3): fork: permission denied
         reads: loading it crashes: the process that tried it called exit(3): environment: nothing, memory: nothing, own variables: 0
         writes: loading it crashes: the process that tried it sent bytes that are no message

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use etl_plugin_api::Manifest;
+use etl_plugin_api::{ErrorKind, Manifest};
 use serde::{Deserialize, Serialize};
 
 use super::Refused;
@@ -70,9 +70,11 @@ pub fn ask(host_binary: &Path, copy: &StoredCopy) -> Result<Probed> {
             "do no work in constructors or in `manifest`; if the machine was only slow, copy the file again",
         )),
         Err(NotStarted::Ended(ending)) => {
+            // Whoever was ended by a limit has nothing to add.
             let last = ending
                 .last_lines
                 .last()
+                .filter(|_| ending.kind() == ErrorKind::Crashed)
                 .map_or_else(String::new, |line| format!(": {line}"));
             crashed(format!("{}{last}", ending.words(&launch.limits())))
         }

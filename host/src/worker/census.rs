@@ -37,7 +37,7 @@ pub fn workers_of(host: u32) -> Vec<Running> {
     running
 }
 
-/// Field 4 of `/proc/<pid>/stat` (proc_pid_stat(5)).
+/// Field 4 of `/proc/<pid>/stat` (`proc_pid_stat(5)`).
 fn parent(process: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(") ")?;

@@ -15,7 +15,7 @@
 //! | seccomp | new processes, network where no host is granted, power over other processes, and calls that no stage needs |
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -181,7 +181,8 @@ fn limits(fence: &Fence) -> rustix::io::Result<String> {
     if let Some(time) = fence.cpu_time {
         let seconds = time.as_secs().max(1);
         limit(Resource::Cpu, seconds, seconds.saturating_add(CPU_GRACE))?;
-        text.push_str(&format!(", CPU time {seconds} s"));
+        // Writing to a String cannot fail.
+        let _ = write!(text, ", CPU time {seconds} s");
     }
     Ok(text)
 }
@@ -270,7 +271,7 @@ fn landlock(fence: &Fence, copy: &Path) -> Result<String, String> {
         .handle_access(AccessFs::from_all(LANDLOCK))
         .and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(LANDLOCK)))
         .and_then(|ruleset| ruleset.scope(Scope::from_all(LANDLOCK)))
-        .and_then(|ruleset| ruleset.create())
+        .and_then(Ruleset::create)
         // A path that does not exist is passed over.
         .and_then(|ruleset| {
             ruleset.add_rules(path_beneath_rules(&readable, AccessFs::from_read(LANDLOCK)))

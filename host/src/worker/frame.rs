@@ -358,7 +358,9 @@ mod tests {
     }
 
     fn names(rows: usize) -> RecordBatch {
-        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows as i64));
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(
+            0..i64::try_from(rows).unwrap(),
+        ));
         let names: ArrayRef = Arc::new(
             (0..rows)
                 .map(|n| (n % 3 != 0).then(|| format!("name {n}")))

@@ -128,8 +128,12 @@ impl Worker {
         };
         let hello = channel
             .send(Kind::Call, &start, &[], Some(deadline))
-            .and_then(|()| channel.receive(Some(deadline)))
-            .and_then(|frame| frame.head::<Hello>());
+            .and_then(|()| {
+                Ok(Hello {
+                    measures: channel.receive(Some(deadline))?.head()?,
+                    loaded: channel.receive(Some(deadline))?.head()?,
+                })
+            });
         match hello {
             Ok(hello) => Ok(Self {
                 control: Mutex::new(Some(channel.into_stream())),

@@ -34,13 +34,16 @@ pub struct Start {
     pub host: u32,
 }
 
-/// A worker's first word to the host, once the plugin is loaded behind the fence.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What became of loading the plugin behind the fence.
+pub type Loaded = Result<Description, Refused>;
+
+/// A worker's first words to the host.
+#[derive(Clone, Debug)]
 pub struct Hello {
     /// What holds the worker, and what this system cannot.
     pub measures: Vec<Measure>,
     /// What the plugin says of itself.
-    pub loaded: Result<Description, Refused>,
+    pub loaded: Loaded,
 }
 
 /// One of the three stages.

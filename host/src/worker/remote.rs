@@ -199,7 +199,8 @@ impl Remote {
     }
 
     fn close(&mut self, outcome: Outcome) -> Result<()> {
-        Ok(self.0.call(&Call::Close(outcome), &[], Lent::Nothing)?.0)
+        let ((), _) = self.0.call(&Call::Close(outcome), &[], Lent::Nothing)?;
+        Ok(())
     }
 
     fn transformed(
@@ -296,7 +297,8 @@ impl Loader for Remote {
 
     fn commit(&mut self, cx: &dyn LoadContext, token: &CommitToken) -> Result<()> {
         let call = Call::Commit(token.clone());
-        Ok(self.0.call(&call, &[], Lent::Load(cx))?.0)
+        let ((), _) = self.0.call(&call, &[], Lent::Load(cx))?;
+        Ok(())
     }
 
     fn close(&mut self, outcome: Outcome) -> Result<()> {

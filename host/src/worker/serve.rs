@@ -23,7 +23,7 @@ use super::ending::LOST_HOST;
 use super::fence;
 use super::frame::{Broken, Channel, Kind};
 use super::message::{
-    Batches, Call, Fault, Hello, StageKind, Start, join_output, join_tables, split_schema,
+    Batches, Call, Fault, Loaded, StageKind, Start, join_output, join_tables, split_schema,
     split_tables, split_transformed,
 };
 use crate::plugin::load;
@@ -46,15 +46,14 @@ fn run() -> Result<(), Broken> {
     if std::os::unix::process::parent_id() != start.host {
         return Err(Broken::Garbage("the host is gone".to_owned()));
     }
+    // Told before any code of the plugin can have a say in it.
+    channel.send(Kind::Tell, &measures, &[], None)?;
     let handle = load::load(&start.copy);
-    let hello = Hello {
-        measures,
-        loaded: handle
-            .as_ref()
-            .map(|handle| handle.description().clone())
-            .map_err(Clone::clone),
-    };
-    channel.send(Kind::Answer, &hello, &[], None)?;
+    let loaded: Loaded = handle
+        .as_ref()
+        .map(|handle| handle.description().clone())
+        .map_err(Clone::clone);
+    channel.send(Kind::Answer, &loaded, &[], None)?;
     let control = channel.into_stream();
     let mut seats = Vec::new();
     if let (Ok(handle), Some(pipeline)) = (handle, start.pipeline) {
@@ -85,13 +84,10 @@ fn next_channel(control: &UnixStream) -> io::Result<Option<UnixStream>> {
         &mut ancillary,
         RecvFlags::CMSG_CLOEXEC,
     )?;
-    let descriptor: Option<OwnedFd> = ancillary
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-            _ => None,
-        })
-        .next();
+    let descriptor: Option<OwnedFd> = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
     Ok(descriptor
         .filter(|_| received.bytes > 0)
         .map(UnixStream::from))
@@ -120,14 +116,14 @@ fn serve_channel(stream: UnixStream, handle: &PluginHandle, pipeline: u32, setti
         };
         let answer = seat.answer(call, Batches::new(batches), &channel);
         let mut channel = channel.borrow_mut();
-        let sent = match answer {
+        let delivered = match answer {
             Ok((head, batches)) => {
                 let batches: Vec<&RecordBatch> = batches.iter().collect();
                 channel.send(Kind::Answer, &head, &batches, None)
             }
             Err(error) => channel.send(Kind::Failure, &Fault::from(&error), &[], None),
         };
-        if sent.is_err() {
+        if delivered.is_err() {
             lost_host()
         }
     }
@@ -197,12 +193,13 @@ impl Seat<'_> {
                 None => only(Json::Null),
             }),
             (Stage::Transformer(stage), Call::Transform) => {
-                let input = batches.take().map_err(nonsense)?;
+                let input = batches.take().map_err(|broken| nonsense(&broken))?;
                 transformed(stage.transform(&cx, input)?)
             }
             (Stage::Transformer(stage), Call::Finish) => transformed(stage.finish(&cx)?),
             (Stage::Loader(stage), Call::Load(head)) => {
-                let output = join_output(&head, &mut batches).map_err(nonsense)?;
+                let output =
+                    join_output(&head, &mut batches).map_err(|broken| nonsense(&broken))?;
                 Ok(only(json!(stage.load(&cx, &output)?)))
             }
             (Stage::Loader(stage), Call::Commit(token)) => {
@@ -253,12 +250,13 @@ impl Seat<'_> {
                 Ok((Json::Null, vec![split_schema(&schema)]))
             }
             Stage::Transformer(stage) => {
-                let input = batches.take().map_err(nonsense)?.schema();
+                let input = batches.take().map_err(|broken| nonsense(&broken))?.schema();
                 let (names, schemas) = split_tables(&stage.open(&cx, &input)?);
                 Ok((json!(names), schemas))
             }
             Stage::Loader(stage) => {
-                let tables = join_tables(tables, &mut batches).map_err(nonsense)?;
+                let tables =
+                    join_tables(tables, &mut batches).map_err(|broken| nonsense(&broken))?;
                 Ok((json!(stage.open(&cx, &tables)?), Vec::new()))
             }
         }
@@ -266,10 +264,10 @@ impl Seat<'_> {
 }
 
 fn transformed(transformed: etl_plugin_api::Transformed) -> Result<Answer, StageError> {
-    let (head, batches) = split_transformed(transformed).map_err(nonsense)?;
+    let (head, batches) = split_transformed(transformed).map_err(|broken| nonsense(&broken))?;
     Ok((json!(head), batches))
 }
 
-fn nonsense(broken: Broken) -> StageError {
+fn nonsense(broken: &Broken) -> StageError {
     StageError::fatal(broken.to_string())
 }

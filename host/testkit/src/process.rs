@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::Read;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 pub use rustix::process::Signal;
 
 const DEFAULT_DEADLINE: Duration = Duration::from_mins(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A program that is about to be started.
 #[derive(Debug)]
@@ -130,6 +131,13 @@ impl Program {
         self
     }
 
+    /// Makes it the leader of a process group, as a shell does, for [`Running::signal_group`].
+    #[must_use]
+    pub fn own_group(mut self) -> Self {
+        self.command.process_group(0);
+        self
+    }
+
     /// Starts it and waits for its end.
     pub fn run(self) -> Result<Finished> {
         self.start()?.finish()
@@ -204,6 +212,12 @@ impl Running {
     pub fn signal(&self, signal: Signal) -> Result<()> {
         // The process is reaped only with `self`, so the id cannot belong to another one by now.
         kill_process(self.pid, signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
+    /// Sends a signal to its process group, as a terminal does for Ctrl-C. It must have a group of its own.
+    pub fn signal_group(&self, signal: Signal) -> Result<()> {
+        kill_process_group(self.pid, signal)
+            .with_context(|| format!("cannot signal the group of {}", self.name))
     }
 
     /// Waits for its end and for the end of its output. Past the deadline it is killed, and that is an error.
@@ -392,6 +406,29 @@ fn watch_stream(
         }
         watched.change(|state| state.captured_mut(stream).ended = true);
     })
+}
+
+/// Waits until a process has ended that somebody else has started. Past the limit that is an error.
+///
+/// Nobody tells of the end of such a process, so it is looked for again and again.
+pub fn wait_for_stranger(id: u32, limit: Duration) -> Result<()> {
+    let until = Instant::now() + limit;
+    while lives(id) {
+        if Instant::now() >= until {
+            bail!("process {id} still lives after {} s", limit.as_secs_f64());
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(())
+}
+
+/// Whether the process is there and not only waits to be collected (`proc_pid_stat(5)`).
+fn lives(id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 /// Notices the exit but leaves the process to be reaped by its owner, so that its id stays valid for signals.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use etl_host::plugin::cache::Cache;
 use etl_host::worker::{Fence, Label, Launch, Measure, NotStarted, Worker};
 use etl_testkit::process::{Finished, Program};
 use etl_testkit::project::Project;
@@ -130,9 +131,11 @@ fn files(folder: PathBuf) -> Vec<PathBuf> {
 
 /// What holds a worker on this machine, by the worker's own word.
 pub fn measures(project: &Project) -> Vec<Measure> {
+    let plugin = std::fs::read(project.path("plugins/libfixture_misbehaving.so")).unwrap();
+    let cache = Cache::new(project.path("cache"));
     let launch = Launch {
         program: HOST.into(),
-        copy: project.path("plugins/libfixture_misbehaving.so"),
+        copy: cache.store("misbehaving", &plugin).unwrap(),
         pipeline: None,
         settings: String::new(),
         fence: Fence::of_probe(),
@@ -175,8 +178,9 @@ pub const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/isolati
 
 /// The table of faults.
 pub fn table() -> Vec<Row> {
-    let text = std::fs::read_to_string(DOCUMENT).unwrap();
-    text.lines()
+    let document = std::fs::read_to_string(DOCUMENT).unwrap();
+    document
+        .lines()
         .filter(|line| line.starts_with("| `"))
         .filter_map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
