@@ -7,6 +7,8 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use crate::process::Stat;
+
 /// A process, as others know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -69,17 +71,9 @@ fn machine() -> String {
     }
 }
 
-/// When a process began: field 22 of `/proc/<pid>/stat` (proc(5)). `None` if there is none, or only what is left of one.
+/// When a process began. `None` if there is none, or only what is left of one.
 fn started(process: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The second field is a name in parentheses, which may itself hold spaces and parentheses.
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    Stat::of(process).map(|stat| stat.started)
 }
 
 #[cfg(test)]

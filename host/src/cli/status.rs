@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::table::{indented, table};
 use super::{Failure, Globals, Output, print, print_json};
+use crate::process::Usage;
 use crate::state::{RunningRecord, State};
-use crate::usage::Usage;
 use crate::worker::{Running, workers_of};
 
 /// Flags of `status`.

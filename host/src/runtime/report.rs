@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::checkpoint::Ledger;
 use crate::error::{Error, ErrorKind};
 use crate::policy::next_step_of_failure;
-use crate::usage::Usage;
+use crate::process::Usage;
 
 /// How a run or a partition ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -8,7 +8,7 @@ use etl_plugin_api::{Context, Extractor, Loader, Partition, Problem, Transformer
 use super::{Stages, stage_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plugin::{Plugin, load};
-use crate::usage::Usage;
+use crate::process::Usage;
 use crate::worker::Measure;
 
 /// A plugin's pipeline, loaded into the host.

@@ -16,7 +16,7 @@ use crate::capabilities::{Granted, Redactor};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plugin::Plugin;
-use crate::usage::Usage;
+use crate::process::Usage;
 use crate::worker::{Fence, Label, Launch, Measure, NotStarted, Seat, Worker};
 
 /// A plugin may take as long to load as its probe may.

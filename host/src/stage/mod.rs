@@ -21,7 +21,7 @@ use crate::capabilities::Granted;
 use crate::config::{Config, Isolation};
 use crate::error::{Error, Result};
 use crate::plugin::Plugin;
-use crate::usage::Usage;
+use crate::process::Usage;
 use crate::worker::Measure;
 
 /// A pipeline's code, wherever it runs. Makes stages, new ones for each attempt.

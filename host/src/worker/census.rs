@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::launch::Label;
-use crate::usage::Usage;
+use crate::process::{Stat, Usage};
 
 /// A worker that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub fn workers_of(host: u32) -> Vec<Running> {
     let mut running: Vec<Running> = processes
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|process| parent(*process) == Some(host))
+        .filter(|process| Stat::of(*process).is_some_and(|stat| stat.parent == host))
         .filter_map(|process| {
             Some(Running {
                 process,
@@ -35,13 +35,6 @@ pub fn workers_of(host: u32) -> Vec<Running> {
         .collect();
     running.sort_by_key(|worker| worker.process);
     running
-}
-
-/// Field 4 of `/proc/<pid>/stat` (`proc_pid_stat(5)`).
-fn parent(process: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(") ")?;
-    rest.split(' ').nth(1)?.parse().ok()
 }
 
 /// What the process was started for, if it is a worker.
@@ -80,7 +73,8 @@ mod tests {
                 .iter()
                 .all(|worker| worker.process != other.id())
         );
-        assert_eq!(parent(other.id()), Some(std::process::id()));
+        let stat = Stat::of(other.id()).unwrap();
+        assert_eq!(stat.parent, std::process::id());
         other.kill().unwrap();
         other.wait().unwrap();
         assert!(workers_of(0).is_empty());

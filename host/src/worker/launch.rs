@@ -26,7 +26,7 @@ use super::message::{Hello, Start};
 use crate::capabilities::Redactor;
 use crate::error::{Error, Result};
 use crate::plugin::cache::StoredCopy;
-use crate::usage::Usage;
+use crate::process::Usage;
 
 /// How long a worker that is not needed any more may take to end by itself.
 const GRACE: Duration = Duration::from_secs(2);
