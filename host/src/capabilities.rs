@@ -320,14 +320,16 @@ mod tests {
     use super::*;
 
     fn asked(hosts: &[&str], paths: &[&str], secrets: &[&str]) -> Capabilities {
-        let [hosts, paths, secrets] =
-            [hosts, paths, secrets].map(|names| names.iter().map(ToString::to_string).collect());
-        Capabilities {
-            hosts,
-            paths,
-            secrets,
-            ..Capabilities::default()
+        let mut asked = Capabilities::none();
+        let all = [
+            (&mut asked.hosts, hosts),
+            (&mut asked.paths, paths),
+            (&mut asked.secrets, secrets),
+        ];
+        for (names, wanted) in all {
+            names.extend(wanted.iter().map(ToString::to_string));
         }
+        asked
     }
 
     fn grants(hosts: &[&str], paths: &[&str], secrets: &[&str]) -> Grants {
@@ -344,10 +346,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_written_needs_a_granted_folder_and_gets_that() {
-        let asked = Capabilities {
-            writable: vec!["settings.file".to_owned()],
-            ..Capabilities::default()
-        };
+        let asked = Capabilities::none().writable("settings.file");
         let granting = |folder: &str| Grants {
             writable: vec![folder.into()],
             ..Grants::default()

@@ -519,7 +519,7 @@ async fn two_runs_at_once_load_every_row_once() {
         let report = finished.json().unwrap();
         let fenced = report["partitions"]
             .as_array()
-            .unwrap()
+            .unwrap_or_else(|| panic!("{report}"))
             .iter()
             .filter(|partition| partition["status"] == "failed");
         for partition in fenced {

@@ -39,17 +39,16 @@ pub enum Cardinality {
 /// ```
 /// use etl_plugin_api::Capabilities;
 ///
-/// let asked = Capabilities {
-///     hosts: vec!["api.example.com:443".to_owned()],
+/// let asked = Capabilities::none()
+///     .host("api.example.com:443")
 ///     // Where the file lies is the operator's to say, so the manifest names the setting that tells it.
-///     paths: vec!["settings.geo.database".to_owned()],
-///     secrets: vec!["api_token".to_owned()],
-///     ..Capabilities::default()
-/// };
+///     .path("settings.geo.database")
+///     .secret("api_token");
 /// # assert_eq!(asked.paths.len(), 1);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Capabilities {
     /// Network hosts, `name:port`.
     pub hosts: Vec<String>,
@@ -60,6 +59,41 @@ pub struct Capabilities {
     pub writable: Vec<String>,
     /// Names of secrets, for [`Context::secret`](crate::Context::secret).
     pub secrets: Vec<String>,
+}
+
+impl Capabilities {
+    /// Nothing beyond the batches.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// And this network host, `name:port`.
+    #[must_use]
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.hosts.push(host.into());
+        self
+    }
+
+    /// And this file or folder, to read.
+    #[must_use]
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.paths.push(path.into());
+        self
+    }
+
+    /// And this file or folder, to write.
+    #[must_use]
+    pub fn writable(mut self, path: impl Into<String>) -> Self {
+        self.writable.push(path.into());
+        self
+    }
+
+    /// And this secret.
+    #[must_use]
+    pub fn secret(mut self, name: impl Into<String>) -> Self {
+        self.secrets.push(name.into());
+        self
+    }
 }
 
 /// What a pipeline says of itself.

@@ -57,9 +57,17 @@ pub trait Pipeline: Send + Sync + 'static {
 
 /// An independently readable slice of the source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Partition {
     /// Its name, unique within the pipeline; checkpoints are kept under it.
     pub name: String,
+}
+
+impl Partition {
+    /// A partition with this name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into() }
+    }
 }
 
 /// How an attempt ended, told to a stage when it is closed.

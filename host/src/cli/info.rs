@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -11,6 +12,7 @@ use super::session::{Found, Session};
 use super::status;
 use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, checkpoint, print, print_json};
+use crate::capabilities::Granted;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -36,6 +38,7 @@ struct Facts<'a> {
     stages: [(&'static str, String); 3],
     /// What holds the plugin's code; `None` if it runs inside the host.
     fence: Option<Vec<Measure>>,
+    granted: Granted,
     /// Its workers that run now.
     workers: Vec<Running>,
     crashes: Option<Crashes>,
@@ -88,6 +91,7 @@ pub fn info(globals: &Globals, command: &Info) -> Result<u8, Failure> {
             ),
         ],
         fence: stages.measures()?,
+        granted: Session::granted(&found, &loaded)?,
         workers: session
             .state
             .running()?
@@ -137,6 +141,7 @@ fn to_json(facts: &Facts<'_>) -> serde_json::Value {
         "plugin": { "name": found.plugin.name, "sha256": found.plugin.sha256, "abi": found.plugin.abi, "folder": found.folder },
         "isolation": config.isolation,
         "fence": facts.fence,
+        "granted": granted_to_json(&facts.granted),
         "workers": status::workers_to_json(&facts.workers),
         "crashes": facts.crashes,
         "parked": facts.parked(),
@@ -157,7 +162,42 @@ impl Facts<'_> {
     }
 }
 
+fn granted_to_json(granted: &Granted) -> serde_json::Value {
+    json!({
+        "hosts": granted.hosts,
+        "paths": granted.paths,
+        "writable": granted.writable,
+        "secrets": granted.secrets.keys().collect::<Vec<_>>(),
+    })
+}
+
+fn granted_to_text(granted: &Granted) -> String {
+    let paths = |paths: &[PathBuf]| -> Vec<String> {
+        paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect()
+    };
+    let all = [
+        ("the hosts", granted.hosts.clone()),
+        ("to read", paths(&granted.paths)),
+        ("to write", paths(&granted.writable)),
+        ("the secrets", granted.secrets.keys().cloned().collect()),
+    ];
+    let some: Vec<String> = all
+        .iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(what, names)| format!("{what} {}", names.join(", ")))
+        .collect();
+    if some.is_empty() {
+        "nothing beyond its batches".to_owned()
+    } else {
+        some.join("; ")
+    }
+}
+
 fn isolation_to_text(facts: &Facts<'_>) -> String {
+    // Writing to a String cannot fail, here and below.
     let mut text = String::from("\nIsolation\n");
     match &facts.fence {
         None => text.push_str("  in-process: the plugin runs inside the host, nothing holds it\n"),
@@ -171,8 +211,8 @@ fn isolation_to_text(facts: &Facts<'_>) -> String {
             text.push_str(&indented(&lines));
         }
     }
+    let _ = writeln!(text, "  it may reach {}", granted_to_text(&facts.granted));
     for worker in &facts.workers {
-        // Writing to a String cannot fail, here and below.
         let _ = writeln!(
             text,
             "  worker {} of {} runs now: {} of memory, {} of CPU time",
@@ -188,10 +228,14 @@ fn isolation_to_text(facts: &Facts<'_>) -> String {
         } else {
             ""
         };
+        let runs = match crashes.runs {
+            1 => "its last run".to_owned(),
+            many => format!("its last {many} runs"),
+        };
         let _ = writeln!(
             text,
-            "  it crashed in {} runs in a row{parked}; last at {}: {}",
-            crashes.runs, crashes.at, crashes.message
+            "  it crashed in {runs}{parked}; at {}: {}",
+            crashes.at, crashes.message
         );
     }
     text

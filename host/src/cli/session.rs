@@ -297,8 +297,12 @@ impl Session {
     }
 }
 
-/// The program that workers are started from.
+/// The program that workers are started from: this very one, even if a newer version lies in its place by now.
 fn host_binary() -> Result<PathBuf> {
+    let own = PathBuf::from("/proc/self/exe");
+    if own.exists() {
+        return Ok(own);
+    }
     std::env::current_exe()
         .map_err(|error| Error::internal("cannot find the host's own file").caused_by(error))
 }

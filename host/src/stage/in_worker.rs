@@ -3,6 +3,7 @@
 //! A process that has died is replaced when another stage is wanted, so that the search for a bad row can go on.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,13 +28,9 @@ pub struct InWorker {
     plugin: String,
     launch: Launch,
     call_timeout: Duration,
-    life: Mutex<Life>,
-}
-
-#[derive(Default)]
-struct Life {
-    worker: Option<Worker>,
-    ended: bool,
+    worker: Mutex<Option<Worker>>,
+    /// Nothing more is started.
+    ended: AtomicBool,
 }
 
 impl InWorker {
@@ -61,30 +58,38 @@ impl InWorker {
                 patience: PATIENCE,
             },
             call_timeout: config.limits.call_timeout,
-            life: Mutex::default(),
+            worker: Mutex::default(),
+            ended: AtomicBool::new(false),
         }
     }
 
-    fn life(&self) -> MutexGuard<'_, Life> {
+    fn worker(&self) -> MutexGuard<'_, Option<Worker>> {
         // Whoever panicked while holding it has left it whole.
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place in the worker, which is started if there is none.
     fn seat(&self, what: &str) -> Result<Seat> {
-        let mut life = self.life();
-        if life.ended {
+        let mut slot = self.worker();
+        self.refuse_if_ended()?;
+        let worker = match slot.take().filter(Worker::is_alive) {
+            Some(worker) => worker,
+            None => self.start()?,
+        };
+        // The end may have come meanwhile, and did not wait.
+        self.refuse_if_ended()?;
+        let worker = slot.insert(worker);
+        Seat::open(worker, self.call_timeout).map_err(|error| stage_error(what, error))
+    }
+
+    fn refuse_if_ended(&self) -> Result<()> {
+        if self.ended.load(Ordering::SeqCst) {
             return Err(Error::new(
                 ErrorKind::Cancelled,
                 "the attempt that the stage was for has ended",
             ));
         }
-        let worker = match life.worker.take().filter(Worker::is_alive) {
-            Some(worker) => worker,
-            None => self.start()?,
-        };
-        let worker = life.worker.insert(worker);
-        Seat::open(worker, self.call_timeout).map_err(|error| stage_error(what, error))
+        Ok(())
     }
 
     fn start(&self) -> Result<Worker> {
@@ -168,33 +173,33 @@ impl Stages for InWorker {
             plugin: self.plugin.clone(),
             launch,
             call_timeout: self.call_timeout,
-            life: Mutex::default(),
+            worker: Mutex::default(),
+            ended: AtomicBool::new(false),
         })
     }
 
     fn rest(&self) {
-        self.life().worker = None;
+        *self.worker() = None;
     }
 
     fn end(&self) {
-        let mut life = self.life();
-        life.ended = true;
-        // Dropped, it ends.
-        life.worker = None;
+        self.ended.store(true, Ordering::SeqCst);
+        // Dropped, it ends. One that is being started is dropped by whoever starts it.
+        if let Ok(mut worker) = self.worker.try_lock() {
+            *worker = None;
+        }
     }
 
     fn usage(&self) -> Option<Usage> {
-        self.life()
-            .worker
-            .as_ref()
-            .and_then(|worker| worker.process().usage())
+        // Not worth waiting for one that is being started.
+        let worker = self.worker.try_lock().ok()?;
+        worker.as_ref()?.process().usage()
     }
 
     fn measures(&self) -> Result<Option<Vec<Measure>>> {
         self.seat("start the plugin")?;
-        let life = self.life();
-        Ok(life
-            .worker
+        Ok(self
+            .worker()
             .as_ref()
             .map(|worker| worker.hello().measures.clone()))
     }

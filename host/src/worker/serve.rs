@@ -31,6 +31,8 @@ use crate::plugin::load;
 /// The whole life of a worker.
 pub fn serve() -> ExitCode {
     fence::close_inherited_descriptors();
+    // What `top` shows in place of the name of the file.
+    let _ = rustix::thread::set_name(c"etl-worker");
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(LOST_HOST),

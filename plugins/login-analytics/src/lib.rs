@@ -56,10 +56,7 @@ impl Pipeline for LoginAnalytics {
         Manifest::new("login-analytics", env!("CARGO_PKG_VERSION"))
             .description(env!("CARGO_PKG_DESCRIPTION"))
             .default_config(include_str!("../config.yaml"))
-            .capabilities(Capabilities {
-                paths: vec!["settings.geoip_database".to_owned()],
-                ..Capabilities::default()
-            })
+            .capabilities(Capabilities::none().path("settings.geoip_database"))
             .stateless()
     }
 

@@ -23,9 +23,7 @@ impl Pipeline for Numbers {
 
     fn partitions(&self, _: &NoSettings, cx: &dyn Context) -> Result<Option<Vec<Partition>>> {
         cx.log(Level::Debug, "left and right");
-        let named = ["left", "right"].map(|name| Partition {
-            name: name.to_owned(),
-        });
+        let named = ["left", "right"].map(Partition::new);
         Ok(Some(named.into()))
     }
 

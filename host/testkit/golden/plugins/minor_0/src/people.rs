@@ -37,10 +37,7 @@ impl Pipeline for People {
     fn manifest(&self) -> Manifest {
         manifest("golden-people", "golden_people")
             .cardinality(Cardinality::Expand)
-            .capabilities(Capabilities {
-                secrets: vec!["token".to_owned()],
-                ..Capabilities::default()
-            })
+            .capabilities(Capabilities::none().secret("token"))
     }
 
     fn validate(&self, settings: &Settings) -> Vec<Problem> {
