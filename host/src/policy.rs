@@ -61,11 +61,12 @@ pub fn next_step(error: &Error) -> Option<String> {
         _ if *error.kind() == ErrorKind::Stage(StageErrorKind::Panicked) => {
             Some("tell the plugin's author where it panicked".to_owned())
         }
-        _ if *error.kind() == ErrorKind::Stage(StageErrorKind::Crashed) => {
-            Some("tell the plugin's author, with what the worker printed last".to_owned())
-        }
+        _ if *error.kind() == ErrorKind::Stage(StageErrorKind::Crashed) => Some(
+            "tell the plugin's author, with what the worker printed last, if it is shown below"
+                .to_owned(),
+        ),
         _ if *error.kind() == ErrorKind::Stage(StageErrorKind::Killed) => Some(
-            "raise the limit that it names, or look for who ended it; if neither helps, tell the plugin's author"
+            "raise the limit that it names; if that does not help, tell the plugin's author"
                 .to_owned(),
         ),
         _ => error.own_hint().map(str::to_owned),

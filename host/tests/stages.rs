@@ -287,7 +287,7 @@ fn a_loader_that_misbehaves_fails_its_attempt_only() {
                 pipeline misbehaving, partition eu, attempt 2: commit the loader: panicked: in the loader's commit at host/testkit/fixtures/misbehaving/src/load.rs, the same way as before at the same position
                 next: tell the plugin's author where it panicked
             panic-in-loader-close: exit 0
-              "succeeded" after 2
+              "succeeded" after 1
             loader-miscounts: exit 1
               "failed" after 1
                 pipeline misbehaving, partition eu, attempt 1: the loader was given 300 rows and accounts for 298

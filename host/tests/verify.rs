@@ -511,10 +511,13 @@ fn the_pipelines_own_stages_take_part() {
         ),
         ("to-file", "the pipeline's loader does not write to it"),
     ] {
-        project.config("to-file", "settings: { path: data/ids.txt }\n");
+        project.config(
+            "to-file",
+            "settings: { path: data/ids.txt }\ncapabilities: { writable: [data] }\n",
+        );
         project.config(
             "to-file-at-least-once",
-            "settings: { path: data/ids.txt }\n",
+            "settings: { path: data/ids.txt }\ncapabilities: { writable: [data] }\n",
         );
         let answer = project.result(&["verify", pipeline], 2);
         says(refusal(&answer), words);

@@ -15,7 +15,7 @@ use etl_host::worker::{Running as RunningWorker, workers_of};
 use etl_testkit::process::{Running, Signal, wait_for_stranger};
 use etl_testkit::project::Project;
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Pid, geteuid, kill_process};
+use rustix::process::{Pid, Signal as OwnSignal, geteuid, kill_process};
 use workers::{loaded, message, people, program, project};
 
 const RUN: &[&str] = &["run", "misbehaving"];
@@ -172,7 +172,7 @@ fn a_worker_is_given_no_variable_and_no_descriptor_that_the_host_had() {
         message(&finished.json().unwrap()).to_owned()
     };
     let inside = run("in-process");
-    assert!(!inside.contains("0 variables;"), "{inside}");
+    assert!(!inside.contains(": 0 variables;"), "{inside}");
     assert!(inside.contains("of kind 100000"), "{inside}");
     let outside = run("process");
     assert!(
@@ -213,4 +213,54 @@ fn descriptors(process: u32) -> Vec<String> {
         .collect();
     all.sort();
     all.into_iter().map(|(_, target)| target).collect()
+}
+
+#[test]
+fn whoever_stops_all_processes_at_once_means_the_host() {
+    let project = project();
+    let mut running = start(&project, "settings: { misbehave: waits-until-cancelled }\n");
+    let worker = at_work(&mut running, "waiting to be cancelled");
+    // As a service manager does it: the workers first would be the worst.
+    let process = Pid::from_raw(worker.process.cast_signed()).unwrap();
+    kill_process(process, OwnSignal::TERM).unwrap();
+    running.signal(Signal::TERM).unwrap();
+    let finished = running.finish().unwrap().require_code(143).unwrap();
+    assert!(
+        finished.stderr.contains("was told to stop"),
+        "{}",
+        finished.stderr
+    );
+    assert_eq!(finished.json().unwrap()["status"], "cancelled");
+}
+
+#[test]
+fn an_attempt_that_is_given_up_leaves_no_worker_to_meet_the_next_one() {
+    let project = project();
+    let mut running = start(
+        &project,
+        "settings: { misbehave: endless-loop, only_attempt: 1 }\n\
+         error_handling: { attempt_timeout: 2s, max_retries: 1, retry_delay: 4s, max_retry_delay: 4s }\n",
+    );
+    running
+        .wait_for_stderr(|line| line.contains("took longer than 2 s"))
+        .unwrap();
+    // The next one begins two seconds from now at the earliest.
+    assert_eq!(workers_of(running.id()), []);
+    let finished = running.finish().unwrap().require_code(0).unwrap();
+    let report = finished.json().unwrap();
+    assert_eq!(report["partitions"][0]["attempts"], 2);
+    assert_eq!(loaded(&project, SINK), "300|300\n");
+}
+
+#[test]
+fn the_search_for_bad_rows_may_be_long() {
+    let project = project();
+    let running = start(
+        &project,
+        "settings: { misbehave: fatal }\nlimits: { memory: 64MiB }\n\
+         error_handling: { max_bad_rows: 10000 }\n",
+    );
+    let finished = running.finish().unwrap().require_code(0).unwrap();
+    let report = finished.json().unwrap();
+    assert_eq!(report["rows"]["quarantined"], 300);
 }

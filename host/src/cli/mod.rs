@@ -235,6 +235,7 @@ impl Failure {
 pub fn main(arguments: Arguments) -> ExitCode {
     let Arguments { globals, command } = arguments;
     worker::protect_host();
+    let _work = load::OwnWork;
     let result = match command {
         Command::List => list::list(&globals),
         Command::Info(command) => info::info(&globals, &command),
@@ -253,7 +254,6 @@ pub fn main(arguments: Arguments) -> ExitCode {
         }
         Command::Worker(command) => return worker::worker(&command),
     };
-    load::allow_exit();
     match result {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

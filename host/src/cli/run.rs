@@ -160,7 +160,7 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
 
 /// Whether the plugin itself failed, as opposed to what it was told to do.
 fn is_fault_of_plugin(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Stage(_))
+    matches!(error.kind(), ErrorKind::Stage(_) | ErrorKind::Plugin)
 }
 
 fn never_started(manifest: &Manifest, dry_run: bool, error: Error) -> RunReport {

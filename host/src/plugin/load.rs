@@ -22,6 +22,15 @@ pub fn allow_exit() {
     MAY_EXIT.store(true, Ordering::SeqCst);
 }
 
+/// The host's own work: when it is over, also by a panic, the process may end.
+pub struct OwnWork;
+
+impl Drop for OwnWork {
+    fn drop(&mut self) {
+        allow_exit();
+    }
+}
+
 /// Loads a stored copy into the host itself. A plugin that calls `exit` then cannot choose the host's exit code.
 pub fn load_into_host(copy: &Path) -> Result<PluginHandle, Refused> {
     static WATCHED: Once = Once::new();

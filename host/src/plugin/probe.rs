@@ -3,6 +3,7 @@
 //! Whatever the library does there (crash, hang, exit) happens to the worker. Its word counts only if it is complete;
 //! an exit code of 0 proves nothing, because a library can exit too.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -76,7 +77,14 @@ pub fn ask(host_binary: &Path, copy: &StoredCopy) -> Result<Probed> {
                 .last()
                 .filter(|_| ending.kind() == ErrorKind::Crashed)
                 .map_or_else(String::new, |line| format!(": {line}"));
-            crashed(format!("{}{last}", ending.words(&launch.limits())))
+            let signal = ending.status.and_then(|status| status.signal());
+            match crashed(format!("{}{last}", ending.words())) {
+                // Not by the file's own doing: perhaps the machine was out of memory.
+                Probed::Unusable(refused) if signal == Some(libc::SIGKILL) => {
+                    Probed::Unusable(refused.for_now())
+                }
+                probed => probed,
+            }
         }
     })
 }

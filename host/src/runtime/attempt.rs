@@ -100,8 +100,8 @@ impl Progress {
 }
 
 /// The plugin's side of an attempt: its stages and what they may use.
-struct Guest {
-    stages: AttemptStages,
+struct Guest<'a> {
+    stages: &'a AttemptStages,
     cx: HostContext,
 }
 
@@ -111,6 +111,21 @@ pub async fn run(
     partition: &PartitionPlan,
     number: u32,
     progress: &Progress,
+) -> Result<Ended> {
+    // Dropped with this future, it stops what a stage still does.
+    let stages = AttemptStages::new(&run.stages, &partition.name);
+    let ended = run_with(run, partition, number, progress, &stages).await;
+    // Nothing is being called any more, so the stages may end in their own time.
+    stages.rest();
+    ended
+}
+
+async fn run_with(
+    run: &RunContext,
+    partition: &PartitionPlan,
+    number: u32,
+    progress: &Progress,
+    stages: &AttemptStages,
 ) -> Result<Ended> {
     let writer = unless_cancelled(run, begin(run, partition, progress)).await?;
     let checkpoint = writer.checkpoint().clone();
@@ -122,7 +137,7 @@ pub async fn run(
     let cancel = run.cancel.child_token();
     let _ends = cancel.clone().drop_guard();
     let guest = Guest {
-        stages: AttemptStages::new(&run.stages, &partition.name),
+        stages,
         cx: context(run, partition, number, &window, cancel),
     };
     let opening = open(
@@ -148,7 +163,7 @@ pub async fn run(
         Ok(cancelled) => cancelled,
         Err(error) => {
             chunker.into_target().fail().await;
-            progress.note_usage(&guest.stages);
+            progress.note_usage(stages);
             return Err(error);
         }
     };
@@ -159,8 +174,8 @@ pub async fn run(
         to: chunker.position(checkpoint.cursor),
         epoch: checkpoint.epoch,
     };
-    close(chunker.into_target(), cancelled).await?;
-    progress.note_usage(&guest.stages);
+    close(run, partition, chunker.into_target(), cancelled).await;
+    progress.note_usage(stages);
     Ok(Ended::Finished(finished))
 }
 
@@ -225,7 +240,7 @@ async fn open(
     window: &Window,
     session: Option<Box<dyn SourceSession>>,
     writer: Box<dyn PartitionWriter>,
-    guest: &Guest,
+    guest: &Guest<'_>,
 ) -> Result<Option<Opened>> {
     let plan = &run.plan;
     let (reader, splitter, ordered) = open_reader(run, checkpoint, start, window, session, guest)
@@ -405,7 +420,7 @@ async fn open_reader(
     start: Start,
     window: &Window,
     session: Option<Box<dyn SourceSession>>,
-    guest: &Guest,
+    guest: &Guest<'_>,
 ) -> Result<(Reader, TieSplitter, bool)> {
     let plan = &run.plan;
     let config = &plan.config;
@@ -490,7 +505,7 @@ async fn open_reader(
 async fn open_transform(
     run: &RunContext,
     input: SchemaRef,
-    guest: &Guest,
+    guest: &Guest<'_>,
 ) -> Result<TransformStage> {
     let stages = guest.stages.share();
     let cardinality = run.plan.manifest.cardinality;
@@ -529,7 +544,7 @@ async fn open_target(
     tables: &[TableSchema],
     nothing: bool,
     window: &Window,
-    guest: &Guest,
+    guest: &Guest<'_>,
     signature: &Signature,
     ledger: Ledger,
 ) -> Result<Option<Target>> {
@@ -604,7 +619,8 @@ async fn preview_tables(
     Ok(())
 }
 
-async fn close(target: Target, cancelled: bool) -> Result<()> {
+/// All rows are committed: whatever fails from here on is told, and harms nothing.
+async fn close(run: &RunContext, partition: &PartitionPlan, target: Target, cancelled: bool) {
     let outcome = if cancelled {
         Outcome::Cancelled
     } else {
@@ -612,11 +628,22 @@ async fn close(target: Target, cancelled: bool) -> Result<()> {
     };
     let writer = match target {
         Target::Sink(writer) => writer,
-        Target::Loader(loader) => loader.close(outcome).await?,
+        Target::Loader(loader) => {
+            let (closed, writer) = loader.close(outcome).await;
+            if let Err(error) = closed {
+                tracing::warn!(
+                    pipeline = run.plan.config.name,
+                    partition = partition.name,
+                    "{error}; all rows are committed"
+                );
+            }
+            match writer {
+                Some(writer) => writer,
+                None => return,
+            }
+        }
     };
-    // All rows are committed; a connection that is lost now harms nothing.
     if let Err(error) = writer.close().await {
         tracing::debug!(%error, "the sink's connection did not close cleanly");
     }
-    Ok(())
 }

@@ -13,6 +13,7 @@ use crate::checkpoint::{Ledger, display};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::PartitionPlan;
 use crate::policy::{Policy, policy};
+use crate::stage::blocking;
 
 /// How a partition ended, for the report and for the swap of a `replace`.
 #[derive(Clone, Debug)]
@@ -53,6 +54,9 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
         });
         progress.commits.store(0, Ordering::Relaxed);
         let result = try_once(run, partition, attempts, &progress).await;
+        if result.is_err() {
+            settle(run, partition).await;
+        }
         let error = match result {
             Ok(Ended::Finished(finished)) => {
                 let outcome = succeeded(run, partition, attempts, &finished);
@@ -63,6 +67,20 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
             Err(error)
                 if *error.kind() == ErrorKind::Cancelled && run.cancel.is_cancelled() =>
             {
+                return with_worker(stopped(run, partition, attempts).await, &progress);
+            }
+            // Whoever stops the host may have stopped its workers too.
+            Err(error)
+                if *error.kind() == ErrorKind::Stage(StageErrorKind::Transient)
+                    && run.cancel.is_cancelled() =>
+            {
+                tracing::warn!(
+                    pipeline = run.plan.config.name,
+                    partition = partition.name,
+                    attempt = attempts,
+                    %error,
+                    "failed while it was being stopped; the next run goes on from the last commit"
+                );
                 return with_worker(stopped(run, partition, attempts).await, &progress);
             }
             Err(error) if *error.kind() == ErrorKind::Cancelled => error.hint(
@@ -106,6 +124,17 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
             () = run.cancel.cancelled() => {}
         }
     }
+}
+
+/// A stage that is still at work for an attempt that was given up must not meet the next one.
+async fn settle(run: &RunContext, partition: &PartitionPlan) {
+    let (stages, name) = (run.stages.clone(), partition.name.clone());
+    let settled = blocking(move || {
+        stages.settle(&name);
+        Ok(())
+    });
+    // Nothing depends on the answer.
+    let _ = settled.await;
 }
 
 fn with_worker(mut outcome: Outcome, progress: &Progress) -> Outcome {

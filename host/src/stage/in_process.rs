@@ -76,6 +76,8 @@ impl Stages for InProcess {
         // Code of this process cannot be stopped; a stage that looks at `cancelled` stops by itself.
     }
 
+    fn settle(&self, _partition: &str) {}
+
     fn usage(&self) -> Option<Usage> {
         None
     }

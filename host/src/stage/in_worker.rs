@@ -3,8 +3,7 @@
 //! A process that has died is replaced when another stage is wanted, so that the search for a bad row can go on.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use etl_plugin_api::{
@@ -18,7 +17,7 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plugin::Plugin;
 use crate::process::Usage;
-use crate::worker::{Fence, Label, Launch, Measure, NotStarted, Seat, Worker};
+use crate::worker::{Fence, GRACE, Label, Launch, Measure, NotStarted, Process, Seat, Worker};
 
 /// A plugin may take as long to load as its probe may.
 const PATIENCE: Duration = crate::plugin::probe::PATIENCE;
@@ -28,9 +27,25 @@ pub struct InWorker {
     plugin: String,
     launch: Launch,
     call_timeout: Duration,
-    worker: Mutex<Option<Worker>>,
+    life: Mutex<Life>,
+    /// Held by whoever starts a worker, so that two stages share one.
+    starting: Mutex<()>,
+    /// Processes of attempts that are over, of all partitions.
+    leaving: Arc<Mutex<Vec<Leaving>>>,
+}
+
+/// Never held for long: whoever ends an attempt must not wait for a worker that is being started.
+#[derive(Default)]
+struct Life {
+    worker: Option<Worker>,
     /// Nothing more is started.
-    ended: AtomicBool,
+    ended: bool,
+}
+
+/// A process that may still be at work for an attempt that is over.
+struct Leaving {
+    partition: String,
+    process: Arc<Process>,
 }
 
 impl InWorker {
@@ -58,42 +73,67 @@ impl InWorker {
                 patience: PATIENCE,
             },
             call_timeout: config.limits.call_timeout,
-            worker: Mutex::default(),
-            ended: AtomicBool::new(false),
+            life: Mutex::default(),
+            starting: Mutex::default(),
+            leaving: Arc::default(),
         }
     }
 
-    fn worker(&self) -> MutexGuard<'_, Option<Worker>> {
+    fn life(&self) -> MutexGuard<'_, Life> {
         // Whoever panicked while holding it has left it whole.
-        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place in the worker, which is started if there is none.
     fn seat(&self, what: &str) -> Result<Seat> {
-        let mut slot = self.worker();
-        self.refuse_if_ended()?;
-        let worker = match slot.take().filter(Worker::is_alive) {
-            Some(worker) => worker,
-            None => self.start()?,
+        let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = |worker: &Worker| {
+            Seat::open(worker, self.call_timeout).map_err(|error| stage_error(what, error))
         };
-        // The end may have come meanwhile, and did not wait.
-        self.refuse_if_ended()?;
-        let worker = slot.insert(worker);
-        Seat::open(worker, self.call_timeout).map_err(|error| stage_error(what, error))
-    }
-
-    fn refuse_if_ended(&self) -> Result<()> {
-        if self.ended.load(Ordering::SeqCst) {
-            return Err(Error::new(
+        let ended = || {
+            Err(Error::new(
                 ErrorKind::Cancelled,
                 "the attempt that the stage was for has ended",
-            ));
+            ))
+        };
+        match &*self.life() {
+            Life { ended: true, .. } => return ended(),
+            Life {
+                worker: Some(worker),
+                ..
+            } if worker.is_alive() => return open(worker),
+            Life { .. } => {}
         }
-        Ok(())
+        let worker = self.start()?;
+        let mut life = self.life();
+        if life.ended {
+            return ended();
+        }
+        open(life.worker.insert(worker))
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, Vec<Leaving>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the worker end, in its own time but within [`GRACE`].
+    fn dismiss(&self, for_good: bool) {
+        let worker = {
+            let mut life = self.life();
+            life.ended |= for_good;
+            life.worker.take()
+        };
+        if let Some(worker) = worker {
+            self.leaving().push(Leaving {
+                partition: self.launch.label.partition.clone(),
+                process: worker.process().clone(),
+            });
+        }
     }
 
     fn start(&self) -> Result<Worker> {
         let worker = Worker::launch(&self.launch).map_err(|failure| self.not_started(failure))?;
+        warn_of_gaps(&worker.hello().measures);
         match &worker.hello().loaded {
             Ok(_) => Ok(worker),
             Err(refused) => Err(Error::new(
@@ -111,12 +151,14 @@ impl InWorker {
             NotStarted::Garbage(what) => (format!("sent {what}"), None),
             NotStarted::Ended(ending) => {
                 kind = ending.kind();
-                (ending.words(&self.launch.limits()), Some(ending))
+                (ending.words(), Some(ending))
             }
-            NotStarted::TooLate(ending) => (
-                format!("was not ready within {} s", PATIENCE.as_secs()),
-                Some(ending),
-            ),
+            NotStarted::TooLate(ending) => {
+                // The machine may have been busy.
+                kind = StageErrorKind::Transient;
+                let seconds = PATIENCE.as_secs();
+                (format!("was not ready within {seconds} s"), Some(ending))
+            }
         };
         let error = StageError::new(
             kind,
@@ -128,6 +170,23 @@ impl InWorker {
         };
         stage_error("start the plugin", error)
     }
+}
+
+/// Says once what this system cannot hold a plugin by.
+fn warn_of_gaps(measures: &[Measure]) {
+    static SAID: Once = Once::new();
+    if measures.iter().all(|measure| measure.in_force) {
+        return;
+    }
+    SAID.call_once(|| {
+        for gap in measures.iter().filter(|measure| !measure.in_force) {
+            tracing::warn!(
+                measure = gap.name,
+                "the fence around plugins has a gap on this system: {}",
+                gap.detail
+            );
+        }
+    });
 }
 
 impl Stages for InWorker {
@@ -173,33 +232,41 @@ impl Stages for InWorker {
             plugin: self.plugin.clone(),
             launch,
             call_timeout: self.call_timeout,
-            worker: Mutex::default(),
-            ended: AtomicBool::new(false),
+            life: Mutex::default(),
+            starting: Mutex::default(),
+            leaving: self.leaving.clone(),
         })
     }
 
     fn rest(&self) {
-        *self.worker() = None;
+        self.dismiss(false);
     }
 
     fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
-        // Dropped, it ends. One that is being started is dropped by whoever starts it.
-        if let Ok(mut worker) = self.worker.try_lock() {
-            *worker = None;
+        self.dismiss(true);
+    }
+
+    fn settle(&self, partition: &str) {
+        let of_partition = |leaving: &Leaving| leaving.partition == partition;
+        let leaving: Vec<Leaving> = self
+            .leaving()
+            .extract_if(.., |leaving| of_partition(leaving))
+            .collect();
+        for Leaving { process, .. } in leaving {
+            // It is killed after the first; what the kernel then still holds on to does nothing any more.
+            process.wait(GRACE * 2);
         }
     }
 
     fn usage(&self) -> Option<Usage> {
-        // Not worth waiting for one that is being started.
-        let worker = self.worker.try_lock().ok()?;
-        worker.as_ref()?.process().usage()
+        self.life().worker.as_ref()?.process().usage()
     }
 
     fn measures(&self) -> Result<Option<Vec<Measure>>> {
         self.seat("start the plugin")?;
         Ok(self
-            .worker()
+            .life()
+            .worker
             .as_ref()
             .map(|worker| worker.hello().measures.clone()))
     }

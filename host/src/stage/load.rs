@@ -233,18 +233,20 @@ impl LoadStage {
         self.writer.lock().await.commit(chunk).await.map(drop)
     }
 
-    /// Closes the loader and gives the writer back.
-    pub async fn close(mut self, outcome: Outcome) -> Result<Box<dyn PartitionWriter>> {
-        self.call(move |loader, cx| {
-            loader
-                .close(outcome)
-                .map_err(|error| cx.cx.stage_error("close the loader", error))
-        })
-        .await?;
+    /// Closes the loader, and gives the writer back if nobody uses it any more.
+    pub async fn close(
+        mut self,
+        outcome: Outcome,
+    ) -> (Result<()>, Option<Box<dyn PartitionWriter>>) {
+        let closed = self
+            .call(move |loader, cx| {
+                loader
+                    .close(outcome)
+                    .map_err(|error| cx.cx.stage_error("close the loader", error))
+            })
+            .await;
         drop(self.cx);
-        Arc::try_unwrap(self.writer)
-            .map(Mutex::into_inner)
-            .map_err(|_| Error::internal("the loader still holds the writer"))
+        (closed, Arc::into_inner(self.writer).map(Mutex::into_inner))
     }
 }
 

@@ -38,10 +38,12 @@ pub trait Stages: Send + Sync {
     fn loader(&self) -> Result<Option<Box<dyn Loader>>>;
     /// The same for one attempt of a partition, which shares nothing with others that can be kept apart.
     fn for_attempt(&self, partition: &str) -> Arc<dyn Stages>;
-    /// Nothing is wanted of it for a while.
+    /// Nothing is wanted of it for a while: what was started for it ends in its own time.
     fn rest(&self);
-    /// Nothing more is wanted of it: what still works for it is stopped.
+    /// Nothing more is wanted of it: what still works for it is stopped, if it does not end soon by itself.
     fn end(&self);
+    /// Waits until nothing works any more for attempts of the partition that have ended. Blocks for some seconds at most.
+    fn settle(&self, partition: &str);
     /// What the process uses in which the code runs, if that is not the host.
     fn usage(&self) -> Option<Usage>;
     /// What holds the code, if it does not run in the host.
@@ -55,6 +57,11 @@ impl AttemptStages {
     /// For one attempt of a partition.
     pub fn new(stages: &Arc<dyn Stages>, partition: &str) -> Self {
         Self(stages.for_attempt(partition))
+    }
+
+    /// No stage of the attempt is being called any more.
+    pub fn rest(&self) {
+        self.0.rest();
     }
 
     /// For whoever makes a stage on a thread of its own.

@@ -11,7 +11,7 @@ mod plugins;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -20,6 +20,9 @@ pub use history::{RunRecord, RunningRecord};
 pub use plugins::FileStamp;
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// How long another process may hold the database.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each entry brings the database one version further.
 const MIGRATIONS: &[&str] = &[
@@ -90,10 +93,8 @@ impl State {
         fs::create_dir_all(folder).map_err(|error| refused("create", &error))?;
         let mut database =
             Connection::open(folder.join("state.db")).map_err(|error| refused("open", &error))?;
-        database.busy_timeout(Duration::from_secs(10))?;
-        database
-            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
-            .map_err(|error| refused("open", &error))?;
+        database.busy_timeout(PATIENCE)?;
+        set_journal(&database).map_err(|error| refused("open", &error))?;
         migrate(&mut database)?;
         Ok(Self {
             folder: folder.to_path_buf(),
@@ -107,6 +108,21 @@ impl State {
         fs::canonicalize(&self.folder)
             .unwrap_or_else(|_| self.folder.clone())
             .join("plugins")
+    }
+}
+
+/// The journal is changed by the first who opens the database. SQLite lets nobody wait for that, so it is tried again.
+fn set_journal(database: &Connection) -> rusqlite::Result<()> {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        let set = database.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL");
+        let busy = set.as_ref().is_err_and(|error| {
+            error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+        });
+        if !busy || Instant::now() > give_up {
+            return set;
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -22,11 +22,14 @@ pub struct Ending {
     pub status: Option<ExitStatus>,
     /// The last lines that it printed.
     pub last_lines: Vec<String>,
+    /// What it was allowed.
+    pub limits: Limits,
 }
 
 impl Ending {
     /// The status in words: `ended with signal 11 (SIGSEGV)`.
-    pub fn words(&self, limits: &Limits) -> String {
+    pub fn words(&self) -> String {
+        let limits = &self.limits;
         let Some(status) = self.status else {
             return "closed its connection to the host".to_owned();
         };
@@ -64,11 +67,17 @@ impl Ending {
         }
     }
 
-    /// Whether it ended by its own doing, or was ended.
+    /// Whether it ended by its own doing, by one of its limits, or by somebody else's.
     pub fn kind(&self) -> ErrorKind {
         match self.status.and_then(|status| status.signal()) {
-            Some(libc::SIGXCPU | libc::SIGKILL | libc::SIGTERM | libc::SIGINT) => ErrorKind::Killed,
+            Some(libc::SIGXCPU) => ErrorKind::Killed,
             Some(libc::SIGABRT) if self.said(MEMORY) => ErrorKind::Killed,
+            // The end of whoever ignores the signal before.
+            Some(libc::SIGKILL) if self.limits.cpu_seconds.is_some() => ErrorKind::Killed,
+            // Somebody else did it, and the plugin may be as good as any.
+            Some(libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP) => {
+                ErrorKind::Transient
+            }
             _ => ErrorKind::Crashed,
         }
     }
@@ -120,11 +129,12 @@ mod tests {
         Ending {
             status: Some(ExitStatus::from_raw(raw)),
             last_lines: vec![last.to_owned()],
+            limits: Limits {
+                memory: 64 << 20,
+                cpu_seconds: Some(7),
+            },
         }
-        .words(&Limits {
-            memory: 64 << 20,
-            cpu_seconds: Some(7),
-        })
+        .words()
     }
 
     #[test]
@@ -142,19 +152,26 @@ mod tests {
 
     #[test]
     fn a_limit_and_a_signal_from_outside_are_told_from_a_crash() {
-        let kind = |raw: i32, last: &str| {
+        let kind_under = |cpu_seconds, raw: i32, last: &str| {
             Ending {
                 status: Some(ExitStatus::from_raw(raw)),
                 last_lines: vec![last.to_owned()],
+                limits: Limits {
+                    memory: 64 << 20,
+                    cpu_seconds,
+                },
             }
             .kind()
         };
+        let kind = |raw, last| kind_under(None, raw, last);
         for raw in [11, 6, 7, 0, 3 << 8] {
             assert_eq!(kind(raw, ""), ErrorKind::Crashed, "{raw}");
         }
-        for raw in [9, 15, 24] {
-            assert_eq!(kind(raw, ""), ErrorKind::Killed, "{raw}");
+        for raw in [9, 15] {
+            assert_eq!(kind(raw, ""), ErrorKind::Transient, "{raw}");
         }
+        assert_eq!(kind(24, ""), ErrorKind::Killed);
+        assert_eq!(kind_under(Some(1), 9, ""), ErrorKind::Killed);
         assert_eq!(
             kind(6, "memory allocation of 9 bytes failed"),
             ErrorKind::Killed

@@ -27,7 +27,6 @@ const HEADER: usize = 16;
 const LENGTH: usize = 8;
 /// More than any list of rejections of a batch needs.
 const LONGEST_HEAD: usize = 256 << 20;
-const MOST_BATCHES: usize = 4096;
 const LONGEST_MESSAGE: u64 = 16 << 30;
 /// Memory grows by this much at a time while a batch arrives.
 const STEP: usize = 16 << 20;
@@ -79,6 +78,9 @@ pub enum Broken {
     /// The other side takes too long.
     #[error("no answer in time")]
     TooLate,
+    /// What was to be sent is no message; nothing was sent.
+    #[error("{0}")]
+    Unsendable(String),
     /// What came is no message.
     #[error("{0}")]
     Garbage(String),
@@ -95,6 +97,10 @@ impl From<io::Error> for Broken {
 
 fn garbage(what: impl Into<String>) -> Broken {
     Broken::Garbage(what.into())
+}
+
+fn unsendable(what: impl Into<String>) -> Broken {
+    Broken::Unsendable(what.into())
 }
 
 /// A message that has arrived.
@@ -162,7 +168,7 @@ impl Channel {
         let out = &mut self.out;
         out.clear();
         let count = u16::try_from(batches.len())
-            .map_err(|_| garbage("more batches than a message can hold"))?;
+            .map_err(|_| unsendable("more batches than a message can hold"))?;
         out.extend_from_slice(&MARK);
         out.extend_from_slice(&self.sent.to_le_bytes());
         out.extend_from_slice(&[kind.code(), 0]);
@@ -170,9 +176,9 @@ impl Channel {
         let lengths = HEADER + LENGTH * batches.len();
         out.resize(lengths, 0);
         serde_json::to_writer(&mut *out, head)
-            .map_err(|error| garbage(format!("a head that cannot be written: {error}")))?;
+            .map_err(|error| unsendable(format!("a head that cannot be written: {error}")))?;
         let head = u32::try_from(out.len() - lengths)
-            .map_err(|_| garbage("a head that is too long to be sent"))?;
+            .map_err(|_| unsendable("a head that is too long to be sent"))?;
         put(out, HEADER - 4, &head.to_le_bytes());
         for (index, batch) in batches.iter().enumerate() {
             let start = out.len();
@@ -217,7 +223,7 @@ impl Channel {
         let kind = Kind::from_code(kind).ok_or_else(|| garbage("a message of an unknown kind"))?;
         let count = usize::from(u16::from_le_bytes([b0, b1]));
         let head = usize::try_from(u32::from_le_bytes([h0, h1, h2, h3])).unwrap_or(usize::MAX);
-        if count > MOST_BATCHES || head > LONGEST_HEAD {
+        if head > LONGEST_HEAD || head as u64 > self.most {
             return Err(garbage("a message that is too long"));
         }
         let mut lengths = vec![0; LENGTH * count];
@@ -325,7 +331,7 @@ fn read_growing(
 
 fn encode(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), Broken> {
     let cannot = |error: arrow_schema::ArrowError| {
-        garbage(format!("a batch that cannot be written: {error}"))
+        unsendable(format!("a batch that cannot be written: {error}"))
     };
     let mut writer = StreamWriter::try_new(out, batch.schema_ref()).map_err(cannot)?;
     writer.write(batch).map_err(cannot)?;

@@ -29,7 +29,7 @@ use crate::plugin::cache::StoredCopy;
 use crate::process::Usage;
 
 /// How long a worker that is not needed any more may take to end by itself.
-const GRACE: Duration = Duration::from_secs(2);
+pub const GRACE: Duration = Duration::from_secs(2);
 /// How long the end of a process whose socket was closed is waited for.
 const LAST_BREATH: Duration = Duration::from_millis(500);
 /// Lines of a worker's output that are kept for the case that it crashes.
@@ -141,12 +141,14 @@ impl Worker {
                 hello,
             }),
             Err(broken) => {
+                if !matches!(broken, Broken::Gone(_)) {
+                    process.kill();
+                }
                 let ending = process.ending();
-                process.kill();
                 Err(match broken {
                     Broken::Gone(_) => NotStarted::Ended(ending),
                     Broken::TooLate => NotStarted::TooLate(ending),
-                    Broken::Garbage(what) => NotStarted::Garbage(what),
+                    Broken::Garbage(what) | Broken::Unsendable(what) => NotStarted::Garbage(what),
                 })
             }
         }
@@ -184,7 +186,8 @@ impl Worker {
 
     /// Whether it could take one more stage.
     pub fn is_alive(&self) -> bool {
-        lock(&self.control).is_some() && lock(&self.process.state).status.is_none()
+        let state = lock(&self.process.state);
+        lock(&self.control).is_some() && state.status.is_none() && !state.doomed
     }
 
     /// Nothing more is wanted of it: it ends by itself once its stages are dropped, or is ended.
@@ -229,6 +232,8 @@ struct State {
     last_lines: VecDeque<String>,
     /// All that it printed has been read.
     silent: bool,
+    /// It was told to end.
+    doomed: bool,
 }
 
 impl Process {
@@ -273,7 +278,8 @@ impl Process {
 
     /// Ends it and whatever it started.
     pub fn kill(&self) {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
+        state.doomed = true;
         if state.status.is_none() {
             let _ = kill_process_group(self.pid, Signal::KILL);
         }
@@ -301,9 +307,12 @@ impl Process {
         let ending = Ending {
             status: state.status,
             last_lines: state.last_lines.iter().cloned().collect(),
+            limits: self.limits,
         };
         drop(state);
         self.kill();
+        // Who comes next must not find it dying.
+        self.wait(LAST_BREATH);
         ending
     }
 
@@ -343,7 +352,8 @@ impl Process {
     fn keep_line(&self, line: &[u8], lines: &mut usize) {
         let line = String::from_utf8_lossy(line);
         let line = line.trim_end();
-        if line.is_empty() {
+        // A worker has no environment that the advice could be followed in.
+        if line.is_empty() || line.starts_with("note: run with `RUST_BACKTRACE") {
             return;
         }
         let line = self.redactor.redact(line);

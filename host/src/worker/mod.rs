@@ -32,7 +32,7 @@ mod services;
 pub use census::{Running, workers_of};
 pub use ending::Ending;
 pub use fence::{Fence, Measure};
-pub use launch::{Label, Launch, NotStarted, Worker};
+pub use launch::{GRACE, Label, Launch, NotStarted, Process, Worker};
 pub use message::Hello;
 pub use remote::Seat;
 pub use serve::serve;

@@ -38,10 +38,7 @@ impl Seat {
             let ending = worker.process().ending();
             crashed(
                 ending.kind(),
-                format!(
-                    "the worker process {}: {error}",
-                    ending.words(worker.process().limits())
-                ),
+                format!("the worker process {}: {error}", ending.words()),
                 ending.told(),
             )
         })?;
@@ -156,11 +153,19 @@ impl Seat {
     }
 
     fn explain(&self, call: &Call, broken: Broken) -> StageError {
+        if let Broken::Unsendable(what) = broken {
+            return StageError::fatal(format!(
+                "what the stage is given cannot cross to its worker process: {what}"
+            ));
+        }
+        if !matches!(broken, Broken::Gone(_)) {
+            self.process.kill();
+        }
         let ended = self.process.ending();
         let (kind, message) = match broken {
             Broken::Gone(_) => (
                 ended.kind(),
-                format!("the worker process {}", ended.words(self.process.limits())),
+                format!("the worker process {}", ended.words()),
             ),
             Broken::TooLate => (
                 ErrorKind::Killed,
@@ -170,7 +175,7 @@ impl Seat {
                     self.call_timeout.as_secs_f64()
                 ),
             ),
-            Broken::Garbage(what) => (
+            Broken::Garbage(what) | Broken::Unsendable(what) => (
                 ErrorKind::Crashed,
                 format!(
                     "the worker process sent {what}, perhaps because something wrote to a descriptor that was not its own: it was ended"

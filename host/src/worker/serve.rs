@@ -10,11 +10,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use arrow_array::RecordBatch;
 use etl_plugin_api::abi::{ForeignPipeline, PluginHandle};
-use etl_plugin_api::{AttemptInfo, Extractor, Loader, Partition, StageError, Transformer};
+use etl_plugin_api::{
+    AttemptInfo, ErrorKind, Extractor, Loader, Partition, StageError, Transformer,
+};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value as Json, json};
 
@@ -31,6 +33,7 @@ use crate::plugin::load;
 /// The whole life of a worker.
 pub fn serve() -> ExitCode {
     fence::close_inherited_descriptors();
+    fence::leave_signals_to_the_host();
     // What `top` shows in place of the name of the file.
     let _ = rustix::thread::set_name(c"etl-worker");
     match run() {
@@ -57,22 +60,45 @@ fn run() -> Result<(), Broken> {
         .map_err(Clone::clone);
     channel.send(Kind::Answer, &loaded, &[], None)?;
     let control = channel.into_stream();
-    let mut seats = Vec::new();
+    let mut seats: Vec<JoinHandle<()>> = Vec::new();
     if let (Ok(handle), Some(pipeline)) = (handle, start.pipeline) {
         let settings: Arc<str> = start.settings.into();
         while let Some(stream) = next_channel(&control)? {
-            let (handle, settings) = (handle.clone(), settings.clone());
+            // Each keeps its stack until it is joined.
+            let (ended, going): (Vec<_>, Vec<_>) =
+                seats.into_iter().partition(JoinHandle::is_finished);
+            join(ended);
+            seats = going;
+            let (handle, settings, own) = (handle.clone(), settings.clone(), stream.try_clone()?);
             let seat = thread::Builder::new()
                 .name("stage".to_owned())
-                .spawn(move || serve_channel(stream, &handle, pipeline, &settings))?;
-            seats.push(seat);
+                .spawn(move || serve_channel(stream, &handle, pipeline, &settings));
+            match seat {
+                Ok(seat) => seats.push(seat),
+                Err(error) => refuse_channel(own, &error)?,
+            }
         }
     }
+    join(seats);
+    Ok(())
+}
+
+fn join(seats: Vec<JoinHandle<()>>) {
     for seat in seats {
         // A thread that panicked has told its host so by closing the socket.
         let _ = seat.join();
     }
-    Ok(())
+}
+
+/// Answers the first call on a socket that no thread can be had for.
+fn refuse_channel(stream: UnixStream, error: &io::Error) -> Result<(), Broken> {
+    let mut channel = Channel::new(stream);
+    channel.receive(None)?;
+    let error = StageError::new(
+        ErrorKind::Killed,
+        format!("the worker process cannot start a thread, perhaps for `limits.memory`: {error}"),
+    );
+    channel.send(Kind::Failure, &Fault::from(&error), &[], None)
 }
 
 /// The socket for one more stage; `None` once the host has no more.

@@ -85,7 +85,14 @@ pub fn close(fence: &Fence, copy: &Path) -> Result<String, String> {
             ruleset.add_rules(path_beneath_rules(["/dev/null"], writable))
         })
         .and_then(|ruleset| {
-            let all = AccessFs::from_all(LANDLOCK) & !AccessFs::Execute;
+            // No links: where one leads to would be granted the next time.
+            let refused = AccessFs::Execute
+                | AccessFs::MakeSym
+                | AccessFs::MakeChar
+                | AccessFs::MakeBlock
+                | AccessFs::MakeSock
+                | AccessFs::MakeFifo;
+            let all = AccessFs::from_all(LANDLOCK) & !refused;
             ruleset.add_rules(path_beneath_rules(&fence.writable, all))
         })
         .and_then(|ruleset| {

@@ -137,6 +137,16 @@ pub fn close_inherited_descriptors() {
     let _ = closed;
 }
 
+/// Whoever stops the host and all its processes at once (a service manager does) means the host, which drains and then
+/// ends its workers itself.
+#[allow(unsafe_code)]
+pub fn leave_signals_to_the_host() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: to ignore a signal installs no handler.
+        let _ = unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 fn empty_environment() -> Result<String, String> {
     match std::env::vars_os().count() {
         0 => Ok("empty".to_owned()),
@@ -145,9 +155,9 @@ fn empty_environment() -> Result<String, String> {
 }
 
 fn not_dumpable() -> rustix::io::Result<String> {
+    let core = limit(Resource::Core, 0, 0);
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    limit(Resource::Core, 0, 0)?;
-    Ok("no core files".to_owned())
+    core.map(|_| "no core files".to_owned())
 }
 
 /// Sets a limit, or keeps the one that holds for the host where that is lower already: nobody may raise it.
@@ -164,13 +174,16 @@ fn limit(resource: Resource, soft: u64, hard: u64) -> rustix::io::Result<u64> {
     Ok(soft)
 }
 
+/// Each is set, whatever becomes of the others.
 fn limits(fence: &Fence) -> rustix::io::Result<String> {
-    let memory = limit(Resource::Data, fence.memory, fence.memory)?;
-    let files = limit(Resource::Nofile, fence.open_files, fence.open_files)?;
-    let mut text = format!("memory {} MiB, {files} open files", memory >> 20);
-    if let Some(time) = fence.cpu_time {
+    let memory = limit(Resource::Data, fence.memory, fence.memory);
+    let files = limit(Resource::Nofile, fence.open_files, fence.open_files);
+    let cpu = fence.cpu_time.map(|time| {
         let seconds = time.as_secs().max(1);
-        let seconds = limit(Resource::Cpu, seconds, seconds.saturating_add(CPU_GRACE))?;
+        limit(Resource::Cpu, seconds, seconds.saturating_add(CPU_GRACE))
+    });
+    let mut text = format!("memory {} MiB, {} open files", memory? >> 20, files?);
+    if let Some(seconds) = cpu.transpose()? {
         // Writing to a String cannot fail.
         let _ = write!(text, ", CPU time {seconds} s");
     }

@@ -42,6 +42,17 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_memfd_create,
     libc::SYS_memfd_secret,
     libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    // What all processes of a user share.
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_semctl,
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_msgctl,
     // Who it is and what it sees of the system.
     libc::SYS_setuid,
     libc::SYS_setgid,
@@ -119,14 +130,27 @@ pub fn close(fence: &Fence) -> Result<String, String> {
         only(0, SeccompCmpOp::Ne, 0)?,
         only(0, SeccompCmpOp::Ne, own)?,
     ];
-    refused.insert(libc::SYS_prlimit64, vec![rule(other)?]);
+    refused.insert(libc::SYS_prlimit64, vec![rule(other.clone())?]);
+    refused.insert(libc::SYS_sched_setaffinity, vec![rule(other)?]);
+    // A pair of another kind than streams could be pointed at any local socket.
+    let pairs: Result<Vec<_>, String> = [libc::SOCK_DGRAM, libc::SOCK_SEQPACKET, libc::SOCK_RAW]
+        .into_iter()
+        .map(|kind| {
+            let kind = u64::from(kind.unsigned_abs());
+            rule([only(1, SeccompCmpOp::MaskedEq(0xf), kind)?])
+        })
+        .collect();
+    refused.insert(libc::SYS_socketpair, pairs?);
     // A descriptor's owner gets signals.
     let owners = [libc::F_SETOWN, F_SETOWN_EX].map(i32::unsigned_abs);
     refused.insert(libc::SYS_fcntl, for_values(1, owners.map(u64::from))?);
     refused.insert(libc::SYS_ioctl, for_values(1, TERMINALS_AND_OWNERS)?);
     let shared = (libc::MAP_SHARED | libc::MAP_ANONYMOUS).unsigned_abs();
     let shared = only(3, SeccompCmpOp::MaskedEq(shared.into()), shared.into())?;
-    refused.insert(libc::SYS_mmap, vec![rule([shared])?]);
+    // Grows without being counted.
+    let growing = u64::from(libc::MAP_GROWSDOWN.unsigned_abs());
+    let growing = only(3, SeccompCmpOp::MaskedEq(growing), growing)?;
+    refused.insert(libc::SYS_mmap, vec![rule([shared])?, rule([growing])?]);
     let undone = [libc::PR_SET_PDEATHSIG, libc::PR_SET_DUMPABLE].map(i32::unsigned_abs);
     refused.insert(libc::SYS_prctl, for_values(0, undone.map(u64::from))?);
     // `connect` goes over what `socket` made, so that is where the network ends. Sockets in the file system are never
