@@ -108,31 +108,31 @@ fn a_crash_or_an_exit_fails_its_attempt_only() {
             abort: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process ended with signal 6 (SIGABRT), the same way as before at the same position
-                next: tell the plugin's author, with what the worker printed last
+                next: tell the plugin's author, with what the worker printed last, if it is shown below
             segfault: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process ended with signal 11 (SIGSEGV), the same way as before at the same position
-                next: tell the plugin's author, with what the worker printed last
+                next: tell the plugin's author, with what the worker printed last, if it is shown below
             stack-overflow: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process overflowed its stack (signal 6, SIGABRT), the same way as before at the same position
-                next: tell the plugin's author, with what the worker printed last
+                next: tell the plugin's author, with what the worker printed last, if it is shown below
             exit-zero: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process called exit(0), the same way as before at the same position
-                next: tell the plugin's author, with what the worker printed last
+                next: tell the plugin's author, with what the worker printed last, if it is shown below
             exit-zero-in-open: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: open the transformer: the worker process called exit(0), the same way as before at the same position
-                next: tell the plugin's author, with what the worker printed last
+                next: tell the plugin's author, with what the worker printed last, if it is shown below
             exit-three: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process called exit(3), the same way as before at the same position
-                next: tell the plugin's author, with what the worker printed last
+                next: tell the plugin's author, with what the worker printed last, if it is shown below
             panic-while-panicking: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process ended with signal 6 (SIGABRT), the same way as before at the same position
-                next: tell the plugin's author, with what the worker printed last
+                next: tell the plugin's author, with what the worker printed last, if it is shown below
             panic-in-a-thread: exit 0
               succeeded after 1
         "#]],
@@ -163,33 +163,33 @@ fn what_takes_too_long_or_too_much_is_ended_by_its_limit() {
             endless-loop: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: `transform` did not come back within 1 s (`limits.call_timeout`): the worker process was ended, the same way as before at the same position
-                next: raise the limit that it names, or look for who ended it; if neither helps, tell the plugin's author
+                next: raise the limit that it names; if that does not help, tell the plugin's author
             endless-loop-in-drop: exit 0
               succeeded after 1
             logs-endlessly: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: `transform` did not come back within 1 s (`limits.call_timeout`): the worker process was ended, the same way as before at the same position
-                next: raise the limit that it names, or look for who ended it; if neither helps, tell the plugin's author
+                next: raise the limit that it names; if that does not help, tell the plugin's author
             stops-itself: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: `transform` did not come back within 1 s (`limits.call_timeout`): the worker process was ended, the same way as before at the same position
-                next: raise the limit that it names, or look for who ended it; if neither helps, tell the plugin's author
+                next: raise the limit that it names; if that does not help, tell the plugin's author
             outlives: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: `transform` did not come back within 1 s (`limits.call_timeout`): the worker process was ended, the same way as before at the same position
-                next: raise the limit that it names, or look for who ended it; if neither helps, tell the plugin's author
+                next: raise the limit that it names; if that does not help, tell the plugin's author
             burns-cpu: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process used more CPU time than `limits.cpu_time` grants, 1 s (signal 24, SIGXCPU), the same way as before at the same position
-                next: raise the limit that it names, or look for who ended it; if neither helps, tell the plugin's author
+                next: raise the limit that it names; if that does not help, tell the plugin's author
             ignores-the-cpu-limit: exit 4
               failed after 1
                 pipeline misbehaving, partition eu, attempt 1: transform: the worker process was killed from outside (signal 9, SIGKILL); the system does that when memory runs out, or when the signal for `limits.cpu_time` is ignored
-                next: raise the limit that it names, or look for who ended it; if neither helps, tell the plugin's author
+                next: raise the limit that it names; if that does not help, tell the plugin's author
             endless-allocation: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process ran out of the 128 MiB of memory that `limits.memory` grants (signal 6, SIGABRT), the same way as before at the same position
-                next: raise the limit that it names, or look for who ended it; if neither helps, tell the plugin's author
+                next: raise the limit that it names; if that does not help, tell the plugin's author
             endless-shared-memory: exit 4
               failed after 1
                 pipeline misbehaving, partition eu, attempt 1: transform: 0 MiB of shared memory, then: Operation not permitted (os error 1)
@@ -217,15 +217,15 @@ fn what_breaks_the_channel_is_noticed() {
             closes-descriptors: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process lost its connection to the host: something closed descriptors that were not its own, the same way as before at the same position
-                next: tell the plugin's author, with what the worker printed last
+                next: tell the plugin's author, with what the worker printed last, if it is shown below
             garbage-on-channel: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process sent bytes that are no message, perhaps because something wrote to a descriptor that was not its own: it was ended, the same way as before at the same position
-                next: tell the plugin's author, with what the worker printed last
+                next: tell the plugin's author, with what the worker printed last, if it is shown below
             promises-endless-data: exit 4
               failed after 2
                 pipeline misbehaving, partition eu, attempt 2: transform: the worker process sent a message that is too long, perhaps because something wrote to a descriptor that was not its own: it was ended, the same way as before at the same position
-                next: tell the plugin's author, with what the worker printed last
+                next: tell the plugin's author, with what the worker printed last, if it is shown below
         "#]],
     );
 }

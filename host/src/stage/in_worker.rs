@@ -132,7 +132,7 @@ impl InWorker {
     }
 
     fn start(&self) -> Result<Worker> {
-        let worker = Worker::launch(&self.launch).map_err(|failure| self.not_started(failure))?;
+        let worker = Worker::launch(&self.launch).map_err(Self::not_started)?;
         warn_of_gaps(&worker.hello().measures);
         match &worker.hello().loaded {
             Ok(_) => Ok(worker),
@@ -144,7 +144,7 @@ impl InWorker {
         }
     }
 
-    fn not_started(&self, failure: NotStarted) -> Error {
+    fn not_started(failure: NotStarted) -> Error {
         let mut kind = StageErrorKind::Crashed;
         let (what, ending) = match failure {
             NotStarted::Host(error) => return error,

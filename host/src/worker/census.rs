@@ -73,8 +73,8 @@ mod tests {
                 .iter()
                 .all(|worker| worker.process != other.id())
         );
-        let stat = Stat::of(other.id()).unwrap();
-        assert_eq!(stat.parent, std::process::id());
+        let of_other = Stat::of(other.id()).unwrap();
+        assert_eq!(of_other.parent, std::process::id());
         other.kill().unwrap();
         other.wait().unwrap();
         assert!(workers_of(0).is_empty());

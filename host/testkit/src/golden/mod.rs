@@ -4,7 +4,7 @@
 //! workspace of the plugins beside them. Both are put together in the target directory, where cargo builds them;
 //! what they share with the project is compiled once. docs/abi.md says what the plugins prove.
 //!
-//! How an interface is edited is said in [`edit`]; how a new one is released in [`release`].
+//! How an interface is edited is said in `edit`; how a new one is released in `release`.
 
 mod edit;
 mod release;
