@@ -87,21 +87,26 @@ impl Cache {
         // Held until the copy is found, so that nobody removes what was just written.
         let mut _written = None;
         for _ in 0..TRIES {
-            let whole = self.find(sha256).filter(|copy| {
+            let found = self.find(sha256);
+            let whole = |copy: &StoredCopy| {
                 fs::metadata(copy).is_ok_and(|found| found.len() == bytes.len() as u64)
-            });
-            if let Some(copy) = whole {
-                return Ok(copy);
+            };
+            match found {
+                Some(copy) if whole(&copy) => return Ok(copy),
+                damaged => {
+                    _written = self
+                        .write(sha256, bytes, damaged.is_some())
+                        .map_err(refused)?;
+                }
             }
-            _written = self.write(sha256, bytes).map_err(refused)?;
         }
         Err(refused(io::Error::other("something removes it again")))
     }
 
-    /// `None` if the draft was taken for an old one and removed before it could be held.
-    fn write(&self, sha256: &str, bytes: &[u8]) -> io::Result<Option<File>> {
+    /// `None` if the draft was taken for an old one and removed before it could be held, or if somebody else was faster.
+    fn write(&self, sha256: &str, bytes: &[u8], replace: bool) -> io::Result<Option<File>> {
         fs::create_dir_all(&self.folder)?;
-        // Two hosts may do this at the same time; the rename makes the copy appear whole.
+        let copy = self.folder.join(format!("{sha256}.so"));
         let draft = self
             .folder
             .join(format!("{sha256}.{}.tmp", Uuid::now_v7().simple()));
@@ -111,13 +116,22 @@ impl Cache {
         let written = file
             .write_all(bytes)
             .and_then(|()| file.set_permissions(fs::Permissions::from_mode(0o444)))
-            .and_then(|()| file.sync_all())
-            .and_then(|()| fs::rename(&draft, self.folder.join(format!("{sha256}.so"))));
-        if written.is_err() {
-            // What stays is removed when the cache is pruned.
-            let _ = fs::remove_file(&draft);
+            .and_then(|()| file.sync_all());
+        // Either way the copy appears whole. One that is there is not replaced: whoever holds it knows it by its name.
+        let published = written.and_then(|()| {
+            if replace {
+                fs::rename(&draft, &copy)
+            } else {
+                fs::hard_link(&draft, &copy)
+            }
+        });
+        // Under its first name nobody needs it. What stays is removed when the cache is pruned.
+        let _ = fs::remove_file(&draft);
+        match published {
+            Ok(()) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(error),
         }
-        written.map(|()| Some(file))
     }
 
     /// Removes the copies that nobody uses and whose checksum is not wanted, and drafts of processes that died.
@@ -137,7 +151,14 @@ impl Cache {
             let Ok(file) = File::open(&path) else {
                 continue;
             };
-            if file.try_lock().is_ok() && fs::remove_file(&path).is_ok() && copy {
+            // Another may have removed it, and a third one made it again, before it was locked here.
+            let same = |found: &fs::Metadata| {
+                file.metadata()
+                    .is_ok_and(|own| own.ino() == found.ino() && own.dev() == found.dev())
+            };
+            let ours =
+                file.try_lock().is_ok() && fs::metadata(&path).is_ok_and(|found| same(&found));
+            if ours && fs::remove_file(&path).is_ok() && copy {
                 removed.push(stem.to_owned());
             }
         }

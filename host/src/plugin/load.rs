@@ -82,10 +82,13 @@ fn open(copy: &Path) -> Result<PluginHandle, Refused> {
             .map_or_else(|| error.to_string(), ToString::to_string)
             // The copy's name says nothing to whoever dropped the file.
             .replace(&format!("{}: ", copy.display()), "");
-        Refused::new(
-            format!("the system cannot load it: {cause}"),
-            "install the library it names where the system keeps libraries (ldconfig), or build the plugin on a machine like this one",
-        )
+        // What the loader says of a file system that is mounted noexec.
+        let fix = if cause.contains("failed to map segment") {
+            "keep the state folder on a file system that programs may run from (not noexec): --state-dir, ETL_STATE_DIR"
+        } else {
+            "install the library it names where the system keeps libraries (ldconfig), or build the plugin on a machine like this one"
+        };
+        Refused::new(format!("the system cannot load it: {cause}"), fix)
         .for_now()
     })?;
     // SAFETY: the symbol is only ever exported as a static that starts with this header.

@@ -124,7 +124,9 @@ impl InWorker {
             life.worker.take()
         };
         if let Some(worker) = worker {
-            self.leaving().push(Leaving {
+            let mut leaving = self.leaving();
+            leaving.retain(|one| one.process.wait(Duration::ZERO).is_none());
+            leaving.push(Leaving {
                 partition: self.launch.label.partition.clone(),
                 process: worker.process().clone(),
             });
