@@ -353,14 +353,14 @@ mod tests {
         };
         let settings = serde_json::json!({ "file": "out/ids.txt" });
         let granted = decide(&asked, &granting("out"), &settings).unwrap();
-        assert_eq!(granted.writable, [PathBuf::from("/work/out")]);
+        assert_eq!(granted.writable, [PathBuf::from("/opt/etl/out")]);
         assert!(granted.paths.is_empty());
         let missing = decide(&asked, &granting("out2"), &settings).unwrap_err();
         assert_eq!(
             line(&missing).unwrap(),
             r#"capabilities: { writable: ["out"] }"#
         );
-        let unasked = unasked(&asked, &granting("other"), &settings, Path::new("/work"));
+        let unasked = unasked(&asked, &granting("other"), &settings, Path::new("/opt/etl"));
         assert_eq!(unasked, ["capabilities.writable: other"]);
     }
 
@@ -369,7 +369,7 @@ mod tests {
         grants: &Grants,
         settings: &Value,
     ) -> Result<Granted, Vec<NotGranted>> {
-        grant(asked, grants, settings, Path::new("/work"))
+        grant(asked, grants, settings, Path::new("/opt/etl"))
     }
 
     /// Whether a path that a setting holds is granted by this grant.
@@ -407,12 +407,12 @@ mod tests {
         assert_eq!(granted.hosts, ["API.example.com:443"]);
         assert_eq!(
             granted.paths,
-            [Path::new("/srv/geo/city.mmdb"), Path::new("/work/data")]
+            [Path::new("/srv/geo/city.mmdb"), Path::new("/opt/etl/data")]
         );
         assert_eq!(granted.secrets["token"].expose(), "value of token");
         assert_eq!(granted.secrets.len(), 1);
         assert_eq!(
-            unasked(&asked, &grants, &settings, Path::new("/work")),
+            unasked(&asked, &grants, &settings, Path::new("/opt/etl")),
             [
                 "capabilities.hosts: other.example.com:443",
                 "capabilities.paths: /etc",
@@ -481,9 +481,9 @@ mod tests {
             "file": "./a//b", "deep": { "file": "/x/./y", "other": "c" }, "empty": "", "other": "c", "none": 7
         });
         assert_eq!(
-            with_absolute_paths(&asked, settings, Path::new("/work")),
+            with_absolute_paths(&asked, settings, Path::new("/opt/etl")),
             json!({
-                "file": "/work/a/b", "deep": { "file": "/x/y", "other": "c" }, "empty": "", "other": "c", "none": 7
+                "file": "/opt/etl/a/b", "deep": { "file": "/x/y", "other": "c" }, "empty": "", "other": "c", "none": 7
             })
         );
     }
@@ -494,8 +494,8 @@ mod tests {
             ("/srv/geo", "/srv/geo"),
             ("/srv/geo/", "/srv/geo/deep/city.mmdb"),
             ("/", "/srv"),
-            ("data", "/work/data/x"),
-            ("/work/data", "./data/x"),
+            ("data", "/opt/etl/data/x"),
+            ("/opt/etl/data", "./data/x"),
             (".", "x"),
         ] {
             assert!(lets(granted, wanted), "{granted} {wanted}");
