@@ -147,28 +147,18 @@ impl InWorker {
     }
 
     fn not_started(failure: NotStarted) -> Error {
-        let mut kind = StageErrorKind::Crashed;
-        let (what, ending) = match failure {
+        let message = |what: &str| format!("the worker process {what} while it loaded the plugin");
+        let error = match failure {
             NotStarted::Host(error) => return error,
-            NotStarted::Garbage(what) => (format!("sent {what}"), None),
-            NotStarted::Ended(ending) => {
-                kind = ending.kind();
-                (ending.words(), Some(ending))
+            NotStarted::Garbage(what) => {
+                StageError::new(StageErrorKind::Crashed, message(&format!("sent {what}")))
             }
+            NotStarted::Ended(ending) => ending.error(ending.kind(), message(&ending.words())),
             NotStarted::TooLate(ending) => {
+                let late = format!("was not ready within {} s", PATIENCE.as_secs());
                 // The machine may have been busy.
-                kind = StageErrorKind::Transient;
-                let seconds = PATIENCE.as_secs();
-                (format!("was not ready within {seconds} s"), Some(ending))
+                ending.error(StageErrorKind::Transient, message(&late))
             }
-        };
-        let error = StageError::new(
-            kind,
-            format!("the worker process {what} while it loaded the plugin"),
-        );
-        let error = match ending.and_then(|ending| ending.told()) {
-            Some(told) => error.with_backtrace(told),
-            None => error,
         };
         stage_error("start the plugin", error)
     }

@@ -5,7 +5,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use etl_plugin_api::ErrorKind;
+use etl_plugin_api::{ErrorKind, StageError};
 
 /// The code with which a worker ends that cannot speak to its host any more.
 pub const LOST_HOST: u8 = 117;
@@ -86,10 +86,16 @@ impl Ending {
         self.last_lines.iter().any(|line| line.contains(text))
     }
 
-    /// The last lines as they are shown; `None` if there are none.
-    pub fn told(&self) -> Option<String> {
-        (!self.last_lines.is_empty())
-            .then(|| format!("last lines of the worker:\n{}", self.last_lines.join("\n")))
+    /// The error of whoever was waiting for the process, with the last lines if there are any.
+    pub fn error(&self, kind: ErrorKind, message: String) -> StageError {
+        let error = StageError::new(kind, message);
+        if self.last_lines.is_empty() {
+            return error;
+        }
+        error.with_backtrace(format!(
+            "last lines of the worker:\n{}",
+            self.last_lines.join("\n")
+        ))
     }
 }
 

@@ -107,7 +107,7 @@ fn unsendable(what: impl Into<String>) -> Broken {
 #[derive(Debug)]
 pub struct Frame {
     pub kind: Kind,
-    head: Vec<u8>,
+    head: Buffer,
     batches: Vec<Buffer>,
 }
 
@@ -228,9 +228,7 @@ impl Channel {
         }
         let mut lengths = vec![0; LENGTH * count];
         read(&mut self.stream, &mut lengths, deadline)?;
-        let head = read_growing(&mut self.stream, head as u64, deadline)?
-            .as_slice()
-            .to_vec();
+        let head = read_growing(&mut self.stream, head as u64, deadline)?.into();
         let lengths: Vec<u64> = lengths
             .chunks_exact(LENGTH)
             .map(|length| u64::from_le_bytes(length.try_into().unwrap_or_default()))

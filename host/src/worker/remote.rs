@@ -36,11 +36,8 @@ impl Seat {
     pub fn open(worker: &Worker, call_timeout: Duration) -> Result<Self> {
         let channel = worker.open_channel().map_err(|error| {
             let ending = worker.process().ending();
-            crashed(
-                ending.kind(),
-                format!("the worker process {}: {error}", ending.words()),
-                ending.told(),
-            )
+            let message = format!("the worker process {}: {error}", ending.words());
+            ending.error(ending.kind(), message)
         })?;
         let most = worker.process().limits().memory;
         Ok(Self {
@@ -182,15 +179,7 @@ impl Seat {
                 ),
             ),
         };
-        crashed(kind, message, ended.told())
-    }
-}
-
-fn crashed(kind: ErrorKind, message: String, told: Option<String>) -> StageError {
-    let error = StageError::new(kind, message);
-    match told {
-        Some(told) => error.with_backtrace(told),
-        None => error,
+        ended.error(kind, message)
     }
 }
 
