@@ -138,6 +138,12 @@ impl Plan {
     pub fn replaces(&self) -> bool {
         self.config.sink.write_mode == WriteMode::Replace
     }
+
+    /// The name of the lease that a partition needs. `replace` succeeds as a whole, so its partitions share one: two runs
+    /// that had one partition each would wait for each other.
+    pub fn leased<'a>(&self, partition: &'a str) -> &'a str {
+        if self.replaces() { "*" } else { partition }
+    }
 }
 
 /// What the plugin says of itself when it is loaded.

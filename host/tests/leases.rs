@@ -143,3 +143,40 @@ async fn a_second_host_waits_for_the_first_and_takes_over_when_it_is_killed() {
     );
     assert_eq!(sink.number("SELECT count(*) FROM etl_host.leases").await, 0);
 }
+
+/// Otherwise two runs that have one partition each would wait for each other.
+#[tokio::test]
+async fn a_partition_that_has_ended_is_free_while_its_run_waits_for_another_one() {
+    let (project, source, sink) = (project(), Database::new().await, Database::new().await);
+    source
+        .execute("CREATE TABLE people (id bigint, name text); INSERT INTO people SELECT i, 'x' FROM generate_series(1, 5) i")
+        .await;
+    let yaml = source_of(
+        &[("a", &source), ("b", &source)],
+        "SELECT id, name FROM people WHERE id > @from AND id <= @until ORDER BY id",
+        "",
+    ) + &sink_of(&sink, "");
+    configure(&project, &yaml);
+    project.result(RUN, 0);
+    source.execute("INSERT INTO people VALUES (6, 'x')").await;
+    let elsewhere = json!({ "host": "db9", "machine": "another", "process": 7, "started": 1 });
+    sink.execute(&format!(
+        "INSERT INTO etl_host.leases SELECT pipeline, partition, 'other', '{elsewhere}', now() + interval '1 hour' \
+         FROM etl_host.checkpoints WHERE partition = 'b'"
+    ))
+    .await;
+    let mut first = project.program(RUN).start().unwrap();
+    first
+        .wait_for_stderr(|line| line.contains("works on partition b"))
+        .unwrap();
+    // The lease of `other` is left, and nothing of the first run's.
+    sink.wait_for(
+        "SELECT count(*) FROM copy WHERE id = 6 AND (SELECT count(*) FROM etl_host.leases) = 1",
+        1,
+    )
+    .await;
+    let again = project.result(&["run", "copy", "--partition", "a"], 0);
+    assert_eq!(loaded(&again), 0);
+    first.signal(Signal::KILL).unwrap();
+    first.finish().unwrap();
+}

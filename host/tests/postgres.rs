@@ -500,12 +500,18 @@ async fn shards_that_swap_places_do_not_inherit_each_other_s_position() {
 
 #[tokio::test]
 async fn two_runs_at_once_load_every_row_once() {
+    for mode in ["append", "replace"] {
+        two_runs_at_once(mode).await;
+    }
+}
+
+async fn two_runs_at_once(mode: &str) {
     let (project, database) = (project(4_000), database().await);
     config(
         &project,
         &database,
-        "",
-        "tuning: { batch_rows: 64, flush_bytes: 65536, flushes_per_commit: 1 }",
+        &format!("write_mode: {mode}"),
+        "tuning: { batch_rows: 64, flush_bytes: 65536, flushes_per_commit: 1, lease: 3s }",
     );
     let start = || {
         project

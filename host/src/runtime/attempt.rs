@@ -404,6 +404,7 @@ async fn begin(
         .begin(&Claim {
             tenure: run.tenure(),
             partition: partition.name.clone(),
+            leased: run.plan.leased(&partition.name).to_owned(),
             index: partition.index,
             retry: progress.claimed.load(Atomic::Relaxed),
             replay: false,

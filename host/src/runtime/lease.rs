@@ -29,10 +29,23 @@ pub async fn keep(run: &RunContext) -> Infallible {
     }
 }
 
-/// Gives the leases up. If the sink cannot be reached they run out by themselves.
-pub async fn release(run: &RunContext) {
+/// Gives up the lease of a partition that has ended. Whoever waits for it must not wait for the others, or two runs with
+/// one partition each would wait for each other. The partitions of a `replace` end together.
+pub async fn release(run: &RunContext, partition: &str) {
+    if !run.plan.options.dry_run && !run.plan.replaces() {
+        give_up(run, Some(run.plan.leased(partition))).await;
+    }
+}
+
+/// Gives all leases up.
+pub async fn release_all(run: &RunContext) {
+    give_up(run, None).await;
+}
+
+/// If the sink cannot be reached they run out by themselves.
+async fn give_up(run: &RunContext, leased: Option<&str>) {
     let tenure = run.tenure();
-    let released = timeout(tenure.lease / RENEWALS, run.sink.release(&tenure)).await;
+    let released = timeout(tenure.lease / RENEWALS, run.sink.release(&tenure, leased)).await;
     if let Ok(Err(error)) = released {
         tracing::debug!(%error, "the leases were not given up");
     }

@@ -103,7 +103,7 @@ pub async fn run(context: Arc<RunContext>) -> RunReport {
         report = run_to_its_end(&context) => report,
         never = lease::keep(&context) => match never {},
     };
-    lease::release(&context).await;
+    lease::release_all(&context).await;
     report
 }
 
@@ -199,7 +199,9 @@ async fn run_partitions(context: &Arc<RunContext>) -> Vec<Outcome> {
                 // Its partition ends before it opens anything.
                 () = context.cancel.cancelled() => None,
             };
-            (position, partition::run(&context, &partition).await)
+            let outcome = partition::run(&context, &partition).await;
+            lease::release(&context, &partition.name).await;
+            (position, outcome)
         });
     }
     let mut outcomes: Vec<Option<Outcome>> = context.plan.partitions.iter().map(|_| None).collect();

@@ -124,7 +124,7 @@ impl Replay {
         if let Some(open) = self.open.take() {
             let _ = open.writer.close().await;
         }
-        if let Err(error) = sink.release(&self.tenure()).await {
+        if let Err(error) = sink.release(&self.tenure(), None).await {
             tracing::debug!(%error, "the leases were not given up");
         }
         replayed.map_err(|error| {
@@ -371,6 +371,7 @@ impl Replay {
             .begin(&Claim {
                 tenure: self.tenure(),
                 partition: partition.to_owned(),
+                leased: self.plan.leased(partition).to_owned(),
                 index,
                 retry: false,
                 replay: true,

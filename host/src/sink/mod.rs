@@ -62,8 +62,8 @@ pub trait Sink: Send + Sync {
     /// Prolongs the leases of a run.
     async fn renew(&self, tenure: &Tenure) -> Result<()>;
 
-    /// Gives up the leases of a run, which has ended.
-    async fn release(&self, tenure: &Tenure) -> Result<()>;
+    /// Gives up leases of a run: the one of this name, whose partition has ended, or all of them.
+    async fn release(&self, tenure: &Tenure, leased: Option<&str>) -> Result<()>;
 
     /// The places of partitions that write, so that none waits for a connection that another one holds.
     fn places(&self) -> Places;
@@ -166,6 +166,8 @@ pub struct Claim {
     pub tenure: Tenure,
     /// The partition.
     pub partition: String,
+    /// The lease that it needs ([`crate::plan::Plan::leased`]).
+    pub leased: String,
     /// Its number in the configuration's order; names the shadow of a `replace`.
     pub index: usize,
     /// The run has had the partition before: if another run has it now, this one has lost it.

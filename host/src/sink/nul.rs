@@ -231,6 +231,7 @@ mod tests {
                 lease: Duration::from_mins(1),
             },
             partition: "a".into(),
+            leased: "a".into(),
             index: 0,
             retry: false,
             replay: false,

@@ -167,7 +167,7 @@ impl Sink for ComparingSink {
         Ok(())
     }
 
-    async fn release(&self, _: &Tenure) -> Result<()> {
+    async fn release(&self, _: &Tenure, _: Option<&str>) -> Result<()> {
         Ok(())
     }
 

@@ -25,7 +25,7 @@ pub async fn take(client: &Client, claim: &Claim) -> Result<()> {
              WHERE l.run_id = $3 OR l.until <= now() OR l.run_id = $6",
             &[
                 &tenure.pipeline,
-                &claim.partition,
+                &claim.leased,
                 &tenure.run_id,
                 &holder,
                 &tenure.lease.as_secs_f64(),
@@ -55,12 +55,12 @@ pub async fn renew(client: &Client, tenure: &Tenure) -> Result<()> {
     Ok(())
 }
 
-/// Gives up the leases of a run.
-pub async fn release(client: &Client, tenure: &Tenure) -> Result<()> {
+/// Gives up the lease of this name, or all leases of a run.
+pub async fn release(client: &Client, tenure: &Tenure, leased: Option<&str>) -> Result<()> {
     client
         .execute(
-            "DELETE FROM etl_host.leases WHERE pipeline = $1 AND run_id = $2",
-            &[&tenure.pipeline, &tenure.run_id],
+            "DELETE FROM etl_host.leases WHERE pipeline = $1 AND run_id = $2 AND partition = coalesce($3, partition)",
+            &[&tenure.pipeline, &tenure.run_id, &leased],
         )
         .await?;
     Ok(())
@@ -72,11 +72,7 @@ async fn other_holder(client: &Client, claim: &Claim) -> Result<Option<(String, 
         .query_opt(
             "SELECT run_id, holder, extract(epoch FROM until - now())::float8 FROM etl_host.leases \
              WHERE pipeline = $1 AND partition = $2 AND run_id <> $3 AND until > now()",
-            &[
-                &claim.tenure.pipeline,
-                &claim.partition,
-                &claim.tenure.run_id,
-            ],
+            &[&claim.tenure.pipeline, &claim.leased, &claim.tenure.run_id],
         )
         .await?;
     row.map(|row| {

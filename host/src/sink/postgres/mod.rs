@@ -138,9 +138,9 @@ impl Sink for PostgresSink {
         Ok(())
     }
 
-    async fn release(&self, tenure: &Tenure) -> Result<()> {
+    async fn release(&self, tenure: &Tenure, leased: Option<&str>) -> Result<()> {
         let connection = self.pools.postgres_aside(&self.server).await?;
-        lease::release(connection.client()?, tenure).await?;
+        lease::release(connection.client()?, tenure, leased).await?;
         connection.give_back();
         Ok(())
     }

@@ -14,7 +14,7 @@ pub fn take(connection: &Connection, claim: &Claim) -> Result<()> {
         .query_row(
             "SELECT run_id, holder, until - unixepoch('subsec') FROM etl_host_leases \
              WHERE pipeline = ?1 AND partition = ?2 AND run_id <> ?3 AND until > unixepoch('subsec')",
-            params![tenure.pipeline, claim.partition, tenure.run_id],
+            params![tenure.pipeline, claim.leased, tenure.run_id],
             |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?)),
         )
         .optional()?;
@@ -32,7 +32,7 @@ pub fn take(connection: &Connection, claim: &Claim) -> Result<()> {
          VALUES (?1, ?2, ?3, ?4, unixepoch('subsec') + ?5)",
         params![
             tenure.pipeline,
-            claim.partition,
+            claim.leased,
             tenure.run_id,
             holder,
             tenure.lease.as_secs_f64()
@@ -50,11 +50,11 @@ pub fn renew(connection: &Connection, tenure: &Tenure) -> Result<()> {
     Ok(())
 }
 
-/// Gives up the leases of a run.
-pub fn release(connection: &Connection, tenure: &Tenure) -> Result<()> {
+/// Gives up the lease of this name, or all leases of a run.
+pub fn release(connection: &Connection, tenure: &Tenure, leased: Option<&str>) -> Result<()> {
     connection.execute(
-        "DELETE FROM etl_host_leases WHERE pipeline = ?1 AND run_id = ?2",
-        params![tenure.pipeline, tenure.run_id],
+        "DELETE FROM etl_host_leases WHERE pipeline = ?1 AND run_id = ?2 AND partition = coalesce(?3, partition)",
+        params![tenure.pipeline, tenure.run_id, leased],
     )?;
     Ok(())
 }

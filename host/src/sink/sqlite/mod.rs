@@ -204,15 +204,15 @@ impl Sink for SqliteSink {
             .await
     }
 
-    async fn release(&self, tenure: &Tenure) -> Result<()> {
+    async fn release(&self, tenure: &Tenure, leased: Option<&str>) -> Result<()> {
         if !self.path.exists() {
             return Ok(());
         }
-        let tenure = tenure.clone();
+        let (tenure, leased) = (tenure.clone(), leased.map(str::to_owned));
         self.as_writer(move |connection| {
             // A run that came to no partition has made nothing.
             if host_tables::exist(connection)? {
-                lease::release(connection, &tenure)?;
+                lease::release(connection, &tenure, leased.as_deref())?;
             }
             Ok(())
         })
