@@ -298,6 +298,7 @@ async fn copy_alone(config: &Config, sample: &SourceBatch) -> u64 {
                     lease: Duration::from_mins(1),
                 },
                 partition: format!("shard-{index}"),
+                leased: format!("shard-{index}"),
                 index,
                 retry: false,
                 replay: false,
