@@ -9,6 +9,7 @@ pub mod capabilities;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod dead_letter;
 pub mod error;
 pub mod extension;
