@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::Secret;
+use super::duration::DisplayDuration;
+use super::notifications::Notification;
 
 /// The daemon's configuration. `docs/configuration.md` has every key.
 #[derive(Clone, Debug, Serialize)]
@@ -14,6 +17,11 @@ pub struct Daemon {
     pub max_concurrent_runs: usize,
     /// The HTTP API; `None` leaves only the socket in the state folder.
     pub http: Option<Http>,
+    /// Who is told of failures, recoveries and late runs.
+    pub notifications: Vec<Notification>,
+    /// How long after its instant a due run is late, unless its pipeline says otherwise; `None` is never.
+    #[serde(serialize_with = "serialize_lateness")]
+    pub lateness: Option<Duration>,
 }
 
 impl Default for Daemon {
@@ -21,6 +29,8 @@ impl Default for Daemon {
         Self {
             max_concurrent_runs: 4,
             http: Some(Http::default()),
+            notifications: Vec::new(),
+            lateness: None,
         }
     }
 }
@@ -59,4 +69,13 @@ pub struct HttpTls {
     pub cert_file: PathBuf,
     /// Its private key, PEM.
     pub key_file: PathBuf,
+}
+
+fn serialize_lateness<S: Serializer>(
+    lateness: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    lateness
+        .map(|lateness| DisplayDuration(lateness).to_string())
+        .serialize(serializer)
 }

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod metrics;
+pub mod notify;
 pub mod view;
 
 use std::path::PathBuf;

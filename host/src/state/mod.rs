@@ -7,6 +7,7 @@
 mod backfills;
 mod crashes;
 mod history;
+mod notices;
 mod plugins;
 
 use std::fs;
@@ -78,6 +79,12 @@ CREATE TABLE pipelines (
     watched_since TEXT,
     seen_until TEXT
 ) WITHOUT ROWID;
+",
+    r"
+CREATE TABLE notices (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    memory TEXT NOT NULL
+);
 ",
 ];
 

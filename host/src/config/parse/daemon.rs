@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::notifications::notifications;
+use super::timeout;
 use crate::config::daemon::{Daemon, Http, HttpTls};
 use crate::config::section::{Reported, Section};
 use crate::config::value::Value;
@@ -24,10 +26,14 @@ pub fn daemon(mut root: Section<'_>) -> Result<Daemon, Reported> {
         }
         http(value.section()?).map(Some)
     });
+    let notifications = root.or("notifications", Vec::new(), notifications);
+    let lateness = root.optional("lateness", timeout);
     root.finish();
     Ok(Daemon {
         max_concurrent_runs: max_concurrent_runs?,
         http: http?,
+        notifications: notifications?,
+        lateness: lateness?,
     })
 }
 
