@@ -27,6 +27,7 @@ pub mod source;
 pub mod span;
 pub mod stage;
 pub mod state;
+pub mod task;
 pub mod tls;
 pub mod verify;
 pub mod worker;
