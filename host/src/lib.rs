@@ -16,6 +16,7 @@ pub mod finding;
 pub mod holder;
 pub mod identifier;
 pub mod literal;
+pub mod logs;
 pub mod plan;
 pub mod plugin;
 pub mod policy;
