@@ -9,18 +9,19 @@ use clap::Args;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::run::{build_plan, failure_to_text, watch_signals};
-use super::session::Session;
+use super::run::{failure_to_text, watch_signals};
 use super::table::thousands;
 use super::{Failure, Globals, Output, build_runtime, print, print_json, progress};
 use crate::backfill::{Windows, place};
 use crate::checkpoint::display;
 use crate::config::CursorKind;
 use crate::error::{Error, Result};
+use crate::launch::build_plan;
 use crate::plan::{Plan, Purpose, RunOptions};
 use crate::pool::Pools;
 use crate::runtime::report::{self, RunReport, Status};
 use crate::runtime::{self, RunContext};
+use crate::session::Session;
 use crate::sink::{Sink, build_sink};
 use crate::source::{Source, build_source};
 use crate::stage::Stages;
@@ -76,7 +77,7 @@ struct StoppedAt {
 
 /// Loads one pipeline's range.
 pub fn backfill(globals: &Globals, command: Backfill) -> Result<u8, Failure> {
-    let session = Session::open(globals)?;
+    let session = Session::open(&globals.folders())?;
     let found = session.find_one(&command.pipeline)?;
     let loaded = session.load_config(&found)?;
     session.refuse_parked(&found, &loaded)?;

@@ -7,15 +7,15 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::run::build_plan;
-use super::session::Session;
 use super::table::{indented, table};
 use super::{Failure, Globals, Output, build_runtime, print, print_json};
 use crate::dead_letter::StoredLetter;
 use crate::error::{Error, Result};
+use crate::launch::build_plan;
 use crate::plan::RunOptions;
 use crate::pool::Pools;
 use crate::runtime::replay::{Replay, ReplayReport};
+use crate::session::Session;
 use crate::sink::{LetterFilter, build_sink};
 
 /// What to do with dead letters.
@@ -128,7 +128,7 @@ fn load(
     pipeline: &str,
     filter: &LetterFilter,
 ) -> Result<Vec<StoredLetter>, Failure> {
-    let session = Session::open(globals)?;
+    let session = Session::open(&globals.folders())?;
     let found = session.find_one(pipeline)?;
     let config = session.load_config(&found)?.config;
     let sink = build_sink(&config.sink, &Arc::new(Pools::new()));
@@ -272,7 +272,7 @@ fn row(letter: &StoredLetter) -> Value {
 }
 
 fn replay(globals: &Globals, selection: &Selection) -> Result<u8, Failure> {
-    let session = Session::open(globals)?;
+    let session = Session::open(&globals.folders())?;
     let found = session.find_one(&selection.pipeline)?;
     let loaded = session.load_config(&found)?;
     session.refuse_parked(&found, &loaded)?;

@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use super::session::{Found, Session};
 use super::table::{indented, table};
 use super::{Failure, Globals, Output, print, print_json};
 use crate::plugin::Refused;
+use crate::session::{Found, Session};
 use crate::state::RunRecord;
 
 struct Row {
@@ -20,7 +20,7 @@ struct Row {
 
 /// Shows all pipelines, and the files that are refused.
 pub fn list(globals: &Globals) -> Result<u8, Failure> {
-    let session = Session::open(globals)?;
+    let session = Session::open(&globals.folders())?;
     let mut rows = Vec::new();
     for found in session.all() {
         let mut parked = false;

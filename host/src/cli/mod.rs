@@ -12,7 +12,6 @@ mod info;
 mod list;
 mod progress;
 mod run;
-mod session;
 mod status;
 mod table;
 pub mod telemetry;
@@ -27,10 +26,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
-use crate::config::ConfigErrors;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+pub(crate) use crate::failure::Failure;
 use crate::plugin::load;
-use crate::policy;
+use crate::session::Folders;
 
 /// Runs ETL pipelines that are compiled as plugins: drop one into the plugins folder and run it.
 #[derive(Debug, Parser)]
@@ -83,6 +82,17 @@ pub struct Globals {
     /// Colours
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
     pub color: Color,
+}
+
+impl Globals {
+    /// Where the host works.
+    pub fn folders(&self) -> Folders {
+        Folders {
+            config_dir: self.config_dir.clone(),
+            plugins_dir: self.plugins_dir.clone(),
+            state_dir: self.state_dir.clone(),
+        }
+    }
 }
 
 /// The form of the results.
@@ -157,78 +167,6 @@ pub enum Command {
     /// The process in which a plugin's code runs; the host starts it
     #[command(hide = true)]
     Worker(worker::Worker),
-}
-
-/// Why a command did not do its work.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// Mistakes in the configuration, each with its place.
-    Config(ConfigErrors),
-    /// Anything else.
-    Host(Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Host(error)
-    }
-}
-
-impl From<ConfigErrors> for Failure {
-    fn from(errors: ConfigErrors) -> Self {
-        Self::Config(errors)
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Config(errors) => Self::config(errors.to_string()),
-            Failure::Host(error) => error,
-        }
-    }
-}
-
-impl Failure {
-    /// The exit code of the contract.
-    pub(crate) fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_) => 2,
-            Self::Host(error) if *error.kind() == ErrorKind::Config => 2,
-            Self::Host(error) if error.is_environment() => 3,
-            Self::Host(_) => 1,
-        }
-    }
-
-    /// As `--output json` shows it.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
-        match self {
-            Self::Config(errors) => json!({
-                "message": "the configuration has mistakes",
-                "next_step": "correct them and run `etl-host validate`",
-                "problems": errors,
-            }),
-            Self::Host(error) => json!({
-                "message": error.to_string(),
-                "next_step": policy::next_step(error),
-            }),
-        }
-    }
-
-    /// As people read it.
-    pub(crate) fn to_text(&self) -> String {
-        match self {
-            Self::Config(errors) => errors.to_string(),
-            Self::Host(error) => {
-                let mut text = error.to_string();
-                if let Some(next) = policy::next_step(error) {
-                    text.push_str("\n  next: ");
-                    text.push_str(&next);
-                }
-                text
-            }
-        }
-    }
 }
 
 /// Runs a command and gives its exit code.

@@ -6,25 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use clap::Args;
-use etl_plugin_api::{AttemptInfo, Delivery, Manifest};
+use etl_plugin_api::Delivery;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::session::{Found, Session};
 use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, print, print_json, progress};
-use crate::config::{Isolation, Loaded};
-use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{self, Plan, Purpose, RunOptions, StageFacts};
+use crate::config::Isolation;
+use crate::error::{Error, Result};
+use crate::launch::{Launch, is_fault_of_plugin, never_started, record_end, record_start};
+use crate::plan::{Purpose, RunOptions};
 use crate::plugin::load;
-use crate::policy::next_step;
 use crate::pool::Pools;
 use crate::runtime::report::{self, RunReport, Status};
 use crate::runtime::{self, RunContext};
-use crate::sink::build_sink;
-use crate::source::build_source;
-use crate::stage::Stages;
-use crate::stage::context::{Counters, HostContext};
+use crate::session::{Found, Session};
+use crate::state::RunStart;
 
 /// Exit codes of a run that a signal stopped: 128 and the signal's number.
 const SIGINT_CODE: i32 = 130;
@@ -86,7 +83,7 @@ impl From<IsolationFlag> for Isolation {
 
 /// Runs the pipelines side by side and reports each.
 pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
-    let session = Session::open(globals)?;
+    let session = Session::open(&globals.folders())?;
     let mut all = Vec::new();
     for name in &command.names {
         for found in session.find(name)? {
@@ -117,18 +114,14 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
     let mut prepared = Vec::new();
     let mut broken = Vec::new();
     for found in all {
-        let mut loaded = session.load_config(&found)?;
-        if let Some(isolation) = command.isolation {
-            loaded.config.isolation = isolation.into();
-        }
-        if let Some(parked) = session.parked(&found, &loaded)? {
-            broken.push(never_started(&found.manifest, options.dry_run, parked));
-            continue;
-        }
-        match Session::open_stages(&found, &loaded) {
-            Ok(stages) => prepared.push((found, loaded, stages)),
+        let manifest = found.manifest.clone();
+        let isolation = command.isolation.map(Isolation::from);
+        let opened = Launch::load(&session, found, isolation)
+            .and_then(|launch| Ok((launch.open()?, launch)));
+        match opened {
+            Ok((stages, launch)) => prepared.push((launch, stages)),
             Err(Failure::Host(error)) if is_fault_of_plugin(&error) => {
-                broken.push(never_started(&found.manifest, options.dry_run, error));
+                broken.push(never_started(&manifest, options.dry_run, error));
             }
             Err(failure) => return Err(failure),
         }
@@ -140,9 +133,9 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
         watch_signals(cancel.clone(), stopped_by.clone())?;
         let pools = Arc::new(Pools::new());
         let mut contexts = Vec::new();
-        for (found, loaded, stages) in prepared {
-            let manifest = found.manifest.clone();
-            match build_context(found, loaded, stages, options.clone(), &pools, &cancel).await {
+        for (launch, stages) in prepared {
+            let manifest = launch.found.manifest.clone();
+            match launch.build(stages, options.clone(), &pools, &cancel).await {
                 Ok(context) => contexts.push(context),
                 Err(error) if is_fault_of_plugin(&error) => {
                     broken.push(never_started(&manifest, options.dry_run, error));
@@ -156,26 +149,6 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
     runtime.shutdown_background();
     let reports = reports?;
     Ok(exit_code(&reports, stopped_by.load(Ordering::SeqCst)))
-}
-
-/// Whether the plugin itself failed, as opposed to what it was told to do.
-fn is_fault_of_plugin(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Stage(_) | ErrorKind::Plugin)
-}
-
-fn never_started(manifest: &Manifest, dry_run: bool, error: Error) -> RunReport {
-    let next_step = next_step(&error);
-    let error = error.while_trying(format!("pipeline {}", manifest.name));
-    tracing::error!("{error}");
-    RunReport::never_started(
-        &manifest.name,
-        manifest.delivery,
-        dry_run,
-        report::Failure {
-            next_step,
-            ..report::Failure::new(error.to_string(), &error)
-        },
-    )
 }
 
 /// The first signal drains, the second ends the process at once.
@@ -205,47 +178,6 @@ pub fn watch_signals(cancel: CancellationToken, stopped_by: Arc<AtomicI32>) -> R
     Ok(())
 }
 
-async fn build_context(
-    found: Found,
-    loaded: Loaded,
-    stages: Arc<dyn Stages>,
-    options: RunOptions,
-    pools: &Arc<Pools>,
-    cancel: &CancellationToken,
-) -> Result<RunContext> {
-    let plan = build_plan(found, loaded, &stages, options, cancel).await?;
-    let source = Some(Arc::from(build_source(&plan.config.source, pools)));
-    let sink = Arc::from(build_sink(&plan.config.sink, pools));
-    Ok(RunContext::new(plan, stages, source, sink, cancel.clone()))
-}
-
-/// Puts configuration, manifest and flags together; asks the plugin for its partitions.
-pub async fn build_plan(
-    found: Found,
-    loaded: Loaded,
-    stages: &Arc<dyn Stages>,
-    options: RunOptions,
-    cancel: &CancellationToken,
-) -> Result<Plan> {
-    let granted = Arc::new(Session::granted(&found, &loaded)?);
-    let mut info = AttemptInfo::default();
-    info.pipeline.clone_from(&found.manifest.name);
-    let cx = HostContext::new(info, cancel.clone(), Counters::default(), granted.clone());
-    let asked = stages.clone();
-    let facts = crate::stage::blocking(move || {
-        Ok(StageFacts {
-            extractor: asked.extractor()?.is_some(),
-            loader: asked.loader()?.is_some(),
-            partitions: asked
-                .partitions(&cx)
-                .map_err(|error| error.redact(cx.redactor()))?,
-        })
-    })
-    .await?;
-    stages.rest();
-    plan::build(loaded.config, found.manifest, granted, &facts, options)
-}
-
 async fn run_all(
     globals: &Globals,
     session: &Session,
@@ -259,9 +191,8 @@ async fn run_all(
     for context in contexts {
         let context = Arc::new(context);
         let name = context.plan.config.name.clone();
-        let started = jiff::Timestamp::now().to_string();
         if !context.plan.options.dry_run {
-            remember(session.state.record_start(&context.run_id, &name, &started));
+            record_start(session, &RunStart::by_hand(&context.run_id, &name));
         }
         if bars {
             watchers.push(progress::watch(&name, context.books.clone()));
@@ -270,8 +201,10 @@ async fn run_all(
     }
     for report in &broken {
         if !report.dry_run {
-            let (id, name, started) = (&report.run_id, &report.pipeline, &report.started_at);
-            remember(session.state.record_start(id, name, started));
+            record_start(
+                session,
+                &RunStart::by_hand(&report.run_id, &report.pipeline),
+            );
             record_end(session, report)?;
         }
     }
@@ -294,28 +227,6 @@ async fn run_all(
         }
     }
     Ok(reports)
-}
-
-fn record_end(session: &Session, report: &RunReport) -> Result<()> {
-    let json = serde_json::to_string(report)
-        .map_err(|error| Error::internal("a report cannot be written as JSON").caused_by(error))?;
-    remember(session.state.record_end(
-        &report.run_id,
-        report.status.word(),
-        &report.finished_at,
-        &json,
-    ));
-    if let Some((_, plugin, _)) = session.registry.find(&report.pipeline).first() {
-        remember(session.note_crashes(&plugin.sha256, report));
-    }
-    Ok(())
-}
-
-/// History is a service to people: that it cannot be written does not change how the run ended.
-fn remember(result: Result<()>) {
-    if let Err(error) = result {
-        tracing::warn!(%error, "the run's history cannot be written");
-    }
 }
 
 fn to_text(report: &RunReport) -> String {

@@ -9,15 +9,16 @@ use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::run::{build_plan, failure_to_text, watch_signals};
-use super::session::Session;
+use super::run::{failure_to_text, watch_signals};
 use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, print, print_json, progress};
 use crate::error::Result;
+use crate::launch::build_plan;
 use crate::plan::{Purpose, RunOptions};
 use crate::pool::Pools;
 use crate::runtime;
 use crate::runtime::report::{RunReport, Status};
+use crate::session::Session;
 use crate::sink::build_sink;
 use crate::source::build_source;
 use crate::verify::report::{Difference, Kind, PartitionReport, TableReport, VerifyReport};
@@ -58,7 +59,7 @@ enum Verified {
 
 /// Compares one pipeline's rows.
 pub fn verify(globals: &Globals, command: Verify) -> Result<u8, Failure> {
-    let session = Session::open(globals)?;
+    let session = Session::open(&globals.folders())?;
     let found = session.find_one(&command.pipeline)?;
     let loaded = session.load_config(&found)?;
     let stages = Session::open_stages(&found, &loaded)?;

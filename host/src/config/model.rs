@@ -30,6 +30,9 @@ pub struct Config {
     pub error_handling: ErrorHandling,
     /// When the pipeline runs by itself.
     pub schedule: Option<Schedule>,
+    /// Pipelines whose runs go before this one's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<Dependency>,
     /// Where the plugin's code runs.
     pub isolation: Isolation,
     /// What a worker process may use.
@@ -496,6 +499,28 @@ pub enum SchemaChange {
     Evolve,
     /// Columns unknown to the table are left out.
     Ignore,
+}
+
+/// A pipeline that has to run first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Dependency {
+    /// Its name.
+    pub pipeline: String,
+    /// Whether this one runs although that one failed.
+    pub run_after_failed: bool,
+    /// Whether this one runs although some partitions of that one failed.
+    pub run_after_partial: bool,
+}
+
+impl Dependency {
+    /// The usual one: only a success will do.
+    pub fn on(pipeline: String) -> Self {
+        Self {
+            pipeline,
+            run_after_failed: false,
+            run_after_partial: false,
+        }
+    }
 }
 
 /// When a pipeline runs by itself.

@@ -2,6 +2,7 @@
 //!
 //! Every function reads all of its keys before it gives up, so that all problems are told at once.
 
+mod daemon;
 mod isolation;
 mod server;
 mod sink;
@@ -9,12 +10,13 @@ mod source;
 
 use std::time::Duration;
 
+pub use self::daemon::daemon;
 pub use self::isolation::is_host;
 use super::byte_size;
 use super::duration;
 use super::model::{
-    BadRowLimit, CatchUp, Clock, Config, Cursor, CursorKind, ErrorHandling, Isolation, Overlap,
-    Schedule, SchemaChange, SourceConnector, Tuning,
+    BadRowLimit, CatchUp, Clock, Config, Cursor, CursorKind, Dependency, ErrorHandling, Isolation,
+    Overlap, Schedule, SchemaChange, SourceConnector, Tuning,
 };
 use super::section::{Reported, Section};
 use super::value::Value;
@@ -32,6 +34,7 @@ pub(super) fn config(mut root: Section<'_>) -> Result<Config, Reported> {
     let cursor = root.optional("cursor", |value| cursor(value.section()?, connector));
     let error_handling = root.child("error_handling").and_then(error_handling);
     let schedule = root.optional("schedule", |value| schedule(value.section()?));
+    let depends_on = root.or("depends_on", Vec::new(), depends_on);
     let isolation = root.or("isolation", Isolation::default(), isolation::isolation);
     let limits = root.child("limits").and_then(isolation::limits);
     let capabilities = root.child("capabilities").and_then(isolation::capabilities);
@@ -54,6 +57,7 @@ pub(super) fn config(mut root: Section<'_>) -> Result<Config, Reported> {
         cursor: cursor?,
         error_handling: error_handling?,
         schedule: schedule?,
+        depends_on: depends_on?,
         isolation: isolation?,
         limits: limits?,
         capabilities: capabilities?,
@@ -186,6 +190,37 @@ fn error_handling(mut section: Section<'_>) -> Result<ErrorHandling, Reported> {
         drain_timeout: drain_timeout?,
         on_schema_change: on_schema_change?,
         park_after: park_after?,
+    })
+}
+
+/// Names of pipelines, or mappings that also say what their failures mean.
+fn depends_on(value: Value<'_>) -> Result<Vec<Dependency>, Reported> {
+    let parsed: Vec<_> = value.list()?.into_iter().map(dependency).collect();
+    let mut all: Vec<Dependency> = Vec::new();
+    for parsed in parsed {
+        let parsed = parsed?;
+        if all.iter().any(|known| known.pipeline == parsed.pipeline) {
+            return Err(value.report(format!("`{}` is named twice", parsed.pipeline), None));
+        }
+        all.push(parsed);
+    }
+    Ok(all)
+}
+
+fn dependency(value: Value<'_>) -> Result<Dependency, Reported> {
+    if !value.is_mapping() {
+        return pipeline_name(value).map(Dependency::on);
+    }
+    let mut section = value.section()?;
+    let pipeline = section.required("pipeline", pipeline_name);
+    let words = [("skip", false), ("run", true)];
+    let run_after_failed = section.or("on_failed", false, |value| value.one_of(&words));
+    let run_after_partial = section.or("on_partial", false, |value| value.one_of(&words));
+    section.finish();
+    Ok(Dependency {
+        pipeline: pipeline?,
+        run_after_failed: run_after_failed?,
+        run_after_partial: run_after_partial?,
     })
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 pub use crashes::Crashes;
-pub use history::{RunRecord, RunningRecord};
+pub use history::{RunRecord, RunStart, RunningRecord, Trigger};
 pub use plugins::FileStamp;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -67,6 +67,16 @@ CREATE TABLE crashes (
     message TEXT NOT NULL,
     at TEXT NOT NULL,
     PRIMARY KEY (sha256, pipeline)
+) WITHOUT ROWID;
+",
+    r"
+ALTER TABLE runs ADD COLUMN cause TEXT NOT NULL DEFAULT 'manual';
+ALTER TABLE runs ADD COLUMN scheduled_for TEXT;
+CREATE TABLE pipelines (
+    pipeline TEXT PRIMARY KEY,
+    disabled_at TEXT,
+    watched_since TEXT,
+    seen_until TEXT
 ) WITHOUT ROWID;
 ",
 ];

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod dead_letters;
+mod due;
 mod examine;
 mod host_tables;
 mod lease;

@@ -1,4 +1,6 @@
-//! What nearly every command needs: the state folder, the plugins, a pipeline's configuration.
+//! What nearly every command and the daemon need: the state folder, the plugins, a pipeline's configuration.
+//!
+//! It finds and reads; what is done with a pipeline is its callers' business.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,10 +8,10 @@ use std::sync::Arc;
 
 use etl_plugin_api::Manifest;
 
-use super::{Failure, Globals};
 use crate::capabilities::{self, Granted};
 use crate::config::{self, ConfigErrors, Layer, Loaded};
 use crate::error::{Error, ErrorKind, Result};
+use crate::failure::Failure;
 use crate::plugin::{Entry, Plugin, Registry};
 use crate::runtime::report::{RunReport, Status};
 use crate::stage::{self, Stages};
@@ -18,13 +20,24 @@ use crate::state::State;
 /// The file that is read for variables, in the working directory.
 const ENV_FILE: &str = ".env";
 
+/// Where the host works.
+#[derive(Clone, Debug)]
+pub struct Folders {
+    /// `PIPELINE.yaml` files that go before those beside the plugins.
+    pub config_dir: Option<PathBuf>,
+    /// The plugin libraries.
+    pub plugins_dir: PathBuf,
+    /// What the host keeps for itself.
+    pub state_dir: PathBuf,
+}
+
 /// The state folder, the plugins and the environment.
 pub struct Session {
     /// The state folder.
     pub state: State,
     /// The plugins.
-    pub registry: Registry,
-    config_dir: Option<PathBuf>,
+    pub registry: Arc<Registry>,
+    folders: Folders,
     env_file: BTreeMap<String, String>,
 }
 
@@ -41,15 +54,15 @@ pub struct Found {
 
 impl Session {
     /// Opens the state folder and scans the plugins.
-    pub fn open(globals: &Globals) -> Result<Self, Failure> {
+    pub fn open(folders: &Folders) -> Result<Self, Failure> {
         let env_file = config::load_env_file(ENV_FILE.as_ref())
             .map_err(|error| Error::config(error.to_string()))?;
-        let state = State::open(&globals.state_dir)?;
-        let registry = Registry::scan(&globals.plugins_dir, &state, &host_binary()?)?;
+        let state = State::open(&folders.state_dir)?;
+        let registry = Registry::scan(&folders.plugins_dir, &state, &host_binary()?)?;
         Ok(Self {
             state,
-            registry,
-            config_dir: globals.config_dir.clone(),
+            registry: Arc::new(registry),
+            folders: folders.clone(),
             env_file,
         })
     }
@@ -103,13 +116,13 @@ impl Session {
     }
 
     /// The pipelines of a name, or all; there must be one.
-    pub fn find_or_all(&self, globals: &Globals, name: Option<&str>) -> Result<Vec<Found>> {
+    pub fn find_or_all(&self, name: Option<&str>) -> Result<Vec<Found>> {
         let found = match name {
             Some(name) => self.find(name)?,
             None => self.all(),
         };
         if found.is_empty() {
-            let folder = globals.plugins_dir.display();
+            let folder = self.folders.plugins_dir.display();
             return Err(Error::config(format!("no pipelines in {folder}"))
                 .hint("copy a plugin there, and look at `etl-host list`"));
         }
@@ -147,7 +160,7 @@ impl Session {
                 of_plugin: true,
             },
         ];
-        let folders = std::iter::once(&found.folder).chain(&self.config_dir);
+        let folders = std::iter::once(&found.folder).chain(&self.folders.config_dir);
         for folder in folders {
             let path = folder.join(format!("{name}.yaml"));
             match std::fs::read_to_string(&path) {

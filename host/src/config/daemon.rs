@@ -1,0 +1,62 @@
+//! What `etl-host.yaml` configures: the daemon as a whole, as opposed to one pipeline.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::Secret;
+
+/// The daemon's configuration. `docs/configuration.md` has every key.
+#[derive(Clone, Debug, Serialize)]
+pub struct Daemon {
+    /// Most runs that go on at once, of all pipelines.
+    pub max_concurrent_runs: usize,
+    /// The HTTP API; `None` leaves only the socket in the state folder.
+    pub http: Option<Http>,
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Self {
+            max_concurrent_runs: 4,
+            http: Some(Http::default()),
+        }
+    }
+}
+
+/// The HTTP API over TCP.
+#[derive(Clone, Debug, Serialize)]
+pub struct Http {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What every request must bring; needed for any address but loopback.
+    pub token: Option<Secret>,
+    /// TLS; needed for any address but loopback, unless `allow_plain` says otherwise.
+    pub tls: Option<HttpTls>,
+    /// Another address than loopback without TLS: something in front of the host encrypts.
+    pub allow_plain: bool,
+    /// Most requests per second of one client, on the average.
+    pub requests_per_second: u32,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8484),
+            token: None,
+            tls: None,
+            allow_plain: false,
+            requests_per_second: 50,
+        }
+    }
+}
+
+/// The certificate of the HTTP API.
+#[derive(Clone, Debug, Serialize)]
+pub struct HttpTls {
+    /// The certificate chain, PEM.
+    pub cert_file: PathBuf,
+    /// Its private key, PEM.
+    pub key_file: PathBuf,
+}
