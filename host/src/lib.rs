@@ -34,5 +34,6 @@ pub mod stage;
 pub mod state;
 pub mod task;
 pub mod tls;
+pub mod traces;
 pub mod verify;
 pub mod worker;

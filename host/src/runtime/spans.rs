@@ -42,6 +42,7 @@ pub fn of_partition(partition: &str) -> Span {
 
 /// An attempt of a partition.
 pub fn of_attempt(attempt: u32) -> Span {
+    let attempt = i64::from(attempt);
     info_span!(
         "attempt",
         attempt,
@@ -79,8 +80,8 @@ pub fn record_error(span: &Span, error: &Error) {
 pub fn record_attempt(span: &Span, result: &Result<Ended>) {
     match result {
         Ok(Ended::Finished(finished)) => {
-            span.record("rows", finished.ledger.loaded);
-            span.record("bytes", finished.ledger.bytes);
+            span.record("rows", number(finished.ledger.loaded));
+            span.record("bytes", number(finished.ledger.bytes));
         }
         Ok(Ended::Settled) => {}
         Err(error) => record_error(span, error),
@@ -89,15 +90,15 @@ pub fn record_attempt(span: &Span, result: &Result<Ended>) {
 
 /// Writes down what a chunk has committed, by the books before and after.
 pub fn record_chunk(span: &Span, before: &Ledger, after: &Ledger) {
-    span.record("rows", after.loaded.saturating_sub(before.loaded));
-    span.record("bytes", after.bytes.saturating_sub(before.bytes));
+    span.record("rows", number(after.loaded.saturating_sub(before.loaded)));
+    span.record("bytes", number(after.bytes.saturating_sub(before.bytes)));
 }
 
 /// Writes down how a partition ended, in its span and in the log.
 pub fn record_partition(span: &Span, report: &PartitionReport) {
     span.record("status", report.status.word());
-    span.record("rows", report.rows.loaded);
-    span.record("attempts", report.attempts);
+    span.record("rows", number(report.rows.loaded));
+    span.record("attempts", i64::from(report.attempts));
     record_status(
         span,
         report.status,
@@ -118,9 +119,9 @@ pub fn record_partition(span: &Span, report: &PartitionReport) {
 /// Writes down how a run ended, in its span and in the log.
 pub fn record_run(span: &Span, report: &RunReport) {
     span.record("status", report.status.word());
-    span.record("rows", report.rows.loaded);
-    span.record("bytes", report.bytes);
-    span.record("attempts", report.attempts);
+    span.record("rows", number(report.rows.loaded));
+    span.record("bytes", number(report.bytes));
+    span.record("attempts", i64::from(report.attempts));
     record_status(
         span,
         report.status,
@@ -149,4 +150,9 @@ fn record_status(span: &Span, status: Status, why: Option<&str>) {
         span.record("otel.status_code", "ERROR");
         span.record("otel.status_description", why.unwrap_or(status.word()));
     }
+}
+
+/// As a collector takes numbers.
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
