@@ -12,6 +12,7 @@ use crate::capabilities::{self, Granted};
 use crate::config::{self, ConfigErrors, Layer, Loaded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failure::Failure;
+use crate::logs;
 use crate::plugin::{Entry, Plugin, Registry};
 use crate::runtime::report::{RunReport, Status};
 use crate::stage::{self, Stages};
@@ -180,6 +181,7 @@ impl Session {
             }
         }
         let loaded = config::load(&layers, &config::env_with(self.env_file.clone()))?;
+        logs::hide(loaded.config.secrets());
         if &loaded.config.name == name {
             return Ok(loaded);
         }

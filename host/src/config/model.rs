@@ -4,6 +4,7 @@
 //! neighbouring files; nothing here parses, connects or prints.
 
 mod isolation;
+mod secrets;
 
 use std::path::PathBuf;
 use std::time::Duration;
