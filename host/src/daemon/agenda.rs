@@ -35,6 +35,15 @@ impl Agenda {
         Self { schedules }
     }
 
+    /// How long after an instant its run starts.
+    pub fn start_delay(&self, pipeline: &str, instant: Timestamp) -> Duration {
+        match self.schedules.as_slice() {
+            [own] => own.start_delay(pipeline, instant),
+            // Those that it depends on have waited already.
+            _ => Duration::ZERO,
+        }
+    }
+
     /// The first instant after this one.
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         let next = |schedule: &Schedule| schedule.next_after(after);

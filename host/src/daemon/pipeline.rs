@@ -99,7 +99,7 @@ pub struct Shared {
     /// Who wants to know what happens.
     pub events: broadcast::Sender<Event>,
     /// What is counted.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// How often sinks are looked at.
     pub pace: Pace,
     /// The daemon ends when its runs have.

@@ -153,6 +153,48 @@ impl State {
         Ok(running)
     }
 
+    /// Notes of runs whose host died that they are interrupted; says which.
+    pub fn record_interrupted(&self) -> Result<Vec<RunningRecord>> {
+        let mut statement = self
+            .database
+            .prepare("SELECT run_id, pipeline, started_at, holder FROM runs WHERE status = 'running'")?;
+        let rows = statement.query_map([], |row| {
+            let record = RunningRecord {
+                run_id: row.get("run_id")?,
+                pipeline: row.get("pipeline")?,
+                started_at: row.get("started_at")?,
+                process: 0,
+            };
+            Ok((record, row.get::<_, Option<String>>("holder")?))
+        })?;
+        let mut interrupted = Vec::new();
+        for row in rows {
+            let (record, holder) = row?;
+            if living(holder.as_deref()).is_none() {
+                interrupted.push(record);
+            }
+        }
+        for record in &interrupted {
+            self.database.execute(
+                "UPDATE runs SET status = 'interrupted' WHERE run_id = ?1 AND status = 'running'",
+                [&record.run_id],
+            )?;
+        }
+        Ok(interrupted)
+    }
+
+    /// The report of a run that is over.
+    pub fn report(&self, run_id: &str) -> Result<Option<serde_json::Value>> {
+        let report: Option<Option<String>> = self
+            .database
+            .prepare_cached("SELECT report FROM runs WHERE run_id = ?1")?
+            .query_row([run_id], |row| row.get(0))
+            .optional()?;
+        Ok(report
+            .flatten()
+            .and_then(|report| serde_json::from_str(&report).ok()))
+    }
+
     /// The latest runs of a pipeline, newest first.
     pub fn recent_runs(&self, pipeline: &str, limit: u32) -> Result<Vec<RunRecord>> {
         let mut statement = self.database.prepare_cached(&format!(

@@ -7,6 +7,7 @@
 mod backfills;
 mod crashes;
 mod history;
+mod pipelines;
 mod plugins;
 
 use std::fs;
@@ -74,9 +75,9 @@ ALTER TABLE runs ADD COLUMN cause TEXT NOT NULL DEFAULT 'manual';
 ALTER TABLE runs ADD COLUMN scheduled_for TEXT;
 CREATE TABLE pipelines (
     pipeline TEXT PRIMARY KEY,
-    disabled_at TEXT,
-    watched_since TEXT,
-    seen_until TEXT
+    disabled INTEGER NOT NULL DEFAULT 0,
+    watched TEXT,
+    watched_since TEXT
 ) WITHOUT ROWID;
 ",
 ];
