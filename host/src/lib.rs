@@ -22,6 +22,7 @@ pub mod policy;
 pub mod pool;
 pub mod process;
 pub mod runtime;
+pub mod schedule;
 pub mod sink;
 pub mod source;
 pub mod span;

@@ -3,6 +3,7 @@
 //! Every function reads all of its keys before it gives up, so that all problems are told at once.
 
 mod isolation;
+mod schedule;
 mod server;
 mod sink;
 mod source;
@@ -13,8 +14,8 @@ pub use self::isolation::is_host;
 use super::byte_size;
 use super::duration;
 use super::model::{
-    BadRowLimit, CatchUp, Clock, Config, Cursor, CursorKind, ErrorHandling, Isolation, Overlap,
-    Schedule, SchemaChange, SourceConnector, Tuning,
+    BadRowLimit, Clock, Config, Cursor, CursorKind, ErrorHandling, Isolation, SchemaChange,
+    SourceConnector, Tuning,
 };
 use super::section::{Reported, Section};
 use super::value::Value;
@@ -31,7 +32,7 @@ pub(super) fn config(mut root: Section<'_>) -> Result<Config, Reported> {
     let sink = root.required("sink", |value| sink::sink(value.section()?, connector));
     let cursor = root.optional("cursor", |value| cursor(value.section()?, connector));
     let error_handling = root.child("error_handling").and_then(error_handling);
-    let schedule = root.optional("schedule", |value| schedule(value.section()?));
+    let schedule = root.optional("schedule", |value| schedule::schedule(value.section()?));
     let isolation = root.or("isolation", Isolation::default(), isolation::isolation);
     let limits = root.child("limits").and_then(isolation::limits);
     let capabilities = root.child("capabilities").and_then(isolation::capabilities);
@@ -186,38 +187,6 @@ fn error_handling(mut section: Section<'_>) -> Result<ErrorHandling, Reported> {
         drain_timeout: drain_timeout?,
         on_schema_change: on_schema_change?,
         park_after: park_after?,
-    })
-}
-
-fn schedule(mut section: Section<'_>) -> Result<Schedule, Reported> {
-    let cron = section.required("cron", |value| {
-        // The scheduler knows what each field may hold.
-        value.parsed(|cron| match cron.split_whitespace().count() {
-            5 | 6 => Ok(cron.to_owned()),
-            _ => Err(r#"expected five or six cron fields such as "0 0 * * *""#),
-        })
-    });
-    let timezone = section.or("timezone", "UTC".to_owned(), Value::text);
-    let catch_up = section.or("catch_up", CatchUp::default(), |value| {
-        value.one_of(&[
-            ("none", CatchUp::None),
-            ("last", CatchUp::Last),
-            ("all", CatchUp::All),
-        ])
-    });
-    let overlap = section.or("overlap", Overlap::default(), |value| {
-        value.one_of(&[
-            ("skip", Overlap::Skip),
-            ("queue", Overlap::Queue),
-            ("cancel", Overlap::Cancel),
-        ])
-    });
-    section.finish();
-    Ok(Schedule {
-        cron: cron?,
-        timezone: timezone?,
-        catch_up: catch_up?,
-        overlap: overlap?,
     })
 }
 
