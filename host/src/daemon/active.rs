@@ -20,7 +20,6 @@ pub struct Stop {
 }
 
 /// A run from the moment that it is accepted until it is over.
-#[derive(Debug)]
 pub struct ActiveRun {
     /// Its identifier.
     pub run_id: String,
@@ -32,10 +31,11 @@ pub struct ActiveRun {
     pub scheduled_for: Option<Timestamp>,
     /// How it is asked to end.
     pub stop: Stop,
+    over: CancellationToken,
     progress: Mutex<Progress>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Progress {
     started_at: Option<Timestamp>,
     waits_for: Option<String>,
@@ -51,8 +51,22 @@ impl ActiveRun {
             trigger,
             scheduled_for,
             stop: Stop::default(),
+            over: CancellationToken::new(),
             progress: Mutex::default(),
         }
+    }
+
+    /// Asks it to end: what is in flight is committed, or rolled back with `now`.
+    pub fn cancel(&self, now: bool) {
+        self.stop.drain.cancel();
+        if now {
+            self.stop.now.cancel();
+        }
+    }
+
+    /// Ends when the run is over.
+    pub async fn wait_until_over(&self) {
+        self.over.cancelled().await;
     }
 
     /// Notes what it waits for.
@@ -88,7 +102,11 @@ impl ActiveRun {
             started_at: progress.started_at,
             waits_for: progress.waits_for.clone(),
             stopping: self.stop.drain.is_cancelled(),
-            partitions: progress.books.as_deref().map(partitions).unwrap_or_default(),
+            partitions: progress
+                .books
+                .as_deref()
+                .map(partitions)
+                .unwrap_or_default(),
         }
     }
 
@@ -122,7 +140,7 @@ fn partitions(books: &Books) -> Vec<PartitionView> {
 }
 
 /// All runs that go on or wait, one of each pipeline at most.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct ActiveRuns(Mutex<BTreeMap<String, Arc<ActiveRun>>>);
 
 impl ActiveRuns {
@@ -133,7 +151,10 @@ impl ActiveRuns {
 
     /// The one with this identifier.
     pub fn find(&self, run_id: &str) -> Option<Arc<ActiveRun>> {
-        self.lock().values().find(|run| run.run_id == run_id).cloned()
+        self.lock()
+            .values()
+            .find(|run| run.run_id == run_id)
+            .cloned()
     }
 
     /// All of them.
@@ -148,8 +169,12 @@ impl ActiveRuns {
 
     /// Takes one out that is over.
     pub fn remove(&self, run: &ActiveRun) {
+        run.over.cancel();
         let mut runs = self.lock();
-        if runs.get(&run.pipeline).is_some_and(|known| known.run_id == run.run_id) {
+        if runs
+            .get(&run.pipeline)
+            .is_some_and(|known| known.run_id == run.run_id)
+        {
             runs.remove(&run.pipeline);
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::config::CatchUp;
+use crate::config::{self, CatchUp};
 use crate::schedule::Schedule;
 
 /// How late an instant is run whatever `catch_up` says: a restart of the daemon is not an outage.
@@ -18,6 +18,7 @@ const MOST: usize = 1_000;
 #[derive(Clone, Debug, Default)]
 pub struct Agenda {
     schedules: Vec<Schedule>,
+    patterns: Vec<String>,
 }
 
 /// What becomes of an instant that has passed.
@@ -30,9 +31,18 @@ pub enum Fate {
 }
 
 impl Agenda {
-    /// Due whenever one of these is.
-    pub fn new(schedules: Vec<Schedule>) -> Self {
-        Self { schedules }
+    /// Due whenever one of these is. One that makes no sense is never due; that is told where it is configured.
+    pub fn new(schedules: &[config::Schedule]) -> Self {
+        let pattern = |it: &config::Schedule| format!("{} {}", it.cron, it.timezone);
+        Self {
+            patterns: schedules.iter().map(pattern).collect(),
+            schedules: schedules.iter().flat_map(Schedule::new).collect(),
+        }
+    }
+
+    /// What its instants follow from, as text.
+    pub fn patterns(&self) -> &[String] {
+        &self.patterns
     }
 
     /// How long after an instant its run starts.
@@ -84,7 +94,11 @@ pub fn fates(passed: &[Timestamp], now: Timestamp, catch_up: CatchUp) -> Vec<(Ti
         .iter()
         .enumerate()
         .map(|(index, instant)| {
-            let fate = if index < left_out { Fate::Missed } else { Fate::Run };
+            let fate = if index < left_out {
+                Fate::Missed
+            } else {
+                Fate::Run
+            };
             (*instant, fate)
         })
         .collect()

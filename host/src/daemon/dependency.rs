@@ -75,10 +75,20 @@ mod tests {
 
     #[test]
     fn a_circle_is_told_by_its_way_and_only_of_those_in_it() {
-        let graph = graph(&[("a", &["c"]), ("b", &["a"]), ("c", &["b"]), ("d", &["a"]), ("e", &["e"])]);
+        let graph = graph(&[
+            ("a", &["c"]),
+            ("b", &["a"]),
+            ("c", &["b"]),
+            ("d", &["a"]),
+            ("e", &["e"]),
+        ]);
         let problems = problems(&graph);
         assert_eq!(problems.keys().collect::<Vec<_>>(), ["a", "b", "c", "e"]);
-        assert!(problems["a"].contains("a -> c -> b -> a"), "{}", problems["a"]);
+        assert!(
+            problems["a"].contains("a -> c -> b -> a"),
+            "{}",
+            problems["a"]
+        );
         assert!(problems["e"].contains("e -> e"));
     }
 

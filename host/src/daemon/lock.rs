@@ -19,8 +19,11 @@ impl Lock {
     pub fn take(state_dir: &Path) -> Result<Self> {
         let path = state_dir.join("daemon.lock");
         let refused = |error: std::io::Error| {
-            Error::new(ErrorKind::Refused, format!("cannot lock {}", path.display()))
-                .caused_by(error)
+            Error::new(
+                ErrorKind::Refused,
+                format!("cannot lock {}", path.display()),
+            )
+            .caused_by(error)
         };
         let mut file = OpenOptions::new()
             .read(true)
@@ -59,7 +62,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = Lock::take(folder.path()).unwrap();
         let error = Lock::take(folder.path()).unwrap_err().to_string();
-        assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
+        assert!(
+            error.contains(&format!("(process {})", std::process::id())),
+            "{error}"
+        );
         drop(first);
         Lock::take(folder.path()).unwrap();
     }

@@ -7,6 +7,7 @@ mod active;
 mod agenda;
 pub mod clock;
 mod dependency;
+mod effective;
 mod lifecycle;
 mod lock;
 pub mod metrics;
@@ -15,6 +16,7 @@ mod refusal;
 mod roster;
 mod runner;
 mod standing;
+mod trash;
 pub mod view;
 
 use std::collections::BTreeMap;
@@ -50,6 +52,7 @@ use crate::plugin::LivePlugins;
 use crate::pool::{BreakerState, Pools};
 use crate::process::Usage;
 use crate::session::{Folders, Session, host_binary};
+pub use crate::state::HistoryQuery;
 use crate::state::{RunRecord, State, Trigger};
 use crate::worker::workers_of;
 
@@ -59,19 +62,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const EVENTS: usize = 1_024;
 /// Orders that wait for a pipeline's task.
 const ORDERS: usize = 16;
-
-/// Which runs of the history are wanted.
-#[derive(Clone, Debug, Default)]
-pub struct HistoryQuery {
-    /// Only this pipeline's.
-    pub pipeline: Option<String>,
-    /// Only those that ended like this.
-    pub status: Option<String>,
-    /// Only those that began before this run.
-    pub before: Option<String>,
-    /// At most so many.
-    pub limit: u32,
-}
 
 /// The daemon.
 pub struct Daemon {
@@ -323,9 +313,10 @@ impl Daemon {
 
     /// Asks a run to stop: what is in flight is committed, or rolled back with `now`.
     pub fn cancel(&self, run_id: &str, now: bool) -> Result<(), Refusal> {
-        let run = self.shared.active.find(run_id).ok_or_else(|| {
-            Refusal::NotFound(format!("no run {run_id} goes on in this daemon"))
-        })?;
+        let run =
+            self.shared.active.find(run_id).ok_or_else(|| {
+                Refusal::NotFound(format!("no run {run_id} goes on in this daemon"))
+            })?;
         run.cancel(now);
         Ok(())
     }

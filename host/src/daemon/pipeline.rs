@@ -127,7 +127,6 @@ pub struct Spec {
 }
 
 /// What somebody asks of a pipeline's task.
-#[derive(Debug)]
 pub struct RunOrder {
     /// The run.
     pub run: Arc<ActiveRun>,
@@ -412,7 +411,8 @@ impl PipelineTask {
         }
         for (instant, fate) in decided {
             if fate == Fate::Run {
-                self.claim_due(DueRun::new(&self.name, instant), spec).await?;
+                self.claim_due(DueRun::new(&self.name, instant), spec)
+                    .await?;
                 self.seen = Some(instant);
             }
         }
@@ -466,10 +466,16 @@ impl PipelineTask {
 
     /// Whether a due run of this daemon waits, goes on, or has ended and is yet to be noted.
     fn knows(&self, due: &DueRun) -> bool {
-        let current = self.current.iter().filter_map(|current| current.due.as_ref());
+        let current = self
+            .current
+            .iter()
+            .filter_map(|current| current.due.as_ref());
         let queued = self.queue.iter().filter_map(|queued| queued.due.as_ref());
         let unnoted = self.unnoted.iter().map(|unnoted| &unnoted.due);
-        current.chain(queued).chain(unnoted).any(|known| known == due)
+        current
+            .chain(queued)
+            .chain(unnoted)
+            .any(|known| known == due)
     }
 
     fn push(&mut self, due: DueRun, spec: &Spec) {
@@ -484,7 +490,10 @@ impl PipelineTask {
     /// Accepts a run that somebody asks for, unless one goes on.
     fn take(&mut self, order: RunOrder, spec: &Spec) {
         let refusal = if !spec.enabled {
-            Some(format!("{0} is stopped; start it with `etl-host start {0}`", self.name))
+            Some(format!(
+                "{0} is stopped; start it with `etl-host start {0}`",
+                self.name
+            ))
         } else if self.is_busy() {
             Some(format!("a run of {} goes on already", self.name))
         } else {
@@ -507,7 +516,12 @@ impl PipelineTask {
         }
         // What somebody asks for by hand is left to the leases of its partitions.
         let foreign = !self.foreign.is_empty();
-        if foreign && self.queue.front().is_some_and(|queued| queued.due.is_some()) {
+        if foreign
+            && self
+                .queue
+                .front()
+                .is_some_and(|queued| queued.due.is_some())
+        {
             return;
         }
         let Some(Queued { run, due, options }) = self.queue.pop_front() else {
@@ -615,7 +629,10 @@ impl PipelineTask {
 
     /// Tells those that depend on it where it stands.
     fn publish(&self, spec: &Spec) {
-        let own = self.current.iter().filter_map(|current| current.due.as_ref());
+        let own = self
+            .current
+            .iter()
+            .filter_map(|current| current.due.as_ref());
         let queued = self.queue.iter().filter_map(|queued| queued.due.as_ref());
         let open = own.chain(queued).map(|due| due.scheduled_for);
         let next = self.next_due(spec);
@@ -755,7 +772,10 @@ async fn note_begin(
                 pipeline = run.pipeline,
                 "the sink cannot be told that {due} begins: {error}; trying again"
             ),
-            Err(_) => tracing::warn!(pipeline = run.pipeline, "the sink does not answer; trying again"),
+            Err(_) => tracing::warn!(
+                pipeline = run.pipeline,
+                "the sink does not answer; trying again"
+            ),
         }
         tokio::select! {
             () = shared.clock.sleep(wait) => {}

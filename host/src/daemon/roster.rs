@@ -11,12 +11,12 @@ use sha2::{Digest, Sha256};
 
 use super::agenda::Agenda;
 use super::dependency;
+use super::effective::Effective;
 use super::pipeline::Spec;
 use crate::config::{self, Loaded};
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::pool::Pools;
-use crate::schedule::{Effective, Schedule};
 use crate::session::{Found, Session};
 use crate::sink::build_due_runs;
 use crate::state::Trigger;
@@ -57,7 +57,9 @@ pub fn load_roster(session: &Session, before: &Roster) -> Result<Roster> {
                 (loaded, Some(failure.to_text()))
             }
         };
-        let configured = loaded.as_ref().and_then(|loaded| loaded.config.schedule.as_ref());
+        let configured = loaded
+            .as_ref()
+            .and_then(|loaded| loaded.config.schedule.as_ref());
         let set = session.state.schedule_of(&name)?;
         let parked = match &loaded {
             Some(loaded) => session.parked(&found, loaded)?.is_some(),
@@ -90,7 +92,7 @@ fn add_agendas(roster: &mut Roster) {
         .filter(|name| !problems.contains_key(*name))
         .map(|name| {
             let schedules = schedules(name, roster, &problems);
-            (name.clone(), Agenda::new(schedules))
+            (name.clone(), Agenda::new(&schedules))
         })
         .collect();
     for (name, agenda) in agendas {
@@ -114,13 +116,16 @@ fn parents(known: &Known) -> Vec<String> {
 }
 
 /// A pipeline's own schedule; without one, those of all that go before it. There is no circle.
-fn schedules(name: &str, roster: &Roster, problems: &BTreeMap<String, String>) -> Vec<Schedule> {
+fn schedules(
+    name: &str,
+    roster: &Roster,
+    problems: &BTreeMap<String, String>,
+) -> Vec<config::Schedule> {
     let Some(known) = roster.get(name).filter(|_| !problems.contains_key(name)) else {
         return Vec::new();
     };
     match &known.effective {
-        // Told with the configuration.
-        Effective::On { schedule, .. } => Schedule::new(schedule).into_iter().collect(),
+        Effective::On { schedule, .. } => vec![schedule.clone()],
         Effective::None => parents(known)
             .iter()
             .flat_map(|parent| schedules(parent, roster, problems))
@@ -170,7 +175,15 @@ pub fn build_spec(
 fn watched(known: &Known, session: &Session) -> Result<String> {
     let set = session.state.schedule_of(&known.found.manifest.name)?;
     let changed_at = set.map(|set| set.changed_at);
-    let text = format!("{:?} {} {changed_at:?}", known.agenda.patterns(), known.enabled);
+    let text = format!(
+        "{:?} {} {changed_at:?}",
+        known.agenda.patterns(),
+        known.enabled
+    );
     let digest = Sha256::digest(text);
-    Ok(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+    Ok(digest
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }

@@ -13,8 +13,8 @@ use crate::failure::Failure;
 use crate::launch::{Launch, never_started, record_end, record_start};
 use crate::plan::RunOptions;
 use crate::pool::Pools;
-use crate::runtime::report::RunReport;
 use crate::runtime;
+use crate::runtime::report::RunReport;
 use crate::session::Session;
 use crate::sink::due::DueStatus;
 use crate::stage::{Stages, blocking};
@@ -43,7 +43,12 @@ impl Runner {
         work: impl FnOnce(&Session) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let session = self.session.clone();
-        blocking(move || Ok(work(&session.lock().unwrap_or_else(PoisonError::into_inner)))).await?
+        blocking(move || {
+            Ok(work(
+                &session.lock().unwrap_or_else(PoisonError::into_inner),
+            ))
+        })
+        .await?
     }
 
     async fn carry_out(&self, run: &ActiveRun, options: RunOptions) -> Result<RunReport, Failure> {
@@ -100,12 +105,14 @@ impl Executor for Runner {
         };
         let ended = Ended {
             status: report.status,
-            error: report.failures().next().map(|failure| failure.message.clone()),
+            error: report
+                .failures()
+                .next()
+                .map(|failure| failure.message.clone()),
         };
         if !dry_run {
             self.metrics.run_ended(&report);
-            let recorded =
-                self.with_session(move |session| Ok(record_end(session, &report)?));
+            let recorded = self.with_session(move |session| Ok(record_end(session, &report)?));
             if let Err(failure) = recorded.await {
                 tracing::warn!("{}", failure.to_text());
             }
@@ -117,7 +124,9 @@ impl Executor for Runner {
         let name = pipeline.to_owned();
         let last = self.with_session(move |session| Ok(session.state.last_run(&name)?));
         let status = last.await.ok()??.status;
-        status.parse().ok().filter(|status: &DueStatus| status.is_final())
+        status
+            .parse()
+            .ok()
+            .filter(|status: &DueStatus| status.is_final())
     }
 }
-

@@ -83,6 +83,8 @@ impl Standings {
             Some(DueStatus::Cancelled) => "was stopped",
             _ => "failed",
         };
-        Err(format!("the last run of `{parent}`, which goes before it, {how}"))
+        Err(format!(
+            "the last run of `{parent}`, which goes before it, {how}"
+        ))
     }
 }

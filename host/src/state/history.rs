@@ -88,6 +88,19 @@ pub struct RunningRecord {
     pub process: u32,
 }
 
+/// Which runs are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct HistoryQuery {
+    /// Only this pipeline's.
+    pub pipeline: Option<String>,
+    /// Only those that ended like this.
+    pub status: Option<String>,
+    /// Only those that began before this run.
+    pub before: Option<String>,
+    /// At most so many.
+    pub limit: u32,
+}
+
 const COLUMNS: &str = "run_id, status, started_at, finished_at, holder, cause, scheduled_for, json_extract(report, '$.rows.loaded') AS loaded";
 
 impl State {
@@ -155,9 +168,9 @@ impl State {
 
     /// Notes of runs whose host died that they are interrupted; says which.
     pub fn record_interrupted(&self) -> Result<Vec<RunningRecord>> {
-        let mut statement = self
-            .database
-            .prepare("SELECT run_id, pipeline, started_at, holder FROM runs WHERE status = 'running'")?;
+        let mut statement = self.database.prepare(
+            "SELECT run_id, pipeline, started_at, holder FROM runs WHERE status = 'running'",
+        )?;
         let rows = statement.query_map([], |row| {
             let record = RunningRecord {
                 run_id: row.get("run_id")?,
@@ -201,6 +214,21 @@ impl State {
             "SELECT {COLUMNS} FROM runs WHERE pipeline = ?1 ORDER BY started_at DESC, run_id DESC LIMIT ?2"
         ))?;
         let rows = statement.query_map(params![pipeline, limit], record)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Runs of any pipeline, newest first, each with its pipeline.
+    pub fn runs(&self, query: &HistoryQuery) -> Result<Vec<(String, RunRecord)>> {
+        let mut statement = self.database.prepare_cached(&format!(
+            "SELECT pipeline, {COLUMNS} FROM runs
+             WHERE (?1 IS NULL OR pipeline = ?1) AND (?2 IS NULL OR status = ?2)
+               AND (?3 IS NULL OR (started_at, run_id) < (SELECT started_at, run_id FROM runs WHERE run_id = ?3))
+             ORDER BY started_at DESC, run_id DESC LIMIT ?4"
+        ))?;
+        let rows = statement.query_map(
+            params![query.pipeline, query.status, query.before, query.limit],
+            |row| Ok((row.get("pipeline")?, record(row)?)),
+        )?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 

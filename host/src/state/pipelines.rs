@@ -114,7 +114,9 @@ mod tests {
         for name in ["p", "q"] {
             state.record_start(&RunStart::by_hand(name, name)).unwrap();
             state.set_disabled(name, true).unwrap();
-            state.record_crash("sha", name, "signal 11", "2024").unwrap();
+            state
+                .record_crash("sha", name, "signal 11", "2024")
+                .unwrap();
         }
         assert_ne!(other.version().unwrap(), version);
         state.forget_pipeline("p").unwrap();
