@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::Secret;
-use super::duration::DisplayDuration;
-use super::notifications::Notification;
+use super::duration;
+use super::notifications::{Channel, Notification, Webhook};
 
 /// The daemon's configuration. `docs/configuration.md` has every key.
 #[derive(Clone, Debug, Serialize)]
@@ -20,8 +20,10 @@ pub struct Daemon {
     /// Who is told of failures, recoveries and late runs.
     pub notifications: Vec<Notification>,
     /// How long after its instant a due run is late, unless its pipeline says otherwise; `None` is never.
-    #[serde(serialize_with = "serialize_lateness")]
+    #[serde(with = "duration::optional")]
     pub lateness: Option<Duration>,
+    /// The log files.
+    pub logs: Logs,
 }
 
 impl Default for Daemon {
@@ -31,7 +33,36 @@ impl Default for Daemon {
             http: Some(Http::default()),
             notifications: Vec::new(),
             lateness: None,
+            logs: Logs::default(),
         }
+    }
+}
+
+impl Daemon {
+    /// All that must never be shown.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let hooks = self
+            .notifications
+            .iter()
+            .filter_map(|one| match &one.channel {
+                Channel::Webhook(hook) => Some(hook),
+                Channel::Command(_) => None,
+            });
+        let token = self.http.iter().filter_map(|http| http.token.as_ref());
+        token.chain(hooks.flat_map(Webhook::secrets))
+    }
+}
+
+/// The log files that the daemon writes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Logs {
+    /// Whether it rotates them itself; logrotate does it otherwise.
+    pub rotate: bool,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self { rotate: true }
     }
 }
 
@@ -69,13 +100,4 @@ pub struct HttpTls {
     pub cert_file: PathBuf,
     /// Its private key, PEM.
     pub key_file: PathBuf,
-}
-
-fn serialize_lateness<S: Serializer>(
-    lateness: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    lateness
-        .map(|lateness| DisplayDuration(lateness).to_string())
-        .serialize(serializer)
 }

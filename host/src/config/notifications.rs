@@ -73,6 +73,14 @@ pub struct Webhook {
     pub timeout: Duration,
 }
 
+impl Webhook {
+    /// All that must never be shown.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let headers = self.headers.iter().map(|(_, value)| value);
+        std::iter::once(&self.url).chain(headers)
+    }
+}
+
 /// A program on this machine.
 #[derive(Clone, Debug, Serialize)]
 pub struct CommandHook {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::notifications::notifications;
 use super::timeout;
-use crate::config::daemon::{Daemon, Http, HttpTls};
+use crate::config::daemon::{Daemon, Http, HttpTls, Logs};
 use crate::config::section::{Reported, Section};
 use crate::config::value::Value;
 
@@ -28,13 +28,21 @@ pub fn daemon(mut root: Section<'_>) -> Result<Daemon, Reported> {
     });
     let notifications = root.or("notifications", Vec::new(), notifications);
     let lateness = root.optional("lateness", timeout);
+    let logs = root.or("logs", default.logs, |value| logs(value.section()?));
     root.finish();
     Ok(Daemon {
         max_concurrent_runs: max_concurrent_runs?,
         http: http?,
         notifications: notifications?,
         lateness: lateness?,
+        logs: logs?,
     })
+}
+
+fn logs(mut section: Section<'_>) -> Result<Logs, Reported> {
+    let rotate = section.or("rotate", Logs::default().rotate, Value::boolean);
+    section.finish();
+    Ok(Logs { rotate: rotate? })
 }
 
 fn http(mut section: Section<'_>) -> Result<Http, Reported> {
