@@ -12,6 +12,7 @@ mod info;
 mod list;
 mod progress;
 mod run;
+mod schedule;
 mod session;
 mod status;
 mod table;
@@ -138,6 +139,8 @@ pub enum Command {
     Status(status::Status),
     /// Let a pipeline run again that was parked because its plugin crashed too often
     Enable(enable::Enable),
+    /// Show or change when a pipeline runs by itself
+    Schedule(schedule::ScheduleCommand),
     /// Check plugins and configuration without touching a database
     Validate(validate::Validate),
     /// Connect everywhere a run would, and say what is wrong and how to mend it; writes nothing
@@ -242,6 +245,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::Run(command) => run::run(&globals, command),
         Command::Status(command) => status::status(&globals, &command),
         Command::Enable(command) => enable::enable(&globals, &command),
+        Command::Schedule(command) => schedule::schedule(&globals, &command),
         Command::Validate(command) => validate::validate(&globals, &command),
         Command::Doctor(command) => doctor::doctor(&globals, &command),
         Command::Backfill(command) => backfill::backfill(&globals, command),

@@ -22,6 +22,7 @@ mod model;
 mod of_plugin;
 mod parse;
 mod positions;
+mod schedule_words;
 mod secret;
 mod section;
 mod suggest;
@@ -42,6 +43,7 @@ pub use model::{
 };
 pub use parse::is_host;
 pub use positions::Positions;
+pub use schedule_words::NotAWord;
 pub use secret::Secret;
 pub use table::TableNameError;
 

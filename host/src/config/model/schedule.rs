@@ -25,6 +25,24 @@ pub struct Schedule {
     pub overlap: Overlap,
 }
 
+impl Schedule {
+    /// The longest jitter that may be asked for.
+    pub const LONGEST_JITTER: Duration = Duration::from_hours(24);
+}
+
+/// Every day at midnight, as nothing else is said.
+impl Default for Schedule {
+    fn default() -> Self {
+        Self {
+            cron: "@daily".to_owned(),
+            timezone: "UTC".to_owned(),
+            jitter: Duration::ZERO,
+            catch_up: CatchUp::default(),
+            overlap: Overlap::default(),
+        }
+    }
+}
+
 /// What happens with runs that were missed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
