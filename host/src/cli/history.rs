@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::state::{HistoryQuery, RunDetails, State};
 
 /// Longer reasons are cut in the table.
-const REASON_CHARS: usize = 60;
+const REASON_CHARS: usize = 100;
 
 /// Flags of `history`.
 #[derive(Debug, Args)]
@@ -70,11 +70,19 @@ fn to_text(runs: &[RunDetails], next: Option<&str>, unicode: bool) -> String {
     if runs.is_empty() {
         return "No runs.\n".to_owned();
     }
-    let mut text = indented(&rows(runs));
-    text.push('\n');
-    text.push_str(&summaries(runs, unicode));
+    let mut text = String::new();
+    let table = indented(&rows(runs));
+    let mut lines = table.lines();
+    // Writing to a String cannot fail, here and below.
+    let _ = writeln!(text, "{}", lines.next().unwrap_or_default());
+    for (line, run) in lines.zip(runs) {
+        let _ = writeln!(text, "{line}");
+        if let Some(error) = &run.error {
+            let _ = writeln!(text, "    {}", in_short(&run.pipeline, error));
+        }
+    }
+    let _ = write!(text, "\n{}", summaries(runs, unicode));
     if let Some(next) = next {
-        // Writing to a String cannot fail, here and below.
         let _ = writeln!(text, "\nThere are more: --before {next}");
     }
     text
@@ -82,8 +90,8 @@ fn to_text(runs: &[RunDetails], next: Option<&str>, unicode: bool) -> String {
 
 fn rows(runs: &[RunDetails]) -> comfy_table::Table {
     let headings = [
-        "started", "pipeline", "status", "seconds", "read", "loaded", "bad", "attempts", "trigger",
-        "run", "error",
+        "started", "pipeline", "status", "seconds", "read", "loaded", "bad", "attempts", "by",
+        "run",
     ];
     let mut lines = table(&headings, &[3, 4, 5, 6, 7]);
     for run in runs {
@@ -101,15 +109,17 @@ fn rows(runs: &[RunDetails]) -> comfy_table::Table {
             &count(run.attempts.map(u64::from)),
             &record.trigger,
             &record.run_id,
-            &run.error.as_deref().map(in_short).unwrap_or_default(),
         ]);
     }
     lines
 }
 
-/// A line for the eye: where the table says the pipeline already, its message need not.
-fn in_short(error: &str) -> String {
+/// One line, without what the row above it says already.
+fn in_short(pipeline: &str, error: &str) -> String {
     let line = error.lines().next().unwrap_or_default();
+    let line = line
+        .strip_prefix(&format!("pipeline {pipeline}, "))
+        .unwrap_or(line);
     match line.char_indices().nth(REASON_CHARS) {
         Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default().trim_end()),
         None => line.to_owned(),
