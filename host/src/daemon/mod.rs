@@ -10,6 +10,7 @@ mod dependency;
 mod lifecycle;
 mod lock;
 pub mod metrics;
+pub mod notify;
 pub mod pipeline;
 mod refusal;
 mod roster;
