@@ -3,20 +3,27 @@
 //! It decides when a pipeline runs, and shows what goes on. What a run does is decided in
 //! [`runtime`](crate::runtime), when an instant is due in `schedule`.
 
+pub mod client;
 pub mod clock;
+pub mod health;
+pub mod http;
 pub mod metrics;
+mod operations;
+#[cfg(test)]
+mod stage_daemon;
 pub mod view;
 
 use std::path::PathBuf;
 
 use tokio::sync::broadcast;
 
+use self::health::Health;
 use self::metrics::Metrics;
 use self::view::{
     DaemonView, Event, PipelineView, ProcessView, RefusedPlugin, RunRequest, RunSummary, RunView,
 };
 use crate::failure::Failure;
-use crate::pool::BreakerState;
+use crate::pool::{BreakerState, PoolUse};
 
 /// Why the daemon did not do what somebody asked for.
 #[derive(Debug)]
@@ -47,6 +54,7 @@ pub struct HistoryQuery {
 /// The daemon.
 pub struct Daemon {
     metrics: Metrics,
+    health: Health,
     events: broadcast::Sender<Event>,
 }
 
@@ -92,6 +100,10 @@ impl Daemon {
     pub fn history(&self, query: &HistoryQuery) -> Result<Vec<RunSummary>, Refusal> {
         todo!()
     }
+    /// A run as history has it; `None` if it knows none of that name.
+    pub fn summary(&self, run_id: &str) -> Result<Option<RunSummary>, Refusal> {
+        todo!()
+    }
     /// The report of a run that is over.
     pub fn report(&self, run_id: &str) -> Result<Option<serde_json::Value>, Refusal> {
         todo!()
@@ -102,6 +114,10 @@ impl Daemon {
     }
     /// The daemon's own process and its workers.
     pub fn processes(&self) -> Vec<ProcessView> {
+        todo!()
+    }
+    /// Connections of the servers' pools.
+    pub fn pools(&self) -> Vec<PoolUse> {
         todo!()
     }
     /// The servers' circuit breakers.
@@ -115,6 +131,10 @@ impl Daemon {
     /// What happens from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+    /// Whether it lives and serves.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
     /// Counters and gauges.
     pub fn metrics(&self) -> &Metrics {
