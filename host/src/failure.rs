@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::config::ConfigErrors;
 use crate::error::{Error, ErrorKind};
+use crate::logs::redact;
 use crate::policy;
 
 /// Why a command or a request did not do its work.
@@ -58,8 +59,8 @@ impl Failure {
                 "problems": errors,
             }),
             Self::Host(error) => json!({
-                "message": error.to_string(),
-                "next_step": policy::next_step(error),
+                "message": redact(&error.to_string()),
+                "next_step": policy::next_step(error).map(|next| redact(&next).into_owned()),
             }),
         }
     }
@@ -74,7 +75,7 @@ impl Failure {
                     text.push_str("\n  next: ");
                     text.push_str(&next);
                 }
-                text
+                redact(&text).into_owned()
             }
         }
     }

@@ -105,8 +105,7 @@ pub fn is_fault_of_plugin(error: &Error) -> bool {
 pub fn never_started(manifest: &Manifest, dry_run: bool, error: Error) -> RunReport {
     let next_step = next_step(&error);
     let error = error.while_trying(format!("pipeline {}", manifest.name));
-    tracing::error!("{error}");
-    RunReport::never_started(
+    let report = RunReport::never_started(
         &manifest.name,
         manifest.delivery,
         dry_run,
@@ -114,7 +113,10 @@ pub fn never_started(manifest: &Manifest, dry_run: bool, error: Error) -> RunRep
             next_step,
             ..report::Failure::new(error.to_string(), &error)
         },
-    )
+    );
+    let (pipeline, run_id) = (&report.pipeline, &report.run_id);
+    tracing::error!(pipeline, run_id, "{error}");
+    report
 }
 
 /// Notes in history that a run began.

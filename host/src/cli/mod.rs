@@ -10,6 +10,7 @@ mod doctor;
 mod enable;
 mod info;
 mod list;
+mod logs;
 mod progress;
 mod run;
 mod status;
@@ -73,6 +74,18 @@ pub struct Globals {
         default_value = ".etl-host"
     )]
     pub state_dir: PathBuf,
+    /// Folder of the pipelines' log files [default: `logs` in the state folder]
+    #[arg(long, global = true, value_name = "DIR", env = "ETL_LOG_DIR")]
+    pub log_dir: Option<PathBuf>,
+    /// Form of the log on stderr
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        env = "ETL_LOG_FORMAT",
+        default_value_t = LogFormat::Text
+    )]
+    pub log_format: LogFormat,
     /// Form of the results on stdout
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -85,12 +98,20 @@ pub struct Globals {
 }
 
 impl Globals {
+    /// The folder of the pipelines' log files.
+    pub fn log_dir(&self) -> PathBuf {
+        self.log_dir
+            .clone()
+            .unwrap_or_else(|| self.state_dir.join("logs"))
+    }
+
     /// Where the host works.
     pub fn folders(&self) -> Folders {
         Folders {
             config_dir: self.config_dir.clone(),
             plugins_dir: self.plugins_dir.clone(),
             state_dir: self.state_dir.clone(),
+            log_dir: self.log_dir(),
         }
     }
 }
@@ -101,6 +122,15 @@ pub enum Output {
     /// For people.
     Text,
     /// For programs; documented in docs/json.md.
+    Json,
+}
+
+/// The form of the log on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, as in the log files.
     Json,
 }
 
@@ -146,6 +176,8 @@ pub enum Command {
     Run(run::Run),
     /// What runs now, with the memory and CPU time of each process
     Status(status::Status),
+    /// What the runs of a pipeline said
+    Logs(logs::Logs),
     /// Let a pipeline run again that was parked because its plugin crashed too often
     Enable(enable::Enable),
     /// Check plugins and configuration without touching a database
@@ -179,6 +211,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::Info(command) => info::info(&globals, &command),
         Command::Run(command) => run::run(&globals, command),
         Command::Status(command) => status::status(&globals, &command),
+        Command::Logs(command) => logs::logs(&globals, &command),
         Command::Enable(command) => enable::enable(&globals, &command),
         Command::Validate(command) => validate::validate(&globals, &command),
         Command::Doctor(command) => doctor::doctor(&globals, &command),

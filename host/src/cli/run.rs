@@ -24,8 +24,8 @@ use crate::session::{Found, Session};
 use crate::state::RunStart;
 
 /// Exit codes of a run that a signal stopped: 128 and the signal's number.
-const SIGINT_CODE: i32 = 130;
-const SIGTERM_CODE: i32 = 143;
+pub(super) const SIGINT_CODE: u8 = 130;
+pub(super) const SIGTERM_CODE: u8 = 143;
 
 /// Flags of `run`.
 #[derive(Debug, Args)]
@@ -166,9 +166,9 @@ pub fn watch_signals(cancel: CancellationToken, stopped_by: Arc<AtomicI32>) -> R
             if cancel.is_cancelled() {
                 load::allow_exit();
                 // Open transactions are rolled back by the sinks.
-                std::process::exit(code);
+                std::process::exit(code.into());
             }
-            stopped_by.store(code, Ordering::SeqCst);
+            stopped_by.store(code.into(), Ordering::SeqCst);
             progress::around_bars(|| {
                 eprintln!("stopping: what is in flight is committed; a second signal ends at once");
             });

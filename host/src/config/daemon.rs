@@ -14,6 +14,8 @@ pub struct Daemon {
     pub max_concurrent_runs: usize,
     /// The HTTP API; `None` leaves only the socket in the state folder.
     pub http: Option<Http>,
+    /// The log files.
+    pub logs: Logs,
 }
 
 impl Default for Daemon {
@@ -21,7 +23,28 @@ impl Default for Daemon {
         Self {
             max_concurrent_runs: 4,
             http: Some(Http::default()),
+            logs: Logs::default(),
         }
+    }
+}
+
+impl Daemon {
+    /// All that must never be shown.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.http.iter().filter_map(|http| http.token.as_ref())
+    }
+}
+
+/// The log files that the daemon writes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Logs {
+    /// Whether it rotates them itself; logrotate does it otherwise.
+    pub rotate: bool,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self { rotate: true }
     }
 }
 

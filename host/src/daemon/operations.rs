@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
-use super::health::Health;
 use super::metrics::Metrics;
 use super::view::{
     DaemonView, Event, PipelineView, ProcessView, RefusedPlugin, RunRequest, RunSummary, RunView,
@@ -34,7 +33,8 @@ pub trait Operations: Send + Sync + 'static {
     fn pools(&self) -> Vec<PoolUse>;
     fn view(&self) -> DaemonView;
     fn subscribe(&self) -> broadcast::Receiver<Event>;
-    fn health(&self) -> &Health;
+    fn is_ready(&self) -> bool;
+    fn ticked_at(&self) -> i64;
     fn metrics(&self) -> &Metrics;
     fn look_again(&self);
 }
@@ -87,7 +87,7 @@ impl Operations for Daemon {
         self.breakers()
     }
     fn pools(&self) -> Vec<PoolUse> {
-        self.pools()
+        self.pools().usage()
     }
     fn view(&self) -> DaemonView {
         self.view()
@@ -95,8 +95,11 @@ impl Operations for Daemon {
     fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.subscribe()
     }
-    fn health(&self) -> &Health {
-        self.health()
+    fn is_ready(&self) -> bool {
+        self.is_ready()
+    }
+    fn ticked_at(&self) -> i64 {
+        self.ticked_at()
     }
     fn metrics(&self) -> &Metrics {
         self.metrics()

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,7 +10,6 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::broadcast;
 
-use super::health::Health;
 use super::metrics::Metrics;
 use super::operations::Operations;
 use super::view::{
@@ -30,7 +30,8 @@ pub const PANICKING: &str = "panicking";
 
 /// A daemon with one pipeline `logins`, one run that goes on and three of the past.
 pub struct StageDaemon {
-    pub health: Health,
+    pub ready: AtomicBool,
+    pub ticked_at: AtomicI64,
     pub metrics: Metrics,
     pub events: broadcast::Sender<Event>,
     /// What it was asked to do.
@@ -41,7 +42,8 @@ pub struct StageDaemon {
 impl Default for StageDaemon {
     fn default() -> Self {
         Self {
-            health: Health::default(),
+            ready: AtomicBool::new(true),
+            ticked_at: AtomicI64::new(Timestamp::now().as_second()),
             metrics: Metrics::default(),
             events: broadcast::channel(4).0,
             asked: Mutex::default(),
@@ -279,8 +281,11 @@ impl Operations for StageDaemon {
     fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }
-    fn health(&self) -> &Health {
-        &self.health
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+    fn ticked_at(&self) -> i64 {
+        self.ticked_at.load(Ordering::Relaxed)
     }
     fn metrics(&self) -> &Metrics {
         &self.metrics

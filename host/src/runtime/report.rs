@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::checkpoint::Ledger;
 use crate::error::{Error, ErrorKind};
+use crate::logs::redact;
 use crate::policy::next_step_of_failure;
 use crate::process::Usage;
 
@@ -102,10 +103,11 @@ pub struct Failure {
 impl Failure {
     /// A failure with what to do about its cause.
     pub fn new(message: String, cause: &Error) -> Self {
+        let redacted = |text: &str| redact(text).into_owned();
         Self {
-            message,
-            next_step: next_step_of_failure(cause),
-            details: cause.details().map(str::to_owned),
+            message: redacted(&message),
+            next_step: next_step_of_failure(cause).map(|next| redacted(&next)),
+            details: cause.details().map(redacted),
             crashed: matches!(
                 cause.kind(),
                 ErrorKind::Stage(StageErrorKind::Crashed | StageErrorKind::Killed)

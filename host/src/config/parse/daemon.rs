@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::config::daemon::{Daemon, Http, HttpTls};
+use crate::config::daemon::{Daemon, Http, HttpTls, Logs};
 use crate::config::section::{Reported, Section};
 use crate::config::value::Value;
 
@@ -24,11 +24,19 @@ pub fn daemon(mut root: Section<'_>) -> Result<Daemon, Reported> {
         }
         http(value.section()?).map(Some)
     });
+    let logs = root.or("logs", default.logs, |value| logs(value.section()?));
     root.finish();
     Ok(Daemon {
         max_concurrent_runs: max_concurrent_runs?,
         http: http?,
+        logs: logs?,
     })
+}
+
+fn logs(mut section: Section<'_>) -> Result<Logs, Reported> {
+    let rotate = section.or("rotate", Logs::default().rotate, Value::boolean);
+    section.finish();
+    Ok(Logs { rotate: rotate? })
 }
 
 fn http(mut section: Section<'_>) -> Result<Http, Reported> {

@@ -114,6 +114,10 @@ impl From<Refusal> for Problem {
             Refusal::Invalid(failure) => {
                 Self::of_failure(StatusCode::UNPROCESSABLE_ENTITY, &failure)
             }
+            // Mistakes in what was asked, or in the configuration.
+            Refusal::Failed(failure) if failure.exit_code() == 2 => {
+                Self::of_failure(StatusCode::UNPROCESSABLE_ENTITY, &failure)
+            }
             Refusal::Failed(failure) => {
                 Self::of_failure(StatusCode::INTERNAL_SERVER_ERROR, &failure)
             }

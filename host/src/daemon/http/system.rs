@@ -6,15 +6,18 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::api::{self, Shared};
 use super::problem::{ErrorBody, Problem};
-use crate::daemon::health::Phase;
 use crate::daemon::metrics::Form;
 use crate::daemon::view::{DaemonView, ProcessView, RefusedPlugin};
 use crate::pool::{BreakerState, PoolUse};
+
+/// How many seconds the daemon's loop may be silent before it counts as stuck. It comes round each second.
+const SILENCE: i64 = 30;
 
 impl From<Infallible> for Problem {
     fn from(never: Infallible) -> Self {
@@ -97,7 +100,8 @@ pub async fn processes(State(api): Shared) -> Result<Json<Processes>, Problem> {
     responses((status = 200, body = HealthView), (status = 503, body = HealthView)),
 )]
 pub async fn healthz(State(api): Shared) -> (StatusCode, Json<HealthView>) {
-    if api.operations().health().lives() {
+    let silence = Timestamp::now().as_second() - api.operations().ticked_at();
+    if silence <= SILENCE {
         (StatusCode::OK, Json(HealthView { status: "ok" }))
     } else {
         let view = HealthView { status: "stuck" };
@@ -111,10 +115,13 @@ pub async fn healthz(State(api): Shared) -> (StatusCode, Json<HealthView>) {
     responses((status = 200, body = HealthView), (status = 503, body = HealthView)),
 )]
 pub async fn readyz(State(api): Shared) -> (StatusCode, Json<HealthView>) {
-    let (code, status) = match api.operations().health().phase() {
-        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
-        Phase::Serving => (StatusCode::OK, "ok"),
-        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+    let daemon = api.operations();
+    let (code, status) = if daemon.is_ready() {
+        (StatusCode::OK, "ok")
+    } else if daemon.view().draining {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting")
     };
     (code, Json(HealthView { status }))
 }

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_postgres::{CancelToken, Client, Row, RowStream as Rows};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use tracing::Instrument;
 
 use super::bind::Argument;
 use super::decode::Decoder;
@@ -56,13 +57,14 @@ impl Drop for Running {
         // A connection that is lost has nothing to stop.
         if let Ok(token) = lease.client().map(Client::cancel_token) {
             let tls = self.tls.clone();
-            runtime.spawn(async move {
+            let work = async move {
                 if let Err(error) = cancel(&token, &tls).await {
                     tracing::debug!(%error, "a statement could not be cancelled; the server notices that its reader is gone");
                 }
                 // Not before: the server asks nobody any more whose connection is closed.
                 drop(lease);
-            });
+            };
+            runtime.spawn(work.in_current_span());
         }
     }
 }

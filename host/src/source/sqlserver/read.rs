@@ -13,6 +13,7 @@ use tiberius::{Column, ColumnType, CommandStream, Row};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::batches::Batches;
 use super::bind::{Parameter, build_command};
@@ -65,7 +66,7 @@ pub async fn start(
     let (schema_in, columns) = oneshot::channel();
     let stop = CancellationToken::new();
     let stopped = stop.clone();
-    tokio::spawn(async move {
+    let work = async move {
         let mut outlet = Outlet {
             schema: Some(schema_in),
             batches: batches_in,
@@ -96,7 +97,8 @@ pub async fn start(
                 }
             }
         }
-    });
+    };
+    tokio::spawn(work.in_current_span());
     ChannelStream::open(columns, batches, Reader(stop)).await
 }
 
