@@ -13,6 +13,8 @@ mod list;
 mod logs;
 mod progress;
 mod run;
+mod serve;
+mod signals;
 mod status;
 mod table;
 pub mod telemetry;
@@ -174,6 +176,8 @@ pub enum Command {
     Info(info::Info),
     /// Run pipelines once, in the foreground
     Run(run::Run),
+    /// Run pipelines on their schedules until stopped: the daemon
+    Serve(serve::Serve),
     /// What runs now, with the memory and CPU time of each process
     Status(status::Status),
     /// What the runs of a pipeline said
@@ -210,6 +214,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::List => list::list(&globals),
         Command::Info(command) => info::info(&globals, &command),
         Command::Run(command) => run::run(&globals, command),
+        Command::Serve(command) => serve::serve(&globals, &command),
         Command::Status(command) => status::status(&globals, &command),
         Command::Logs(command) => logs::logs(&globals, &command),
         Command::Enable(command) => enable::enable(&globals, &command),
