@@ -5,16 +5,21 @@
 
 mod active;
 mod agenda;
+pub mod client;
 pub mod clock;
 mod dependency;
+pub mod http;
 mod lifecycle;
 mod lock;
 pub mod metrics;
 pub mod notify;
+mod operations;
 pub mod pipeline;
 mod refusal;
 mod roster;
 mod runner;
+#[cfg(test)]
+mod stage_daemon;
 mod standing;
 mod trash;
 pub mod view;
@@ -340,6 +345,12 @@ impl Daemon {
             .into_iter()
             .map(|(pipeline, record)| summary(&pipeline, record))
             .collect())
+    }
+
+    /// A run as history has it; `None` if it has none of that identifier.
+    pub fn summary(&self, run_id: &str) -> Result<Option<RunSummary>, Refusal> {
+        let run = lock(&self.session).state.run(run_id)?;
+        Ok(run.map(|(pipeline, record)| summary(&pipeline, record)))
     }
 
     /// The report of a run that is over.
