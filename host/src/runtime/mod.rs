@@ -116,8 +116,8 @@ async fn run_in_span(context: &Arc<RunContext>) -> RunReport {
         write_mode = ?plan.config.sink.write_mode,
         since = options.since,
         until = options.until,
-        full_refresh = options.full_refresh,
-        dry_run = options.dry_run,
+        full_refresh = options.full_refresh.then_some(true),
+        dry_run = options.dry_run.then_some(true),
         plugin = plan.manifest.version,
         "run started"
     );
