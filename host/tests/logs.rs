@@ -72,6 +72,32 @@ fn every_event_of_a_run_lies_in_its_log_wherever_the_plugin_runs() {
 }
 
 #[test]
+fn what_a_worker_prints_is_told_with_its_attempt() {
+    let project = kinds::misbehaving(5);
+    project.config(
+        "misbehaving",
+        "isolation: process\nsettings: { misbehave: prints-much, only_for: eu }\n",
+    );
+    let report = project.result(&["run", "misbehaving"], 0);
+    let lines = lines(&project, "misbehaving");
+    let printed = |line: &&Value| {
+        line["message"]
+            .as_str()
+            .unwrap()
+            .contains("of a plugin that")
+    };
+    let printed: Vec<&Value> = lines.iter().filter(printed).collect();
+    assert!(!printed.is_empty(), "{lines:?}");
+    for line in printed {
+        let place = ["run_id", "partition", "attempt"].map(|key| &line[key]);
+        assert_eq!(
+            place,
+            [&report["run_id"], &Value::from("eu"), &Value::from(1)]
+        );
+    }
+}
+
+#[test]
 fn an_attempt_that_fails_is_told_with_its_place() {
     let project = kinds::kinds(PEOPLE);
     project.config(
@@ -128,7 +154,15 @@ fn stderr_takes_json_lines_too() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(on_stderr, lines(&project, "copy"));
+    // Each of the two tells the time by itself.
+    let timeless = |lines: &[Value]| -> Vec<Value> {
+        let mut lines = lines.to_vec();
+        for line in &mut lines {
+            assert!(line["time"].take().is_string(), "{line}");
+        }
+        lines
+    };
+    assert_eq!(timeless(&on_stderr), timeless(&lines(&project, "copy")));
     assert!(on_stderr.len() >= 3, "{on_stderr:?}");
 }
 

@@ -172,6 +172,33 @@ fn a_failure_is_in_the_trace_and_a_secret_is_not() {
     }
 }
 
+/// What still works for an attempt that was given up keeps no span open.
+#[test]
+fn an_attempt_that_is_given_up_is_in_the_trace() {
+    let project = Project::new(env!("CARGO_BIN_EXE_etl-host"));
+    project.plugin("fixture-misbehaving");
+    project.execute(
+        "data/eu.db",
+        "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT, team INTEGER);
+         INSERT INTO people VALUES (1, 'ann', 1);",
+    );
+    project.config(
+        "misbehaving",
+        "isolation: process\nerror_handling: { attempt_timeout: 2s, max_retries: 0 }\n\
+         settings: { misbehave: endless-loop, only_for: eu }\n",
+    );
+    let receiver = Receiver::start();
+    receiver.run(&project, &["run", "misbehaving"], 1);
+    let spans = receiver.spans();
+    let mut text = String::new();
+    tree(&spans, "", 0, &mut text);
+    assert_eq!(text.lines().count(), spans.len(), "spans without a parent");
+    assert!(
+        text.contains(r#"attempt 2 {"attempt": "1", "error.type": "Timeout"}"#),
+        "{text}"
+    );
+}
+
 #[test]
 fn a_collector_that_is_gone_or_silent_costs_no_run() {
     let project = logins::project(10);
