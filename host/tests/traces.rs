@@ -96,8 +96,9 @@ fn tree(spans: &[Span], parent: &str, depth: usize, text: &mut String) {
         .map(|span| {
             let mut attributes = span.attributes();
             for changing in ["run_id", "bytes"] {
-                if let Some(value) = attributes.get_mut(changing) {
-                    assert!(!value.is_empty() && value != "0", "{changing}");
+                if let Some(value) = attributes.get_mut(changing)
+                    && value != "0"
+                {
                     changing.clone_into(value);
                 }
             }
