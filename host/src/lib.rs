@@ -26,6 +26,7 @@ pub mod policy;
 pub mod pool;
 pub mod process;
 pub mod runtime;
+pub mod schedule;
 pub mod session;
 pub mod sink;
 pub mod source;

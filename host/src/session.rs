@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use etl_plugin_api::Manifest;
 
@@ -30,6 +31,8 @@ pub struct Folders {
     pub plugins_dir: PathBuf,
     /// What the host keeps for itself.
     pub state_dir: PathBuf,
+    /// The log files of pipelines.
+    pub log_dir: PathBuf,
 }
 
 /// The state folder, the plugins and the environment.
@@ -143,6 +146,34 @@ impl Session {
                     .map(move |manifest| found((entry, plugin, manifest)))
             })
             .collect()
+    }
+
+    /// What the files look like that configure pipelines, to notice that one has changed: path, size, time of change.
+    pub fn config_files(&self) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+        let folders = std::iter::once(&self.folders.plugins_dir).chain(&self.folders.config_dir);
+        let entries = folders.filter_map(|folder| std::fs::read_dir(folder).ok());
+        let mut files: Vec<_> = entries
+            .flat_map(|entries| entries.flatten())
+            .filter(|entry| entry.path().extension().is_some_and(|it| it == "yaml"))
+            .filter_map(|entry| {
+                let seen = std::fs::metadata(entry.path()).ok()?;
+                Some((entry.path(), seen.len(), seen.modified().ok()))
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    /// The files that configure a pipeline, those that are there.
+    pub fn config_paths(&self, found: &Found) -> Vec<PathBuf> {
+        let folders = std::iter::once(&found.folder).chain(&self.folders.config_dir);
+        let paths = folders.map(|folder| folder.join(format!("{}.yaml", found.manifest.name)));
+        paths.filter(|path| path.exists()).collect()
+    }
+
+    /// Where this session works.
+    pub fn folders(&self) -> &Folders {
+        &self.folders
     }
 
     /// A pipeline's configuration: the plugin's default, the file beside the library, the file in `--config-dir`.
@@ -313,7 +344,7 @@ impl Session {
 }
 
 /// The program that workers are started from: this very one, even if a newer version lies in its place by now.
-fn host_binary() -> Result<PathBuf> {
+pub fn host_binary() -> Result<PathBuf> {
     let own = PathBuf::from("/proc/self/exe");
     if own.exists() {
         return Ok(own);

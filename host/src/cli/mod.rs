@@ -111,6 +111,7 @@ impl Globals {
             config_dir: self.config_dir.clone(),
             plugins_dir: self.plugins_dir.clone(),
             state_dir: self.state_dir.clone(),
+            log_dir: self.log_dir(),
         }
     }
 }

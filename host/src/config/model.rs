@@ -4,6 +4,7 @@
 //! neighbouring files; nothing here parses, connects or prints.
 
 mod isolation;
+mod schedule;
 mod secrets;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::isolation::{Grants, Limits};
+pub use self::schedule::{CatchUp, Overlap, Schedule};
 use super::secret::Secret;
 
 /// One pipeline, ready to be planned.
@@ -522,45 +524,6 @@ impl Dependency {
             run_after_partial: false,
         }
     }
-}
-
-/// When a pipeline runs by itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Schedule {
-    /// Five or six cron fields.
-    pub cron: String,
-    /// IANA name of the zone the fields are in.
-    pub timezone: String,
-    /// What happens with runs that were missed.
-    pub catch_up: CatchUp,
-    /// What happens when the last run still goes on.
-    pub overlap: Overlap,
-}
-
-/// What happens with runs that were missed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CatchUp {
-    /// Nothing.
-    None,
-    /// One run for all of them.
-    #[default]
-    Last,
-    /// Every one of them.
-    All,
-}
-
-/// What happens when the last run still goes on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Overlap {
-    /// The new one is left out.
-    #[default]
-    Skip,
-    /// The new one waits.
-    Queue,
-    /// The old one is cancelled.
-    Cancel,
 }
 
 /// Where the plugin's code runs.

@@ -4,6 +4,7 @@
 
 mod daemon;
 mod isolation;
+mod schedule;
 mod server;
 mod sink;
 mod source;
@@ -15,8 +16,8 @@ pub use self::isolation::is_host;
 use super::byte_size;
 use super::duration;
 use super::model::{
-    BadRowLimit, CatchUp, Clock, Config, Cursor, CursorKind, Dependency, ErrorHandling, Isolation,
-    Overlap, Schedule, SchemaChange, SourceConnector, Tuning,
+    BadRowLimit, Clock, Config, Cursor, CursorKind, ErrorHandling, Isolation, SchemaChange,
+    SourceConnector, Tuning,
 };
 use super::section::{Reported, Section};
 use super::value::Value;
@@ -33,8 +34,8 @@ pub(super) fn config(mut root: Section<'_>) -> Result<Config, Reported> {
     let sink = root.required("sink", |value| sink::sink(value.section()?, connector));
     let cursor = root.optional("cursor", |value| cursor(value.section()?, connector));
     let error_handling = root.child("error_handling").and_then(error_handling);
-    let schedule = root.optional("schedule", |value| schedule(value.section()?));
-    let depends_on = root.or("depends_on", Vec::new(), depends_on);
+    let schedule = root.optional("schedule", |value| schedule::schedule(value.section()?));
+    let depends_on = root.or("depends_on", Vec::new(), schedule::depends_on);
     let isolation = root.or("isolation", Isolation::default(), isolation::isolation);
     let limits = root.child("limits").and_then(isolation::limits);
     let capabilities = root.child("capabilities").and_then(isolation::capabilities);
@@ -190,69 +191,6 @@ fn error_handling(mut section: Section<'_>) -> Result<ErrorHandling, Reported> {
         drain_timeout: drain_timeout?,
         on_schema_change: on_schema_change?,
         park_after: park_after?,
-    })
-}
-
-/// Names of pipelines, or mappings that also say what their failures mean.
-fn depends_on(value: Value<'_>) -> Result<Vec<Dependency>, Reported> {
-    let parsed: Vec<_> = value.list()?.into_iter().map(dependency).collect();
-    let mut all: Vec<Dependency> = Vec::new();
-    for parsed in parsed {
-        let parsed = parsed?;
-        if all.iter().any(|known| known.pipeline == parsed.pipeline) {
-            return Err(value.report(format!("`{}` is named twice", parsed.pipeline), None));
-        }
-        all.push(parsed);
-    }
-    Ok(all)
-}
-
-fn dependency(value: Value<'_>) -> Result<Dependency, Reported> {
-    if !value.is_mapping() {
-        return pipeline_name(value).map(Dependency::on);
-    }
-    let mut section = value.section()?;
-    let pipeline = section.required("pipeline", pipeline_name);
-    let words = [("skip", false), ("run", true)];
-    let run_after_failed = section.or("on_failed", false, |value| value.one_of(&words));
-    let run_after_partial = section.or("on_partial", false, |value| value.one_of(&words));
-    section.finish();
-    Ok(Dependency {
-        pipeline: pipeline?,
-        run_after_failed: run_after_failed?,
-        run_after_partial: run_after_partial?,
-    })
-}
-
-fn schedule(mut section: Section<'_>) -> Result<Schedule, Reported> {
-    let cron = section.required("cron", |value| {
-        // The scheduler knows what each field may hold.
-        value.parsed(|cron| match cron.split_whitespace().count() {
-            5 | 6 => Ok(cron.to_owned()),
-            _ => Err(r#"expected five or six cron fields such as "0 0 * * *""#),
-        })
-    });
-    let timezone = section.or("timezone", "UTC".to_owned(), Value::text);
-    let catch_up = section.or("catch_up", CatchUp::default(), |value| {
-        value.one_of(&[
-            ("none", CatchUp::None),
-            ("last", CatchUp::Last),
-            ("all", CatchUp::All),
-        ])
-    });
-    let overlap = section.or("overlap", Overlap::default(), |value| {
-        value.one_of(&[
-            ("skip", Overlap::Skip),
-            ("queue", Overlap::Queue),
-            ("cancel", Overlap::Cancel),
-        ])
-    });
-    section.finish();
-    Ok(Schedule {
-        cron: cron?,
-        timezone: timezone?,
-        catch_up: catch_up?,
-        overlap: overlap?,
     })
 }
 

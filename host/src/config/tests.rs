@@ -230,6 +230,7 @@ fn the_contract_loads_as_it_stands() {
           "schedule": {
             "cron": "0 0 * * *",
             "timezone": "UTC",
+            "jitter": "0s",
             "catch_up": "last",
             "overlap": "skip"
           },
@@ -333,4 +334,23 @@ proptest! {
             prop_assert!(!errors.to_string().contains("hunter2"));
         }
     }
+}
+
+#[test]
+fn a_schedule_says_how_many_runs_it_makes_up_for() {
+    let catch_up = |written: &str| {
+        let text =
+            format!("{SMALL}schedule: {{ cron: '@daily', jitter: 90s, catch_up: {written} }}\n");
+        let schedule = loaded(&[&text]).schedule.unwrap();
+        assert_eq!(schedule.cron, "@daily");
+        assert_eq!(schedule.jitter, std::time::Duration::from_secs(90));
+        // What the state keeps is read back as the same.
+        let json = serde_json::to_string(&schedule).unwrap();
+        assert_eq!(serde_json::from_str::<Schedule>(&json).unwrap(), schedule);
+        schedule.catch_up
+    };
+    assert_eq!(catch_up("none"), CatchUp::None);
+    assert_eq!(catch_up("last"), CatchUp::Last);
+    assert_eq!(catch_up("all"), CatchUp::All(100));
+    assert_eq!(catch_up("{ all: 3 }"), CatchUp::All(3));
 }

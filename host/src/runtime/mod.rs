@@ -52,6 +52,8 @@ pub struct RunContext {
     pub run_id: String,
     /// Asks the run to finish what is in flight and take nothing new.
     pub cancel: CancellationToken,
+    /// Asks it, once it is to stop, to roll back what is in flight.
+    pub abort: CancellationToken,
     /// The books, shared with whoever watches.
     pub books: Arc<Books>,
     /// The plugin's counters.
@@ -79,6 +81,7 @@ impl RunContext {
             sink,
             run_id: uuid::Uuid::now_v7().to_string(),
             cancel,
+            abort: CancellationToken::new(),
             books,
             counters: Counters::default(),
         }
@@ -87,7 +90,10 @@ impl RunContext {
     /// Ends when the run was asked to stop and has had the time that it may take for it.
     async fn overdue(&self) {
         self.cancel.cancelled().await;
-        tokio::time::sleep(self.plan.config.error_handling.drain_timeout).await;
+        tokio::select! {
+            () = tokio::time::sleep(self.plan.config.error_handling.drain_timeout) => {}
+            () = self.abort.cancelled() => {}
+        }
     }
 
     /// This run, as the holder of leases.

@@ -88,6 +88,19 @@ pub struct RunningRecord {
     pub process: u32,
 }
 
+/// Which runs are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct HistoryQuery {
+    /// Only this pipeline's.
+    pub pipeline: Option<String>,
+    /// Only those that ended like this.
+    pub status: Option<String>,
+    /// Only those that began before this run.
+    pub before: Option<String>,
+    /// At most so many.
+    pub limit: u32,
+}
+
 const COLUMNS: &str = "run_id, status, started_at, finished_at, holder, cause, scheduled_for, json_extract(report, '$.rows.loaded') AS loaded";
 
 impl State {
@@ -153,12 +166,69 @@ impl State {
         Ok(running)
     }
 
+    /// Notes of runs whose host died that they are interrupted; says which.
+    pub fn record_interrupted(&self) -> Result<Vec<RunningRecord>> {
+        let mut statement = self.database.prepare(
+            "SELECT run_id, pipeline, started_at, holder FROM runs WHERE status = 'running'",
+        )?;
+        let rows = statement.query_map([], |row| {
+            let record = RunningRecord {
+                run_id: row.get("run_id")?,
+                pipeline: row.get("pipeline")?,
+                started_at: row.get("started_at")?,
+                process: 0,
+            };
+            Ok((record, row.get::<_, Option<String>>("holder")?))
+        })?;
+        let mut interrupted = Vec::new();
+        for row in rows {
+            let (record, holder) = row?;
+            if living(holder.as_deref()).is_none() {
+                interrupted.push(record);
+            }
+        }
+        for record in &interrupted {
+            self.database.execute(
+                "UPDATE runs SET status = 'interrupted' WHERE run_id = ?1 AND status = 'running'",
+                [&record.run_id],
+            )?;
+        }
+        Ok(interrupted)
+    }
+
+    /// The report of a run that is over.
+    pub fn report(&self, run_id: &str) -> Result<Option<serde_json::Value>> {
+        let report: Option<Option<String>> = self
+            .database
+            .prepare_cached("SELECT report FROM runs WHERE run_id = ?1")?
+            .query_row([run_id], |row| row.get(0))
+            .optional()?;
+        Ok(report
+            .flatten()
+            .and_then(|report| serde_json::from_str(&report).ok()))
+    }
+
     /// The latest runs of a pipeline, newest first.
     pub fn recent_runs(&self, pipeline: &str, limit: u32) -> Result<Vec<RunRecord>> {
         let mut statement = self.database.prepare_cached(&format!(
             "SELECT {COLUMNS} FROM runs WHERE pipeline = ?1 ORDER BY started_at DESC, run_id DESC LIMIT ?2"
         ))?;
         let rows = statement.query_map(params![pipeline, limit], record)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Runs of any pipeline, newest first, each with its pipeline.
+    pub fn runs(&self, query: &HistoryQuery) -> Result<Vec<(String, RunRecord)>> {
+        let mut statement = self.database.prepare_cached(&format!(
+            "SELECT pipeline, {COLUMNS} FROM runs
+             WHERE (?1 IS NULL OR pipeline = ?1) AND (?2 IS NULL OR status = ?2)
+               AND (?3 IS NULL OR (started_at, run_id) < (SELECT started_at, run_id FROM runs WHERE run_id = ?3))
+             ORDER BY started_at DESC, run_id DESC LIMIT ?4"
+        ))?;
+        let rows = statement.query_map(
+            params![query.pipeline, query.status, query.before, query.limit],
+            |row| Ok((row.get("pipeline")?, record(row)?)),
+        )?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 

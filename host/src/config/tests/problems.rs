@@ -37,7 +37,7 @@ error_handling:
   retry_delay: "1h"
   max_retry_delay: "5 min"
   max_bad_rows: "200%"
-schedule: { cron: "@daily" }
+schedule: { cron: "0 25 * * *", timezone: europe/berlin, jitter: 2d, catch_up: { all: 0, al: 1 }, overlap: wait }
 isolation: [process]
 tuning: { batch_rows: 0, flush_bytes: "16MB" }
 settings: { file: "${SETTINGS_FILE}", "a.b": "${" }
@@ -64,7 +64,12 @@ settings: { file: "${SETTINGS_FILE}", "a.b": "${" }
         p (default config):24:16: error_handling.max_retries: expected a number of retries between 0 and 4294967295, found -1
         p (default config):26:20: error_handling.max_retry_delay: expected a duration such as "500ms", "5s", "15m", "1h" or "2d", found "5 min"
         p (default config):27:17: error_handling.max_bad_rows: expected a number of rows such as 10, or a share of the rows from "0%" to "100%", found "200%"
-        p (default config):28:19: schedule.cron: expected five or six cron fields such as "0 0 * * *", found "@daily"
+        p (default config):28:19: schedule.cron: expected numbers from 0 to 23 such as 6, */2, 9-17 or 8,20 for the hour instead of "25", found "0 25 * * *"
+        p (default config):28:43: schedule.timezone: expected the name of a time zone such as "UTC" or "Europe/Berlin", found "europe/berlin" (did you mean Europe/Berlin?)
+        p (default config):28:66: schedule.jitter: expected a duration of at most 1d
+        p (default config):28:87: schedule.catch_up.all: expected a number of runs between 1 and 10000, found 0
+        p (default config):28:90: schedule.catch_up.al: is not a known key (did you mean all?)
+        p (default config):28:108: schedule.overlap: expected one of skip, queue, cancel, found "wait"
         p (default config):29:1: isolation: expected one of in-process, process, found a list
         p (default config):30:23: tuning.batch_rows: expected a number of rows between 1 and 65536, found 0
         p (default config):30:39: tuning.flush_bytes: expected a size such as 65536, "64KiB", "16MiB" or "1GiB", found "16MB"
@@ -115,7 +120,7 @@ fn problems_of_every_layer_are_told() {
             p (default config):1:1: "": expected text as a key (put the key in quotes)
             p (default config):1:1: 1: expected text as a key (put the key in quotes)
             p (default config):2:1: true: expected text as a key (put the key in quotes)
-            p (default config):4:16: settings.x: expected a finite number"#]],
+        p (default config):4:16: settings.x: expected a finite number"#]],
     );
 }
 
@@ -132,9 +137,9 @@ source:
 sink: { type: sqlite, path: out.db, table: t }
 "],
         &expect![[r#"
-            p (default config):4:9: source.port: expected a port between 1 and 65535, found "x"
-            p (default config):6:3: source.credentials.username: is required but not given
-            p (default config):6:18: source.credentials.user: is not a known key (did you mean username?)"#]],
+        p (default config):4:9: source.port: expected a port between 1 and 65535, found "x"
+        p (default config):6:3: source.credentials.username: is required but not given
+        p (default config):6:18: source.credentials.user: is not a known key (did you mean username?)"#]],
     );
 }
 
@@ -156,8 +161,8 @@ fn quoted_numbers_without_a_variable_are_text() {
     check_problems(
         &[&text],
         &expect![[r#"
-            p (default config):4:32: error_handling.max_retries: expected a number of retries between 0 and 4294967295, found the value of "${YAML}"
-            p (default config):4:56: error_handling.retry_delay: expected a duration such as "500ms", "5s", "15m", "1h" or "2d", found the empty value of "${EMPTY}""#]],
+        p (default config):4:32: error_handling.max_retries: expected a number of retries between 0 and 4294967295, found the value of "${YAML}"
+        p (default config):4:56: error_handling.retry_delay: expected a duration such as "500ms", "5s", "15m", "1h" or "2d", found the empty value of "${EMPTY}""#]],
     );
 }
 
