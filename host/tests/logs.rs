@@ -3,11 +3,13 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "tests"
+    clippy::needless_raw_string_hashes,
+    reason = "tests, with texts as expect-test writes them"
 )]
 
 mod kinds;
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -42,9 +44,7 @@ fn told(lines: &[Value]) -> String {
         let message = message.split(" in 0").next().unwrap().to_owned();
         let [level, partition, attempt, target] =
             ["level", "partition", "attempt", "target"].map(word);
-        text.push_str(&format!(
-            "{level} {partition} {attempt} {target}: {message}\n"
-        ));
+        writeln!(text, "{level} {partition} {attempt} {target}: {message}").unwrap();
     }
     text
 }

@@ -3,7 +3,8 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "tests"
+    clippy::needless_raw_string_hashes,
+    reason = "tests, with texts as expect-test writes them"
 )]
 
 mod logins;
