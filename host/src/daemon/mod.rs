@@ -7,7 +7,6 @@ mod active;
 mod agenda;
 pub mod clock;
 mod dependency;
-mod effective;
 mod lifecycle;
 mod lock;
 pub mod metrics;
@@ -51,6 +50,7 @@ use crate::plan::{Purpose, RunOptions};
 use crate::plugin::LivePlugins;
 use crate::pool::{BreakerState, Pools};
 use crate::process::Usage;
+use crate::schedule::Schedule;
 use crate::session::{Folders, Session, host_binary};
 pub use crate::state::HistoryQuery;
 use crate::state::{RunRecord, State, Trigger};
@@ -438,7 +438,7 @@ impl Daemon {
         let name = &manifest.name;
         let current = self.shared.active.of(name);
         let last = lock(&self.session).state.last_run(name)?;
-        let paused = known.effective.is_paused();
+        let paused = known.effective.paused;
         let state = match &current {
             Some(run) if run.has_begun() => PipelineState::Running,
             Some(_) => PipelineState::Queued,
@@ -457,7 +457,12 @@ impl Daemon {
             plugin: known.found.plugin.name.clone(),
             sha256: known.found.plugin.sha256.clone(),
             state,
-            schedule: known.effective.describe(),
+            schedule: known
+                .effective
+                .schedule
+                .as_ref()
+                .and_then(|it| Schedule::new(it).ok())
+                .map(|it| it.describe()),
             next_run: next.filter(|_| known.enabled),
             depends_on: dependencies.map(|it| it.pipeline.clone()).collect(),
             current_run: current.map(|run| run.view()),

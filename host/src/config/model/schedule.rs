@@ -25,11 +25,16 @@ pub struct Schedule {
     pub overlap: Overlap,
 }
 
+impl Schedule {
+    /// The longest jitter that may be asked for.
+    pub const LONGEST_JITTER: Duration = Duration::from_hours(24);
+}
+
+/// Every day at midnight, as nothing else is said.
 impl Default for Schedule {
-    /// Every midnight in UTC; what else it says is what holds for a pipeline that says nothing.
     fn default() -> Self {
         Self {
-            cron: "0 0 * * *".to_owned(),
+            cron: "@daily".to_owned(),
             timezone: "UTC".to_owned(),
             jitter: Duration::ZERO,
             catch_up: CatchUp::default(),
