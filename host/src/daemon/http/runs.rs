@@ -108,6 +108,7 @@ pub async fn list(
         pipeline: asked.pipeline.clone(),
         status: asked.status.clone(),
         before: asked.before.clone(),
+        since: None,
         // One more tells whether there is a next page.
         limit: limit + 1,
     };
