@@ -18,6 +18,11 @@ const YELLOW: &str = "\x1b[33m";
 const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
+/// So much room a live table has for what a run waits for; `status --once` has all of it.
+const STATE_COLUMNS: usize = 28;
+/// Lines above the first pipeline.
+const HEAD: usize = 3;
+
 /// All of it, once.
 pub fn plain(overview: &Overview) -> String {
     let mut text = String::new();
@@ -144,16 +149,29 @@ pub fn live(overview: &Overview, columns: usize, lines: usize, colour: bool) -> 
     ];
     let mut rows = table(&headings, &[2, 3, 4, 5]);
     let mut paints = vec![BOLD];
+    let mut pipelines: Vec<(&PipelineLine, Option<&RunLine>)> = Vec::new();
     for line in &overview.pipelines {
         let run = overview.running.iter();
         let mut run = run.filter(|run| run.record.pipeline == line.name);
-        let run = run.next();
+        pipelines.push((line, run.next()));
+    }
+    let partitions = pipelines.iter().flat_map(|(_, run)| *run);
+    let partitions: usize = partitions.map(|run| run.partitions().len()).sum();
+    if HEAD + pipelines.len() + partitions > lines {
+        // What goes on must not be what is hidden.
+        pipelines.sort_by_key(|(line, _)| match line.state {
+            PipelineState::Running => 0,
+            PipelineState::Queued => 1,
+            _ => 2,
+        });
+    }
+    for (line, run) in pipelines {
         rows.add_row(summary(overview, line, run));
         paints.push(paint(line.state));
         for partition in run.into_iter().flat_map(RunLine::partitions) {
             let read = thousands(partition.extracted);
             let name = format!("  {}", partition.name);
-            rows.add_row([name, does(partition), read]);
+            rows.add_row([name, cut(&does(partition), STATE_COLUMNS), read]);
             paints.push(DIM);
         }
     }
@@ -192,6 +210,7 @@ fn summary(overview: &Overview, line: &PipelineLine, run: Option<&RunLine>) -> [
         }
         _ => word(line.state).to_owned(),
     };
+    let state = cut(&state, STATE_COLUMNS);
     let since = run.and_then(|run| run.record.started_at.parse::<Timestamp>().ok());
     let last = line.last_run.as_ref().map_or_else(
         || "never".to_owned(),

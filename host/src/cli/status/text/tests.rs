@@ -126,7 +126,8 @@ fn nothing_is_little_to_tell() {
         No daemon works with this state folder: `etl-host serve`.
 
         Nothing runs.
-    "#]].assert_eq(&plain(&nothing));
+    "#]]
+    .assert_eq(&plain(&nothing));
 }
 
 #[test]
@@ -134,12 +135,12 @@ fn on_a_terminal_each_pipeline_has_a_line() {
     expect![[r#"
         12:34:56 UTC   Daemon: process 4711 since 2026-11-20T00:00:00, 88 MiB; 1 of 4 runs   q: quit
 
-          PIPELINE  STATE                                                READ  ROWS/S  MEMORY  SINCE  LAST RUN            NEXT RUN
-          logins    running                                         1,234,577  45,210  36 MiB  4 min  failed 10 h ago     in 13 h
-            eu      running                                         1,234,567
-            us      waits for attempt 2: the server did not answer         10
-          orders    waits for logins                                        -       -       -      -  succeeded 10 h ago  in 13 h
-          returns   disabled                                                -       -       -      -  never               -"#]].assert_eq(&live(&overview(), 200, 50, false).join("\n"));
+          PIPELINE  STATE                              READ  ROWS/S  MEMORY  SINCE  LAST RUN            NEXT RUN
+          logins    running                       1,234,577  45,210  36 MiB  4 min  failed 10 h ago     in 13 h
+            eu      running                       1,234,567
+            us      waits for attempt 2: the ser         10
+          orders    waits for logins                      -       -       -      -  succeeded 10 h ago  in 13 h
+          returns   disabled                              -       -       -      -  never               -"#]].assert_eq(&live(&overview(), 200, 50, false).join("\n"));
 }
 
 #[test]
@@ -152,6 +153,13 @@ fn a_small_terminal_shows_what_fits() {
     );
     assert_eq!(page.last().unwrap(), "… 4 more lines");
     assert_eq!(live(&overview(), 200, 8, false).len(), 8);
+    let mut late = overview();
+    late.pipelines.rotate_left(2);
+    assert!(live(&late, 200, 8, false)[3].contains("returns"));
+    assert!(
+        live(&late, 200, 6, false)[3].contains("logins"),
+        "what runs comes first"
+    );
     assert!(live(&overview(), 200, 1, false).len() <= 1);
 }
 
