@@ -126,6 +126,7 @@ pub fn schedule(globals: &Globals, command: &ScheduleCommand) -> Result<u8, Fail
         command.apply(&session.state, pipeline, form, now)?;
         Shown::new(pipeline, holding()?, now, NEXT)?
     };
+    shown.is_preview = command.preview.is_some();
     shown.notice = notice.flatten();
     if globals.output == Output::Json {
         print_json(&shown.to_json())?;
