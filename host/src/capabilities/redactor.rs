@@ -23,20 +23,27 @@ pub struct Redactor {
 impl Redactor {
     /// Hides these values.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        let mut values: Vec<Secret> = Vec::new();
+        let mut redactor = Self::default();
+        redactor.add(secrets);
+        redactor
+    }
+
+    /// Hides these values too.
+    pub fn add<'a>(&mut self, secrets: impl IntoIterator<Item = &'a Secret>) {
         for value in secrets.into_iter().map(Secret::expose) {
-            if value.chars().count() < LEAST_CHARS {
+            let known = |known: &Secret| known.expose() == value;
+            if value.chars().count() < LEAST_CHARS || self.values.iter().any(known) {
                 continue;
             }
             // As `{:?}` and JSON write it.
             let escaped = value.escape_debug().to_string();
             if escaped != value {
-                values.push(Secret::new(escaped));
+                self.values.push(Secret::new(escaped));
             }
-            values.push(Secret::new(value.to_owned()));
+            self.values.push(Secret::new(value.to_owned()));
         }
-        values.sort_by_key(|value| std::cmp::Reverse(value.expose().len()));
-        Self { values }
+        let longest_first = |value: &Secret| std::cmp::Reverse(value.expose().len());
+        self.values.sort_by_key(longest_first);
     }
 
     /// The text without the values.

@@ -7,13 +7,13 @@ use clap::{Args, Subcommand};
 use etl_plugin_api::Cursor;
 use serde_json::json;
 
-use super::session::Session;
 use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, print, print_json};
 use crate::checkpoint::{Checkpoint as Stored, display};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::pool::Pools;
+use crate::session::Session;
 use crate::sink::{CheckpointEdit, Sink, build_sink};
 use crate::source::parse_position;
 
@@ -74,7 +74,7 @@ pub fn checkpoint(globals: &Globals, command: Checkpoint) -> Result<u8, Failure>
         Checkpoint::Set(set) => &set.pipeline,
         Checkpoint::Reset(reset) => &reset.pipeline,
     };
-    let session = Session::open(globals)?;
+    let session = Session::open(&globals.folders())?;
     let found = session.find_one(name)?;
     let config = session.load_config(&found)?.config;
     let sink = build_sink(&config.sink, &Arc::new(Pools::new()));

@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::json;
 
-use super::session::Session;
 use super::{Failure, Globals, Output, print, print_json};
+use crate::session::Session;
 
 /// Flags of `enable`.
 #[derive(Debug, Args)]
@@ -16,7 +16,7 @@ pub struct Enable {
 
 /// Forgets the crashes.
 pub fn enable(globals: &Globals, command: &Enable) -> Result<u8, Failure> {
-    let session = Session::open(globals)?;
+    let session = Session::open(&globals.folders())?;
     let mut found = Vec::new();
     for name in &command.names {
         found.extend(session.find(name)?);

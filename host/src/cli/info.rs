@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::schedule::{self, Shown};
-use super::session::{Found, Session};
 use super::status;
 use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, checkpoint, print, print_json};
@@ -19,6 +18,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::pool::Pools;
+use crate::session::{Found, Session};
 use crate::sink::build_sink;
 use crate::state::{Crashes, RunRecord};
 use crate::worker::{Measure, Running, workers_of};
@@ -51,7 +51,7 @@ struct Facts<'a> {
 
 /// Shows stages, configuration, partitions, checkpoints, last runs and file.
 pub fn info(globals: &Globals, command: &Info) -> Result<u8, Failure> {
-    let session = Session::open(globals)?;
+    let session = Session::open(&globals.folders())?;
     let found = session.find_one(&command.pipeline)?;
     let loaded = session.load_config(&found)?;
     let stages = Session::open_stages(&found, &loaded)?;

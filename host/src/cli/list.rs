@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::schedule::{self, Shown};
-use super::session::{Found, Session};
 use super::table::{indented, table};
 use super::{Failure, Globals, Output, print, print_json};
 use crate::plugin::Refused;
+use crate::session::{Found, Session};
 use crate::state::RunRecord;
 
 struct Row {
@@ -22,7 +22,7 @@ struct Row {
 
 /// Shows all pipelines, and the files that are refused.
 pub fn list(globals: &Globals) -> Result<u8, Failure> {
-    let session = Session::open(globals)?;
+    let session = Session::open(&globals.folders())?;
     let now = Timestamp::now();
     let mut rows = Vec::new();
     for found in session.all() {

@@ -10,10 +10,12 @@ mod doctor;
 mod enable;
 mod info;
 mod list;
+mod logs;
 mod progress;
 mod run;
 mod schedule;
-mod session;
+mod serve;
+mod signals;
 mod status;
 mod table;
 pub mod telemetry;
@@ -28,10 +30,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
-use crate::config::ConfigErrors;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+pub(crate) use crate::failure::Failure;
 use crate::plugin::load;
-use crate::policy;
+use crate::session::Folders;
 
 /// Runs ETL pipelines that are compiled as plugins: drop one into the plugins folder and run it.
 #[derive(Debug, Parser)]
@@ -75,6 +77,18 @@ pub struct Globals {
         default_value = ".etl-host"
     )]
     pub state_dir: PathBuf,
+    /// Folder of the pipelines' log files [default: `logs` in the state folder]
+    #[arg(long, global = true, value_name = "DIR", env = "ETL_LOG_DIR")]
+    pub log_dir: Option<PathBuf>,
+    /// Form of the log on stderr
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        env = "ETL_LOG_FORMAT",
+        default_value_t = LogFormat::Text
+    )]
+    pub log_format: LogFormat,
     /// Form of the results on stdout
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -86,12 +100,40 @@ pub struct Globals {
     pub color: Color,
 }
 
+impl Globals {
+    /// The folder of the pipelines' log files.
+    pub fn log_dir(&self) -> PathBuf {
+        self.log_dir
+            .clone()
+            .unwrap_or_else(|| self.state_dir.join("logs"))
+    }
+
+    /// Where the host works.
+    pub fn folders(&self) -> Folders {
+        Folders {
+            config_dir: self.config_dir.clone(),
+            plugins_dir: self.plugins_dir.clone(),
+            state_dir: self.state_dir.clone(),
+            log_dir: self.log_dir(),
+        }
+    }
+}
+
 /// The form of the results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// For people.
     Text,
     /// For programs; documented in docs/json.md.
+    Json,
+}
+
+/// The form of the log on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, as in the log files.
     Json,
 }
 
@@ -135,8 +177,12 @@ pub enum Command {
     Info(info::Info),
     /// Run pipelines once, in the foreground
     Run(run::Run),
+    /// Run pipelines on their schedules until stopped: the daemon
+    Serve(serve::Serve),
     /// What runs now, with the memory and CPU time of each process
     Status(status::Status),
+    /// What the runs of a pipeline said
+    Logs(logs::Logs),
     /// Let a pipeline run again that was parked because its plugin crashed too often
     Enable(enable::Enable),
     /// Show or change when a pipeline runs by itself
@@ -162,78 +208,6 @@ pub enum Command {
     Worker(worker::Worker),
 }
 
-/// Why a command did not do its work.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// Mistakes in the configuration, each with its place.
-    Config(ConfigErrors),
-    /// Anything else.
-    Host(Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Host(error)
-    }
-}
-
-impl From<ConfigErrors> for Failure {
-    fn from(errors: ConfigErrors) -> Self {
-        Self::Config(errors)
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Config(errors) => Self::config(errors.to_string()),
-            Failure::Host(error) => error,
-        }
-    }
-}
-
-impl Failure {
-    /// The exit code of the contract.
-    pub(crate) fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_) => 2,
-            Self::Host(error) if *error.kind() == ErrorKind::Config => 2,
-            Self::Host(error) if error.is_environment() => 3,
-            Self::Host(_) => 1,
-        }
-    }
-
-    /// As `--output json` shows it.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
-        match self {
-            Self::Config(errors) => json!({
-                "message": "the configuration has mistakes",
-                "next_step": "correct them and run `etl-host validate`",
-                "problems": errors,
-            }),
-            Self::Host(error) => json!({
-                "message": error.to_string(),
-                "next_step": policy::next_step(error),
-            }),
-        }
-    }
-
-    /// As people read it.
-    pub(crate) fn to_text(&self) -> String {
-        match self {
-            Self::Config(errors) => errors.to_string(),
-            Self::Host(error) => {
-                let mut text = error.to_string();
-                if let Some(next) = policy::next_step(error) {
-                    text.push_str("\n  next: ");
-                    text.push_str(&next);
-                }
-                text
-            }
-        }
-    }
-}
-
 /// Runs a command and gives its exit code.
 pub fn main(arguments: Arguments) -> ExitCode {
     let Arguments { globals, command } = arguments;
@@ -243,7 +217,9 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::List => list::list(&globals),
         Command::Info(command) => info::info(&globals, &command),
         Command::Run(command) => run::run(&globals, command),
+        Command::Serve(command) => serve::serve(&globals, &command),
         Command::Status(command) => status::status(&globals, &command),
+        Command::Logs(command) => logs::logs(&globals, &command),
         Command::Enable(command) => enable::enable(&globals, &command),
         Command::Schedule(command) => schedule::schedule(&globals, &command),
         Command::Validate(command) => validate::validate(&globals, &command),

@@ -3,32 +3,22 @@
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use clap::Args;
-use etl_plugin_api::{AttemptInfo, Delivery, Manifest};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use etl_plugin_api::Delivery;
 
-use super::session::{Found, Session};
+use super::signals::SIGINT_CODE;
 use super::table::{indented, table, thousands};
-use super::{Failure, Globals, Output, build_runtime, print, print_json, progress};
-use crate::config::{Isolation, Loaded};
-use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{self, Plan, Purpose, RunOptions, StageFacts};
-use crate::plugin::load;
-use crate::policy::next_step;
+use super::{Failure, Globals, Output, print, print_json, progress, signals};
+use crate::config::Isolation;
+use crate::error::Result;
+use crate::launch::{Launch, is_fault_of_plugin, never_started, record_end, record_start};
+use crate::plan::{Purpose, RunOptions};
 use crate::pool::Pools;
 use crate::runtime::report::{self, RunReport, Status};
 use crate::runtime::{self, RunContext};
-use crate::sink::build_sink;
-use crate::source::build_source;
-use crate::stage::Stages;
-use crate::stage::context::{Counters, HostContext};
-
-/// Exit codes of a run that a signal stopped: 128 and the signal's number.
-const SIGINT_CODE: i32 = 130;
-const SIGTERM_CODE: i32 = 143;
+use crate::session::{Found, Session};
+use crate::state::RunStart;
 
 /// Flags of `run`.
 #[derive(Debug, Args)]
@@ -86,7 +76,7 @@ impl From<IsolationFlag> for Isolation {
 
 /// Runs the pipelines side by side and reports each.
 pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
-    let session = Session::open(globals)?;
+    let session = Session::open(&globals.folders())?;
     let mut all = Vec::new();
     for name in &command.names {
         for found in session.find(name)? {
@@ -117,32 +107,24 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
     let mut prepared = Vec::new();
     let mut broken = Vec::new();
     for found in all {
-        let mut loaded = session.load_config(&found)?;
-        if let Some(isolation) = command.isolation {
-            loaded.config.isolation = isolation.into();
-        }
-        if let Some(parked) = session.parked(&found, &loaded)? {
-            broken.push(never_started(&found.manifest, options.dry_run, parked));
-            continue;
-        }
-        match Session::open_stages(&found, &loaded) {
-            Ok(stages) => prepared.push((found, loaded, stages)),
+        let manifest = found.manifest.clone();
+        let isolation = command.isolation.map(Isolation::from);
+        let opened = Launch::load(&session, found, isolation)
+            .and_then(|launch| Ok((launch.open()?, launch)));
+        match opened {
+            Ok((stages, launch)) => prepared.push((launch, stages)),
             Err(Failure::Host(error)) if is_fault_of_plugin(&error) => {
-                broken.push(never_started(&found.manifest, options.dry_run, error));
+                broken.push(never_started(&manifest, options.dry_run, error));
             }
             Err(failure) => return Err(failure),
         }
     }
-    let runtime = build_runtime()?;
-    let cancel = CancellationToken::new();
-    let stopped_by = Arc::new(AtomicI32::new(0));
-    let reports = runtime.block_on(async {
-        watch_signals(cancel.clone(), stopped_by.clone())?;
+    let (reports, stopped_by) = signals::drive(async |cancel| {
         let pools = Arc::new(Pools::new());
         let mut contexts = Vec::new();
-        for (found, loaded, stages) in prepared {
-            let manifest = found.manifest.clone();
-            match build_context(found, loaded, stages, options.clone(), &pools, &cancel).await {
+        for (launch, stages) in prepared {
+            let manifest = launch.found.manifest.clone();
+            match launch.build(stages, options.clone(), &pools, &cancel).await {
                 Ok(context) => contexts.push(context),
                 Err(error) if is_fault_of_plugin(&error) => {
                     broken.push(never_started(&manifest, options.dry_run, error));
@@ -151,99 +133,8 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
             }
         }
         run_all(globals, &session, contexts, broken, &names).await
-    });
-    // Blocking threads of a plugin that does not return must not keep the host.
-    runtime.shutdown_background();
-    let reports = reports?;
-    Ok(exit_code(&reports, stopped_by.load(Ordering::SeqCst)))
-}
-
-/// Whether the plugin itself failed, as opposed to what it was told to do.
-fn is_fault_of_plugin(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Stage(_) | ErrorKind::Plugin)
-}
-
-fn never_started(manifest: &Manifest, dry_run: bool, error: Error) -> RunReport {
-    let next_step = next_step(&error);
-    let error = error.while_trying(format!("pipeline {}", manifest.name));
-    tracing::error!("{error}");
-    RunReport::never_started(
-        &manifest.name,
-        manifest.delivery,
-        dry_run,
-        report::Failure {
-            next_step,
-            ..report::Failure::new(error.to_string(), &error)
-        },
-    )
-}
-
-/// The first signal drains, the second ends the process at once.
-pub fn watch_signals(cancel: CancellationToken, stopped_by: Arc<AtomicI32>) -> Result<()> {
-    let describe =
-        |error: std::io::Error| Error::internal("cannot listen for signals").caused_by(error);
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(describe)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(describe)?;
-    tokio::spawn(async move {
-        loop {
-            let code = tokio::select! {
-                _ = interrupt.recv() => SIGINT_CODE,
-                _ = terminate.recv() => SIGTERM_CODE,
-            };
-            if cancel.is_cancelled() {
-                load::allow_exit();
-                // Open transactions are rolled back by the sinks.
-                std::process::exit(code);
-            }
-            stopped_by.store(code, Ordering::SeqCst);
-            progress::around_bars(|| {
-                eprintln!("stopping: what is in flight is committed; a second signal ends at once");
-            });
-            cancel.cancel();
-        }
-    });
-    Ok(())
-}
-
-async fn build_context(
-    found: Found,
-    loaded: Loaded,
-    stages: Arc<dyn Stages>,
-    options: RunOptions,
-    pools: &Arc<Pools>,
-    cancel: &CancellationToken,
-) -> Result<RunContext> {
-    let plan = build_plan(found, loaded, &stages, options, cancel).await?;
-    let source = Some(Arc::from(build_source(&plan.config.source, pools)));
-    let sink = Arc::from(build_sink(&plan.config.sink, pools));
-    Ok(RunContext::new(plan, stages, source, sink, cancel.clone()))
-}
-
-/// Puts configuration, manifest and flags together; asks the plugin for its partitions.
-pub async fn build_plan(
-    found: Found,
-    loaded: Loaded,
-    stages: &Arc<dyn Stages>,
-    options: RunOptions,
-    cancel: &CancellationToken,
-) -> Result<Plan> {
-    let granted = Arc::new(Session::granted(&found, &loaded)?);
-    let mut info = AttemptInfo::default();
-    info.pipeline.clone_from(&found.manifest.name);
-    let cx = HostContext::new(info, cancel.clone(), Counters::default(), granted.clone());
-    let asked = stages.clone();
-    let facts = crate::stage::blocking(move || {
-        Ok(StageFacts {
-            extractor: asked.extractor()?.is_some(),
-            loader: asked.loader()?.is_some(),
-            partitions: asked
-                .partitions(&cx)
-                .map_err(|error| error.redact(cx.redactor()))?,
-        })
-    })
-    .await?;
-    stages.rest();
-    plan::build(loaded.config, found.manifest, granted, &facts, options)
+    })?;
+    Ok(exit_code(&reports, stopped_by))
 }
 
 async fn run_all(
@@ -259,9 +150,8 @@ async fn run_all(
     for context in contexts {
         let context = Arc::new(context);
         let name = context.plan.config.name.clone();
-        let started = jiff::Timestamp::now().to_string();
         if !context.plan.options.dry_run {
-            remember(session.state.record_start(&context.run_id, &name, &started));
+            record_start(session, &RunStart::by_hand(&context.run_id, &name));
         }
         if bars {
             watchers.push(progress::watch(&name, context.books.clone()));
@@ -270,8 +160,10 @@ async fn run_all(
     }
     for report in &broken {
         if !report.dry_run {
-            let (id, name, started) = (&report.run_id, &report.pipeline, &report.started_at);
-            remember(session.state.record_start(id, name, started));
+            record_start(
+                session,
+                &RunStart::by_hand(&report.run_id, &report.pipeline),
+            );
             record_end(session, report)?;
         }
     }
@@ -294,28 +186,6 @@ async fn run_all(
         }
     }
     Ok(reports)
-}
-
-fn record_end(session: &Session, report: &RunReport) -> Result<()> {
-    let json = serde_json::to_string(report)
-        .map_err(|error| Error::internal("a report cannot be written as JSON").caused_by(error))?;
-    remember(session.state.record_end(
-        &report.run_id,
-        report.status.word(),
-        &report.finished_at,
-        &json,
-    ));
-    if let Some((_, plugin, _)) = session.registry.find(&report.pipeline).first() {
-        remember(session.note_crashes(&plugin.sha256, report));
-    }
-    Ok(())
-}
-
-/// History is a service to people: that it cannot be written does not change how the run ended.
-fn remember(result: Result<()>) {
-    if let Err(error) = result {
-        tracing::warn!(%error, "the run's history cannot be written");
-    }
 }
 
 fn to_text(report: &RunReport) -> String {
@@ -396,15 +266,12 @@ pub fn failure_to_text(failure: &report::Failure) -> String {
 }
 
 /// One code for all: the common one, or 4 where some succeeded and some did not.
-fn exit_code(reports: &[RunReport], stopped_by: i32) -> u8 {
+fn exit_code(reports: &[RunReport], stopped_by: Option<u8>) -> u8 {
     if reports
         .iter()
         .any(|report| report.status == Status::Cancelled)
     {
-        return u8::try_from(stopped_by)
-            .ok()
-            .filter(|code| *code != 0)
-            .unwrap_or(130);
+        return stopped_by.unwrap_or(SIGINT_CODE);
     }
     let codes: Vec<u8> = reports.iter().map(RunReport::exit_code).collect();
     match codes.as_slice() {

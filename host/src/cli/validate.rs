@@ -5,9 +5,9 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use super::session::{Found, Session};
 use super::{Failure, Globals, Output, print, print_json};
 use crate::plan::{self, RunOptions, StageFacts};
+use crate::session::{Found, Session};
 
 /// Flags of `validate`.
 #[derive(Debug, Args)]
@@ -18,8 +18,8 @@ pub struct Validate {
 
 /// Checks one pipeline or all, and reports every mistake.
 pub fn validate(globals: &Globals, command: &Validate) -> Result<u8, Failure> {
-    let session = Session::open(globals)?;
-    let all = session.find_or_all(globals, command.pipeline.as_deref())?;
+    let session = Session::open(&globals.folders())?;
+    let all = session.find_or_all(command.pipeline.as_deref())?;
     let mut worst = 0;
     let mut results = Vec::new();
     for found in &all {

@@ -12,6 +12,7 @@ pub mod duration;
 
 mod bad_rows;
 mod byte_size;
+mod daemon;
 mod document;
 mod env_file;
 mod error;
@@ -19,6 +20,7 @@ mod interpolate;
 mod marks;
 mod merge;
 mod model;
+pub mod notifications;
 mod of_plugin;
 mod parse;
 mod positions;
@@ -32,14 +34,15 @@ mod tests;
 mod value;
 
 pub use bad_rows::NotALimit;
+pub use daemon::{Daemon, Http, HttpTls};
 pub use env_file::{EnvFileError, env_with, load_env_file};
 pub use error::{ConfigErrors, ConfigProblem, Position};
 pub use model::{
     ApplicationIntent, BadRowLimit, BeyondMicroseconds, CatchUp, Clock, Config, Cursor, CursorKind,
-    ErrorHandling, FileShard, Grants, Isolation, KeyScope, Limits, NulCharacters, Overlap,
-    PoolLimits, PostgresShard, ReadIsolation, ReadTimeouts, Schedule, SchemaChange, Server, Sink,
-    SinkConnector, Source, SourceConnector, SqlServer, SqlServerShard, TableName, Tls, TlsMode,
-    Tuning, WriteMode, WriteTimeouts,
+    Dependency, ErrorHandling, FileShard, Grants, Isolation, KeyScope, Limits, NulCharacters,
+    Overlap, PoolLimits, PostgresShard, ReadIsolation, ReadTimeouts, Schedule, SchemaChange,
+    Server, Sink, SinkConnector, Source, SourceConnector, SqlServer, SqlServerShard, TableName,
+    Tls, TlsMode, Tuning, WriteMode, WriteTimeouts,
 };
 pub use parse::is_host;
 pub use positions::Positions;
@@ -79,6 +82,22 @@ pub fn load(
     layers: &[Layer],
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, ConfigErrors> {
+    read(layers, env, parse::config).map(|(config, positions)| Loaded { config, positions })
+}
+
+/// Reads the configuration of the daemon, `etl-host.yaml`.
+pub fn load_daemon(
+    layer: &Layer,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Daemon, ConfigErrors> {
+    read(std::slice::from_ref(layer), env, parse::daemon).map(|(daemon, _)| daemon)
+}
+
+fn read<T>(
+    layers: &[Layer],
+    env: &dyn Fn(&str) -> Option<String>,
+    parse: fn(section::Section<'_>) -> Result<T, section::Reported>,
+) -> Result<(T, Positions), ConfigErrors> {
     let mut problems = Vec::new();
     let mut presumed = Vec::new();
     let mut merged = None;
@@ -102,16 +121,11 @@ pub fn load(
     }
     let root = merged.unwrap_or_else(|| document::Node::empty("configuration"));
     let reader = section::Reader::new(env);
-    let config = value::Value::new(&root, &reader)
-        .section()
-        .and_then(parse::config);
+    let parsed = value::Value::new(&root, &reader).section().and_then(parse);
     let mut problems = reader.into_problems();
     problems.extend(presumed);
-    match config {
-        Ok(config) if problems.is_empty() => Ok(Loaded {
-            config,
-            positions: Positions::of(&root),
-        }),
+    match parsed {
+        Ok(parsed) if problems.is_empty() => Ok((parsed, Positions::of(&root))),
         _ => Err(problems.into()),
     }
 }

@@ -5,6 +5,7 @@
 
 mod isolation;
 mod schedule;
+mod secrets;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,6 +33,9 @@ pub struct Config {
     pub error_handling: ErrorHandling,
     /// When the pipeline runs by itself.
     pub schedule: Option<Schedule>,
+    /// Pipelines whose runs go before this one's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<Dependency>,
     /// Where the plugin's code runs.
     pub isolation: Isolation,
     /// What a worker process may use.
@@ -384,6 +388,17 @@ pub enum WriteMode {
     Replace,
 }
 
+impl WriteMode {
+    /// The word that names it in the configuration.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Upsert { .. } => "upsert",
+            Self::Replace => "replace",
+        }
+    }
+}
+
 /// Whether a key identifies a row within its partition or across all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -498,6 +513,28 @@ pub enum SchemaChange {
     Evolve,
     /// Columns unknown to the table are left out.
     Ignore,
+}
+
+/// A pipeline that has to run first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Dependency {
+    /// Its name.
+    pub pipeline: String,
+    /// Whether this one runs although that one failed.
+    pub run_after_failed: bool,
+    /// Whether this one runs although some partitions of that one failed.
+    pub run_after_partial: bool,
+}
+
+impl Dependency {
+    /// The usual one: only a success will do.
+    pub fn on(pipeline: String) -> Self {
+        Self {
+            pipeline,
+            run_after_failed: false,
+            run_after_partial: false,
+        }
+    }
 }
 
 /// Where the plugin's code runs.

@@ -2,7 +2,9 @@
 //!
 //! Every function reads all of its keys before it gives up, so that all problems are told at once.
 
+mod daemon;
 mod isolation;
+mod notifications;
 mod schedule;
 mod server;
 mod sink;
@@ -10,6 +12,7 @@ mod source;
 
 use std::time::Duration;
 
+pub use self::daemon::daemon;
 pub use self::isolation::is_host;
 use super::byte_size;
 use super::duration;
@@ -33,6 +36,7 @@ pub(super) fn config(mut root: Section<'_>) -> Result<Config, Reported> {
     let cursor = root.optional("cursor", |value| cursor(value.section()?, connector));
     let error_handling = root.child("error_handling").and_then(error_handling);
     let schedule = root.optional("schedule", |value| schedule::schedule(value.section()?));
+    let depends_on = root.or("depends_on", Vec::new(), schedule::depends_on);
     let isolation = root.or("isolation", Isolation::default(), isolation::isolation);
     let limits = root.child("limits").and_then(isolation::limits);
     let capabilities = root.child("capabilities").and_then(isolation::capabilities);
@@ -55,6 +59,7 @@ pub(super) fn config(mut root: Section<'_>) -> Result<Config, Reported> {
         cursor: cursor?,
         error_handling: error_handling?,
         schedule: schedule?,
+        depends_on: depends_on?,
         isolation: isolation?,
         limits: limits?,
         capabilities: capabilities?,

@@ -62,6 +62,20 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Whether it is `false` or `off`, in place of a section.
+    pub fn is_off(&self) -> bool {
+        match &self.node.data {
+            Data::Bool(value) => !value,
+            Data::Text(text) => text == "off",
+            _ => false,
+        }
+    }
+
+    /// Whether it has keys.
+    pub fn is_mapping(&self) -> bool {
+        matches!(self.node.data, Data::Map(_))
+    }
+
     /// Text that is not shown anywhere.
     pub fn secret(self) -> Result<Secret, Reported> {
         if let Data::Text(text) = &self.node.data {

@@ -30,6 +30,7 @@ use crate::stage::extract::{ExtractQueries, ExtractStage};
 use crate::stage::load::LoadStage;
 use crate::stage::transform::{Search, TransformStage};
 use crate::stage::{AttemptStages, blocking};
+use crate::task;
 
 /// Batches that wait between two workers.
 const BATCHES_AHEAD: usize = 1;
@@ -174,7 +175,7 @@ async fn run_with(
         to: chunker.position(checkpoint.cursor),
         epoch: checkpoint.epoch,
     };
-    close(run, partition, chunker.into_target(), cancelled).await;
+    close(chunker.into_target(), cancelled).await;
     progress.note_usage(stages);
     Ok(Ended::Finished(finished))
 }
@@ -325,8 +326,8 @@ async fn pump(
         run.cancel.clone(),
         feed_in,
     );
-    workers.spawn(feeder.run(reader));
-    tokio::task::spawn_blocking(move || transform_all(transform, feed, &ready_in));
+    workers.spawn(task::carried(feeder.run(reader)));
+    task::spawn_blocking(move || transform_all(transform, feed, &ready_in));
     loop {
         let message = match ready.recv().await {
             Some(message) => message.map_err(of_source)?,
@@ -610,18 +611,17 @@ async fn preview_tables(
 ) -> Result<()> {
     let specs = run.plan.table_specs(tables)?;
     let preview = run.sink.preview_tables(partition, before, &specs).await?;
-    let pipeline = &run.plan.config.name;
     for statement in preview.statements {
-        tracing::warn!(pipeline, partition, "a run would execute {statement}");
+        tracing::warn!("a run would execute {statement}");
     }
     for warning in preview.warnings {
-        tracing::warn!(pipeline, partition, "{warning}");
+        tracing::warn!("{warning}");
     }
     Ok(())
 }
 
 /// All rows are committed: whatever fails from here on is told, and harms nothing.
-async fn close(run: &RunContext, partition: &PartitionPlan, target: Target, cancelled: bool) {
+async fn close(target: Target, cancelled: bool) {
     let outcome = if cancelled {
         Outcome::Cancelled
     } else {
@@ -632,11 +632,7 @@ async fn close(run: &RunContext, partition: &PartitionPlan, target: Target, canc
         Target::Loader(loader) => {
             let (closed, writer) = loader.close(outcome).await;
             if let Err(error) = closed {
-                tracing::warn!(
-                    pipeline = run.plan.config.name,
-                    partition = partition.name,
-                    "{error}; all rows are committed"
-                );
+                tracing::warn!("{error}; all rows are committed");
             }
             match writer {
                 Some(writer) => writer,

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
 use etl_plugin_api::{Cursor, Outcome};
+use tracing::{Instrument, Span};
 
 use super::books::Books;
+use super::spans;
 use crate::checkpoint::Ledger;
 use crate::dead_letter::{self, DeadLetter};
 use crate::error::{Error, ErrorKind, Result};
@@ -93,6 +95,10 @@ pub struct Chunker {
     safe: Option<Cursor>,
     cursor: Option<Cursor>,
     warned: u32,
+    /// The span of the chunk that is being gathered; `None` before its first row.
+    span: Option<Span>,
+    /// The books at its beginning.
+    before: Ledger,
     /// Commits so far that moved the cursor.
     pub advances: u32,
 }
@@ -123,6 +129,8 @@ impl Chunker {
             safe: None,
             cursor: None,
             warned: 0,
+            span: None,
+            before: ledger,
             advances: 0,
         }
     }
@@ -148,6 +156,18 @@ impl Chunker {
 
     /// Takes rows, and writes and commits when enough have gathered and `safe` allows it.
     pub async fn push(
+        &mut self,
+        extracted: u64,
+        batch: TransformedBatch,
+        letters: Vec<DeadLetter>,
+        safe: Option<Cursor>,
+    ) -> Result<()> {
+        let span = self.span.get_or_insert_with(spans::of_chunk).clone();
+        let pushing = self.push_in_span(extracted, batch, letters, safe);
+        told(&span, pushing.instrument(span.clone()).await)
+    }
+
+    async fn push_in_span(
         &mut self,
         extracted: u64,
         batch: TransformedBatch,
@@ -202,28 +222,39 @@ impl Chunker {
 
     /// Writes what is left and commits for the last time.
     pub async fn finish(&mut self, cursor: Option<Cursor>) -> Result<()> {
-        self.flush().await?;
-        self.check_ledger()?;
-        self.check_bad_rows()?;
         let moved = cursor.is_some() && cursor != self.cursor;
         let must = self.signature.adopt_fingerprint
             || self.signature.single_commit
             || self.signature.clear_if_empty
             || self.plan.replaces();
-        if self.dirty || moved || must {
-            self.commit(cursor).await?;
+        if self.span.is_none() && (self.dirty || moved || must) {
+            self.span = Some(spans::of_chunk());
         }
-        Ok(())
+        let span = self.span.clone().unwrap_or_else(Span::none);
+        let finishing = async {
+            self.flush().await?;
+            self.check_ledger()?;
+            self.check_bad_rows()?;
+            if self.dirty || moved || must {
+                self.commit(cursor).await?;
+            }
+            Ok(())
+        };
+        told(&span, finishing.instrument(span.clone()).await)
     }
 
     /// Commits what has come so far, because nothing more will. Called only where a commit is possible.
     pub async fn drain(&mut self) -> Result<()> {
-        self.flush().await?;
-        self.check_ledger()?;
-        if self.dirty {
-            self.commit(self.safe.clone()).await?;
-        }
-        Ok(())
+        let span = self.span.clone().unwrap_or_else(Span::none);
+        let draining = async {
+            self.flush().await?;
+            self.check_ledger()?;
+            if self.dirty {
+                self.commit(self.safe.clone()).await?;
+            }
+            Ok(())
+        };
+        told(&span, draining.instrument(span.clone()).await)
     }
 
     fn check_bad_rows(&self) -> Result<()> {
@@ -246,17 +277,13 @@ impl Chunker {
         let column = letter.column.as_deref().unwrap_or("-");
         match self.warned {
             1..=WARNINGS => tracing::warn!(
-                partition = self.signature.partition,
                 stage = letter.stage.name(),
                 column,
                 reason = letter.told(),
                 "a row is set aside"
             ),
             _ if self.warned == WARNINGS + 1 => {
-                tracing::warn!(
-                    partition = self.signature.partition,
-                    "further rows are set aside without a message each"
-                );
+                tracing::warn!("further rows are set aside without a message each");
             }
             _ => {}
         }
@@ -372,6 +399,10 @@ impl Chunker {
         if cursor.is_some() {
             self.cursor = cursor;
         }
+        if let Some(span) = self.span.take() {
+            spans::record_chunk(&span, &self.before, &self.ledger);
+        }
+        self.before = self.ledger;
         self.flushes = 0;
         self.dirty = false;
         self.advances += u32::from(moves);
@@ -388,6 +419,11 @@ impl Chunker {
         self.books
             .update(&self.signature.partition, |page| page.ledger = ledger);
     }
+}
+
+/// Writes a failure into the span of its chunk.
+fn told(span: &Span, result: Result<()>) -> Result<()> {
+    result.inspect_err(|error| spans::record_error(span, error))
 }
 
 /// Bytes of the rows themselves; a slice does not count what it shares.

@@ -23,7 +23,6 @@ pub async fn keep(run: &RunContext) -> Infallible {
             Err(_) => "the sink did not answer in time".to_owned(),
         };
         tracing::warn!(
-            pipeline = tenure.pipeline,
             "the leases could not be renewed: {failure}; if they run out, another run may take over"
         );
     }

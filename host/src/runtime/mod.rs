@@ -12,6 +12,7 @@ mod lease;
 mod partition;
 pub mod replay;
 pub mod report;
+mod spans;
 mod ties;
 mod transform;
 mod window;
@@ -21,6 +22,7 @@ use std::time::Instant;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use self::books::Books;
 use self::partition::Outcome;
@@ -50,6 +52,8 @@ pub struct RunContext {
     pub run_id: String,
     /// Asks the run to finish what is in flight and take nothing new.
     pub cancel: CancellationToken,
+    /// Asks it, once it is to stop, to roll back what is in flight.
+    pub abort: CancellationToken,
     /// The books, shared with whoever watches.
     pub books: Arc<Books>,
     /// The plugin's counters.
@@ -77,6 +81,7 @@ impl RunContext {
             sink,
             run_id: uuid::Uuid::now_v7().to_string(),
             cancel,
+            abort: CancellationToken::new(),
             books,
             counters: Counters::default(),
         }
@@ -85,7 +90,10 @@ impl RunContext {
     /// Ends when the run was asked to stop and has had the time that it may take for it.
     async fn overdue(&self) {
         self.cancel.cancelled().await;
-        tokio::time::sleep(self.plan.config.error_handling.drain_timeout).await;
+        tokio::select! {
+            () = tokio::time::sleep(self.plan.config.error_handling.drain_timeout) => {}
+            () = self.abort.cancelled() => {}
+        }
     }
 
     /// This run, as the holder of leases.
@@ -96,14 +104,37 @@ impl RunContext {
 
 /// Runs all partitions to their end. Failures are in the report, not in a `Result`: a run always has one.
 pub async fn run(context: Arc<RunContext>) -> RunReport {
+    let span = spans::of_run(&context.plan.config.name, &context.run_id);
+    let recorded = span.clone();
+    async {
+        let report = run_in_span(&context).await;
+        spans::record_run(&recorded, &report);
+        report
+    }
+    .instrument(span)
+    .await
+}
+
+async fn run_in_span(context: &Arc<RunContext>) -> RunReport {
+    let (plan, options) = (&context.plan, &context.plan.options);
+    tracing::info!(
+        partitions = plan.partitions.len(),
+        write_mode = plan.config.sink.write_mode.word(),
+        since = options.since,
+        until = options.until,
+        full_refresh = options.full_refresh.then_some(true),
+        dry_run = options.dry_run.then_some(true),
+        plugin = plan.manifest.version,
+        "run started"
+    );
     if context.plan.options.dry_run {
-        return run_to_its_end(&context).await;
+        return run_to_its_end(context).await;
     }
     let report = tokio::select! {
-        report = run_to_its_end(&context) => report,
-        never = lease::keep(&context) => match never {},
+        report = run_to_its_end(context) => report,
+        never = lease::keep(context) => match never {},
     };
-    lease::release_all(&context).await;
+    lease::release_all(context).await;
     report
 }
 
@@ -137,7 +168,7 @@ async fn run_to_its_end(context: &Arc<RunContext>) -> RunReport {
                 outcome.report.rows.loaded = 0;
             }
             if let Err(error) = context.sink.discard(&swap).await {
-                tracing::warn!(pipeline = plan.config.name, %error, "the shadow tables of a failed run could not be dropped");
+                tracing::warn!(%error, "the shadow tables of a failed run could not be dropped");
             }
         }
     }
@@ -189,7 +220,9 @@ async fn run_partitions(context: &Arc<RunContext>) -> Vec<Outcome> {
     let mut tasks = JoinSet::new();
     for (position, partition) in context.plan.partitions.iter().cloned().enumerate() {
         let context = context.clone();
-        tasks.spawn(async move {
+        let span = spans::of_partition(&partition.name);
+        let recorded = span.clone();
+        let work = async move {
             let source = context.source.as_ref().zip(partition.shard.as_ref());
             let source = source.and_then(|(source, shard)| source.places(shard));
             // A partition waits here, not for a connection that another one keeps until it is done.
@@ -201,8 +234,10 @@ async fn run_partitions(context: &Arc<RunContext>) -> Vec<Outcome> {
             };
             let outcome = partition::run(&context, &partition).await;
             lease::release(&context, &partition.name).await;
+            spans::record_partition(&recorded, &outcome.report);
             (position, outcome)
-        });
+        };
+        tasks.spawn(work.instrument(span));
     }
     let mut outcomes: Vec<Option<Outcome>> = context.plan.partitions.iter().map(|_| None).collect();
     while let Some(ended) = tasks.join_next().await {
@@ -291,7 +326,7 @@ async fn swap_in(context: &RunContext, swap: &Swap) -> Result<(), Failure> {
             return swap_failure(context, swap, &error).await;
         }
         retries += 1;
-        tracing::warn!(pipeline = plan.config.name, %error, "the rows could not be swapped in, trying again");
+        tracing::warn!(%error, "the rows could not be swapped in, trying again");
         tokio::select! {
             () = tokio::time::sleep(backoff::after(&error, handling, retries)) => {}
             () = context.cancel.cancelled() => {}

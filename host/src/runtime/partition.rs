@@ -3,12 +3,14 @@
 use std::sync::atomic::Ordering;
 
 use etl_plugin_api::{Cursor, ErrorKind as StageErrorKind};
+use tracing::Instrument;
 
 use super::RunContext;
 use super::attempt::{self, Ended, Finished, Progress};
 use super::backoff;
 use super::books::Activity;
 use super::report::{Failure, PartitionReport, Rows, Status};
+use super::spans;
 use crate::checkpoint::{Ledger, display};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::PartitionPlan;
@@ -53,7 +55,11 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
             page.attempt = attempts;
         });
         progress.commits.store(0, Ordering::Relaxed);
-        let result = try_once(run, partition, attempts, &progress).await;
+        let span = spans::of_attempt(attempts);
+        let trying = try_once(run, partition, attempts, &progress);
+        let result = trying.instrument(span.clone()).await;
+        spans::record_attempt(&span, &result);
+        drop(span);
         if result.is_err() {
             settle(run, partition).await;
         }
@@ -75,8 +81,6 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
                     && run.cancel.is_cancelled() =>
             {
                 tracing::warn!(
-                    pipeline = run.plan.config.name,
-                    partition = partition.name,
                     attempt = attempts,
                     %error,
                     "failed while it was being stopped; the next run goes on from the last commit"
@@ -106,8 +110,6 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
         retries += u32::from(!free);
         let wait = backoff::after(&error, handling, retries);
         tracing::warn!(
-            pipeline = run.plan.config.name,
-            partition = partition.name,
             attempt = attempts,
             error = %error,
             "attempt failed, trying again in {:.1} s ({retries} of {} retries)",
@@ -160,9 +162,6 @@ async fn try_once(
         }),
         () = run.overdue() => {
             tracing::warn!(
-                pipeline = run.plan.config.name,
-                partition = partition.name,
-                attempt = number,
                 "what is in flight could not be committed within `error_handling.drain_timeout`; it is rolled back, and the next run reads it again"
             );
             Err(Error::new(ErrorKind::Cancelled, "stopped before what was in flight was committed"))
@@ -294,6 +293,7 @@ async fn failed(
         ),
         error,
     );
+    spans::record_error(&tracing::Span::current(), error);
     if let Some(next) = &failure.next_step {
         tracing::error!("{}; next: {next}", failure.message);
     } else {

@@ -9,7 +9,9 @@ use arrow_array::RecordBatch;
 use etl_plugin_api::{AttemptInfo, Cardinality, Outcome, TableSchema};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
+use super::spans;
 use crate::config::{SchemaChange, TableName, WriteMode};
 use crate::dead_letter::{Stage, StoredLetter, decode};
 use crate::error::{Error, ErrorKind, Result};
@@ -111,7 +113,31 @@ impl Replay {
     }
 
     /// Replays the letters that the filter names, in the order of their numbers.
-    pub async fn run(mut self, mut filter: LetterFilter) -> Result<ReplayReport> {
+    pub async fn run(self, filter: LetterFilter) -> Result<ReplayReport> {
+        let span = spans::of_run(&self.plan.config.name, &self.run_id);
+        let recorded = span.clone();
+        async {
+            tracing::info!("replay of dead letters started");
+            let replayed = self.run_in_span(filter).await;
+            match &replayed {
+                Ok(report) => tracing::info!(
+                    superseded = report.superseded,
+                    left = report.left.len(),
+                    "replay ended: {} dead letters replayed",
+                    report.replayed
+                ),
+                Err(error) => {
+                    spans::record_error(&recorded, error);
+                    tracing::error!("{error}");
+                }
+            }
+            replayed
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn run_in_span(mut self, mut filter: LetterFilter) -> Result<ReplayReport> {
         let mut report = ReplayReport {
             run_id: self.run_id.clone(),
             pipeline: self.plan.config.name.clone(),

@@ -5,6 +5,7 @@
 mod ddl;
 mod drift;
 mod dry_run;
+pub mod due;
 pub mod key;
 mod nul;
 mod part;
@@ -13,6 +14,7 @@ pub mod sqlite;
 mod timed;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ use tokio::time::Instant;
 pub use self::dry_run::DryRunWriter;
 use crate::checkpoint::{Checkpoint, Ledger, WrittenTable};
 use crate::config::{
-    Config, SchemaChange, Sink as SinkConfig, SinkConnector, TableName, WriteMode,
+    Config, SchemaChange, Server, Sink as SinkConfig, SinkConnector, TableName, WriteMode,
 };
 use crate::dead_letter::{DeadLetter, Stage, StoredLetter, lies_within};
 use crate::error::{Error, ErrorKind, Result};
@@ -409,18 +411,38 @@ pub struct SwapPartition {
     pub cursor: Option<Cursor>,
 }
 
+/// Builds the account of due runs in the sink that a configuration names. Opens nothing.
+pub fn build_due_runs(config: &SinkConfig, pools: &Arc<Pools>) -> Box<dyn due::DueRuns> {
+    match &config.connector {
+        SinkConnector::Postgres(server) => Box::new(build_postgres(config, server, pools)),
+        SinkConnector::Sqlite { path } => Box::new(build_sqlite(config, path)),
+    }
+}
+
 /// Builds the sink that a configuration names. Opens nothing.
 pub fn build_sink(config: &SinkConfig, pools: &Arc<Pools>) -> Box<dyn Sink> {
-    let nuls = config.nul_characters;
     match &config.connector {
-        SinkConnector::Postgres(server) => Box::new(postgres::PostgresSink::new(
-            server.clone(),
-            nuls,
-            config.timeouts.unwrap_or_default(),
-            pools.clone(),
-        )),
-        SinkConnector::Sqlite { path } => Box::new(sqlite::SqliteSink::new(path.clone(), nuls)),
+        SinkConnector::Postgres(server) => Box::new(build_postgres(config, server, pools)),
+        SinkConnector::Sqlite { path } => Box::new(build_sqlite(config, path)),
     }
+}
+
+fn build_postgres(
+    config: &SinkConfig,
+    server: &Server,
+    pools: &Arc<Pools>,
+) -> postgres::PostgresSink {
+    let timeouts = config.timeouts.unwrap_or_default();
+    postgres::PostgresSink::new(
+        server.clone(),
+        config.nul_characters,
+        timeouts,
+        pools.clone(),
+    )
+}
+
+fn build_sqlite(config: &SinkConfig, path: &Path) -> sqlite::SqliteSink {
+    sqlite::SqliteSink::new(path.to_path_buf(), config.nul_characters)
 }
 
 impl Swap {

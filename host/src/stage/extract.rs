@@ -15,6 +15,7 @@ use crate::config::Cursor as CursorConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::extension::same_columns;
 use crate::source::{CursorColumn, ReadRequest, RowStream, SourceSession};
+use crate::task;
 
 /// Batches that wait between the extractor's thread and the runtime.
 const BATCHES_AHEAD: usize = 1;
@@ -47,7 +48,7 @@ impl ExtractStage {
         let (batches_in, mut batches) = mpsc::channel(BATCHES_AHEAD);
         let (schema_in, schema) = oneshot::channel();
         let handle = Handle::current();
-        tokio::task::spawn_blocking(move || {
+        task::spawn_blocking(move || {
             let cx = HostExtractContext {
                 cx,
                 handle,

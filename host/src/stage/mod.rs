@@ -22,6 +22,7 @@ use crate::config::{Config, Isolation};
 use crate::error::{Error, Result};
 use crate::plugin::Plugin;
 use crate::process::Usage;
+use crate::task;
 use crate::worker::Measure;
 
 /// A pipeline's code, wherever it runs. Makes stages, new ones for each attempt.
@@ -105,7 +106,7 @@ pub fn open(
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(work).await?
+    task::spawn_blocking(work).await?
 }
 
 /// Turns a stage's error into the host's, and keeps a panic's backtrace in the log.

@@ -1,5 +1,6 @@
 //! What ran, when, and how it ended.
 
+use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 
@@ -20,6 +21,58 @@ pub struct RunRecord {
     pub finished_at: Option<String>,
     /// Rows loaded.
     pub loaded: Option<u64>,
+    /// What made it start: `manual`, `schedule` or `dependency`.
+    pub trigger: String,
+    /// The due instant that it is for, RFC 3339.
+    pub scheduled_for: Option<String>,
+}
+
+/// What made a run start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trigger {
+    /// Somebody, by the command line or the HTTP API.
+    Manual,
+    /// The pipeline's schedule.
+    Schedule,
+    /// Pipelines that it depends on have run.
+    Dependency,
+}
+
+impl Trigger {
+    /// As it is stored and shown.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Manual => "manual",
+            Self::Schedule => "schedule",
+            Self::Dependency => "dependency",
+        }
+    }
+}
+
+/// A run that begins now.
+#[derive(Clone, Debug)]
+pub struct RunStart {
+    /// Its identifier.
+    pub run_id: String,
+    /// The pipeline.
+    pub pipeline: String,
+    /// What made it start.
+    pub trigger: Trigger,
+    /// The due instant that it is for.
+    pub scheduled_for: Option<Timestamp>,
+}
+
+impl RunStart {
+    /// A run that somebody asked for.
+    pub fn by_hand(run_id: &str, pipeline: &str) -> Self {
+        Self {
+            run_id: run_id.to_owned(),
+            pipeline: pipeline.to_owned(),
+            trigger: Trigger::Manual,
+            scheduled_for: None,
+        }
+    }
 }
 
 /// A run that goes on.
@@ -35,18 +88,38 @@ pub struct RunningRecord {
     pub process: u32,
 }
 
-const COLUMNS: &str = "run_id, status, started_at, finished_at, holder, json_extract(report, '$.rows.loaded') AS loaded";
+/// Which runs are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct HistoryQuery {
+    /// Only this pipeline's.
+    pub pipeline: Option<String>,
+    /// Only those that ended like this.
+    pub status: Option<String>,
+    /// Only those that began before this run.
+    pub before: Option<String>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+const COLUMNS: &str = "run_id, status, started_at, finished_at, holder, cause, scheduled_for, json_extract(report, '$.rows.loaded') AS loaded";
 
 impl State {
     /// Notes that a run began.
-    pub fn record_start(&self, run_id: &str, pipeline: &str, started_at: &str) -> Result<()> {
+    pub fn record_start(&self, start: &RunStart) -> Result<()> {
         let holder = serde_json::to_string(&Holder::of_this_process()).map_err(|error| {
             Error::internal("this process cannot be written down").caused_by(error)
         })?;
         self.database.execute(
-            "INSERT INTO runs (run_id, pipeline, status, started_at, holder)
-             VALUES (?1, ?2, 'running', ?3, ?4)",
-            params![run_id, pipeline, started_at, holder],
+            "INSERT INTO runs (run_id, pipeline, status, started_at, holder, cause, scheduled_for)
+             VALUES (?1, ?2, 'running', ?3, ?4, ?5, ?6)",
+            params![
+                start.run_id,
+                start.pipeline,
+                Timestamp::now().to_string(),
+                holder,
+                start.trigger.word(),
+                start.scheduled_for.map(|instant| instant.to_string())
+            ],
         )?;
         Ok(())
     }
@@ -93,12 +166,65 @@ impl State {
         Ok(running)
     }
 
+    /// Notes of runs whose host died that they are interrupted; gives them, each with its pipeline.
+    pub fn record_interrupted(&self) -> Result<Vec<(String, RunRecord)>> {
+        let mut statement = self.database.prepare(&format!(
+            "SELECT pipeline, {COLUMNS} FROM runs WHERE status = 'running' ORDER BY started_at"
+        ))?;
+        let rows = statement.query_map([], |row| Ok((row.get("pipeline")?, record(row)?)))?;
+        let mut interrupted: Vec<(String, RunRecord)> = rows.collect::<rusqlite::Result<_>>()?;
+        interrupted.retain(|(_, run)| run.status == "interrupted");
+        for (_, run) in &interrupted {
+            self.database.execute(
+                "UPDATE runs SET status = 'interrupted' WHERE run_id = ?1 AND status = 'running'",
+                [&run.run_id],
+            )?;
+        }
+        Ok(interrupted)
+    }
+
+    /// The report of a run that is over.
+    pub fn report(&self, run_id: &str) -> Result<Option<serde_json::Value>> {
+        let report: Option<Option<String>> = self
+            .database
+            .prepare_cached("SELECT report FROM runs WHERE run_id = ?1")?
+            .query_row([run_id], |row| row.get(0))
+            .optional()?;
+        Ok(report
+            .flatten()
+            .and_then(|report| serde_json::from_str(&report).ok()))
+    }
+
+    /// One run, with its pipeline.
+    pub fn run(&self, run_id: &str) -> Result<Option<(String, RunRecord)>> {
+        let mut statement = self.database.prepare_cached(&format!(
+            "SELECT pipeline, {COLUMNS} FROM runs WHERE run_id = ?1"
+        ))?;
+        let found = statement.query_row([run_id], |row| Ok((row.get("pipeline")?, record(row)?)));
+        Ok(found.optional()?)
+    }
+
     /// The latest runs of a pipeline, newest first.
     pub fn recent_runs(&self, pipeline: &str, limit: u32) -> Result<Vec<RunRecord>> {
         let mut statement = self.database.prepare_cached(&format!(
             "SELECT {COLUMNS} FROM runs WHERE pipeline = ?1 ORDER BY started_at DESC, run_id DESC LIMIT ?2"
         ))?;
         let rows = statement.query_map(params![pipeline, limit], record)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Runs of any pipeline, newest first, each with its pipeline.
+    pub fn runs(&self, query: &HistoryQuery) -> Result<Vec<(String, RunRecord)>> {
+        let mut statement = self.database.prepare_cached(&format!(
+            "SELECT pipeline, {COLUMNS} FROM runs
+             WHERE (?1 IS NULL OR pipeline = ?1) AND (?2 IS NULL OR status = ?2)
+               AND (?3 IS NULL OR (started_at, run_id) < (SELECT started_at, run_id FROM runs WHERE run_id = ?3))
+             ORDER BY started_at DESC, run_id DESC LIMIT ?4"
+        ))?;
+        let rows = statement.query_map(
+            params![query.pipeline, query.status, query.before, query.limit],
+            |row| Ok((row.get("pipeline")?, record(row)?)),
+        )?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -130,6 +256,8 @@ fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
         loaded: row
             .get::<_, Option<i64>>("loaded")?
             .and_then(|rows| u64::try_from(rows).ok()),
+        trigger: row.get("cause")?,
+        scheduled_for: row.get("scheduled_for")?,
     })
 }
 
@@ -142,9 +270,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         {
             let state = State::open(folder.path()).unwrap();
-            state
-                .record_start("1", "p", "2024-01-01T00:00:00Z")
-                .unwrap();
+            state.record_start(&RunStart::by_hand("1", "p")).unwrap();
             state
                 .record_end(
                     "1",
@@ -153,14 +279,15 @@ mod tests {
                     r#"{"rows":{"loaded":7}}"#,
                 )
                 .unwrap();
-            state
-                .record_start("2", "p", "2024-01-02T00:00:00Z")
-                .unwrap();
+            state.record_start(&RunStart::by_hand("2", "p")).unwrap();
         }
         let state = State::open(folder.path()).unwrap();
         assert_eq!(state.last_run("p").unwrap().unwrap().status, "running");
         assert_eq!(state.recent_runs("p", 5).unwrap()[1].loaded, Some(7));
         assert_eq!(state.last_run("q").unwrap(), None);
+        let (pipeline, record) = state.run("1").unwrap().unwrap();
+        assert_eq!((pipeline.as_str(), record.loaded), ("p", Some(7)));
+        assert_eq!(state.run("3").unwrap(), None);
         let running = state.running().unwrap();
         assert_eq!(running.len(), 1);
         assert_eq!(
@@ -173,9 +300,7 @@ mod tests {
     fn a_run_whose_host_died_is_interrupted() {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(folder.path()).unwrap();
-        state
-            .record_start("1", "p", "2024-01-01T00:00:00Z")
-            .unwrap();
+        state.record_start(&RunStart::by_hand("1", "p")).unwrap();
         // As if the number of the process had been given to another one since.
         state
             .database

@@ -7,6 +7,8 @@
 mod backfills;
 mod crashes;
 mod history;
+mod notices;
+mod pipelines;
 mod plugins;
 mod schedules;
 
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 pub use crashes::Crashes;
-pub use history::{RunRecord, RunningRecord};
+pub use history::{HistoryQuery, RunRecord, RunStart, RunningRecord, Trigger};
 pub use plugins::FileStamp;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -71,6 +73,16 @@ CREATE TABLE crashes (
 ) WITHOUT ROWID;
 ",
     r"
+ALTER TABLE runs ADD COLUMN cause TEXT NOT NULL DEFAULT 'manual';
+ALTER TABLE runs ADD COLUMN scheduled_for TEXT;
+CREATE TABLE pipelines (
+    pipeline TEXT PRIMARY KEY,
+    disabled INTEGER NOT NULL DEFAULT 0,
+    watched TEXT,
+    watched_since TEXT
+) WITHOUT ROWID;
+",
+    r"
 CREATE TABLE schedules (
     pipeline TEXT PRIMARY KEY,
     schedule TEXT,
@@ -78,6 +90,12 @@ CREATE TABLE schedules (
     paused INTEGER NOT NULL,
     changed_at TEXT NOT NULL
 ) WITHOUT ROWID;
+",
+    r"
+CREATE TABLE notices (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    memory TEXT NOT NULL
+);
 ",
 ];
 
@@ -90,26 +108,28 @@ pub struct State {
 impl State {
     /// Opens the folder, creating what is missing.
     pub fn open(folder: &Path) -> Result<Self> {
-        let refused = |what: &str, error: &dyn std::fmt::Display| {
-            Error::new(
-                ErrorKind::Refused,
-                format!(
-                    "cannot {what} the state folder {}: {error}",
-                    folder.display()
-                ),
-            )
-            .hint("choose a writable folder with --state-dir or ETL_STATE_DIR")
-        };
-        fs::create_dir_all(folder).map_err(|error| refused("create", &error))?;
-        let mut database =
-            Connection::open(folder.join("state.db")).map_err(|error| refused("open", &error))?;
+        fs::create_dir_all(folder).map_err(|error| Self::refused(folder, "create", &error))?;
+        let mut database = Connection::open(folder.join("state.db"))
+            .map_err(|error| Self::refused(folder, "open", &error))?;
         database.busy_timeout(PATIENCE)?;
-        set_journal(&database).map_err(|error| refused("open", &error))?;
+        set_journal(&database).map_err(|error| Self::refused(folder, "open", &error))?;
         migrate(&mut database)?;
         Ok(Self {
             folder: folder.to_path_buf(),
             database,
         })
+    }
+
+    /// The error of one who cannot use the folder.
+    pub fn refused(folder: &Path, what: &str, error: &dyn std::fmt::Display) -> Error {
+        Error::new(
+            ErrorKind::Refused,
+            format!(
+                "cannot {what} the state folder {}: {error}",
+                folder.display()
+            ),
+        )
+        .hint("choose a writable folder with --state-dir or ETL_STATE_DIR")
     }
 
     /// Where copies of plugin files are kept.

@@ -25,6 +25,7 @@ use crate::sink::{
     CheckpointEdit, Chunk, Claim, Committed, Examination, Flush, LetterFilter, PartitionWriter,
     RangeDelete, Sink, Swap, TablePreview, TableSpec, Tenure, Written,
 };
+use crate::task;
 
 /// What both sides share.
 pub struct Comparison {
@@ -233,7 +234,7 @@ impl PartitionWriter for AddingWriter {
     async fn write(&mut self, flush: &Flush, _: u64) -> Result<Written> {
         let mut sums = std::mem::take(&mut self.sums);
         let (comparison, index, flush) = (self.comparison.clone(), self.index, flush.clone());
-        let (sums, rows) = tokio::task::spawn_blocking(move || {
+        let (sums, rows) = task::spawn_blocking(move || {
             let rows = add(&comparison, index, &flush, &mut sums)?;
             Ok::<_, Error>((sums, rows))
         })

@@ -25,6 +25,7 @@ use super::frame::{Broken, Channel, Kind};
 use super::message::{Hello, Start};
 use crate::capabilities::Redactor;
 use crate::error::{Error, Result};
+use crate::logs::Facts;
 use crate::plugin::cache::StoredCopy;
 use crate::process::Usage;
 
@@ -221,6 +222,8 @@ pub struct Process {
     label: Label,
     limits: Limits,
     redactor: Arc<Redactor>,
+    /// For what it prints: its threads must not keep open the span that it works in.
+    facts: Facts,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -243,6 +246,7 @@ impl Process {
             label: launch.label.clone(),
             limits: launch.limits(),
             redactor: launch.redactor.clone(),
+            facts: Facts::current(),
             state: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -362,12 +366,19 @@ impl Process {
             pipeline,
             partition,
         } = &self.label;
+        let Facts {
+            run_id, attempt, ..
+        } = &self.facts;
         match *lines {
-            ..=LINES_LOGGED => tracing::info!(target: "plugin", pipeline, partition, "{line}"),
+            ..=LINES_LOGGED => {
+                tracing::info!(target: "plugin", pipeline, partition, run_id, attempt, "{line}");
+            }
             more if more == LINES_LOGGED + 1 => tracing::warn!(
                 target: "plugin",
                 pipeline,
                 partition,
+                run_id,
+                attempt,
                 "the plugin has printed {LINES_LOGGED} lines; more are not logged"
             ),
             _ => {}

@@ -14,10 +14,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use self::diagnose::examine;
-use super::session::{Found, Session};
 use super::{Failure, Globals, Output, build_runtime, print, print_json};
 use crate::finding::{Finding, Verdict};
 use crate::pool::Pools;
+use crate::session::{Found, Session};
 
 /// Flags of `doctor`.
 #[derive(Debug, Args)]
@@ -45,8 +45,8 @@ struct Diagnosis {
 
 /// Examines one pipeline or all, and reports every finding.
 pub fn doctor(globals: &Globals, command: &Doctor) -> Result<u8, Failure> {
-    let session = Session::open(globals)?;
-    let all = session.find_or_all(globals, command.pipeline.as_deref())?;
+    let session = Session::open(&globals.folders())?;
+    let all = session.find_or_all(command.pipeline.as_deref())?;
     let pools = Arc::new(Pools::new());
     let runtime = build_runtime()?;
     let diagnoses = runtime.block_on(join_all(

@@ -10,11 +10,11 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 pub(super) use self::shown::Shown;
-use super::session::{Found, Session};
 use super::{Failure, Globals, Output, print, print_json};
 use crate::config::{self, CatchUp, Overlap, duration};
 use crate::error::{Error, Result};
 use crate::schedule::{Effective, Form, FormError, Origin, Schedule, Setting, effective};
+use crate::session::{Found, Session};
 use crate::state::State;
 
 /// Instants that are shown if nothing else is asked for.
@@ -111,7 +111,7 @@ impl Change {
 
 /// Shows, previews or changes the schedule of one pipeline.
 pub fn schedule(globals: &Globals, command: &ScheduleCommand) -> Result<u8, Failure> {
-    let session = Session::open(globals)?;
+    let session = Session::open(&globals.folders())?;
     let found = session.find_one(&command.pipeline)?;
     let pipeline = &found.manifest.name;
     let configured = session.load_config(&found)?.config.schedule;

@@ -1,8 +1,8 @@
 //! The section `schedule`.
 
-use super::delay;
+use super::{delay, pipeline_name, timeout};
 use crate::config::document::Data;
-use crate::config::model::{CatchUp, Overlap, Schedule};
+use crate::config::model::{CatchUp, Dependency, Overlap, Schedule};
 use crate::config::section::{Reported, Section};
 use crate::config::value::Value;
 use crate::schedule::{Cron, zone};
@@ -29,6 +29,7 @@ pub(super) fn schedule(mut section: Section<'_>) -> Result<Schedule, Reported> {
             ("cancel", Overlap::Cancel),
         ])
     });
+    let late_after = section.optional("late_after", timeout);
     section.finish();
     Ok(Schedule {
         cron: cron?,
@@ -36,6 +37,7 @@ pub(super) fn schedule(mut section: Section<'_>) -> Result<Schedule, Reported> {
         jitter: jitter?,
         catch_up: catch_up?,
         overlap: overlap?,
+        late_after: late_after?,
     })
 }
 
@@ -63,4 +65,35 @@ fn catch_up(value: Value<'_>) -> Result<CatchUp, Reported> {
     });
     section.finish();
     Ok(CatchUp::All(most?))
+}
+
+/// Names of pipelines, or mappings that also say what their failures mean.
+pub fn depends_on(value: Value<'_>) -> Result<Vec<Dependency>, Reported> {
+    let parsed: Vec<_> = value.list()?.into_iter().map(dependency).collect();
+    let mut all: Vec<Dependency> = Vec::new();
+    for parsed in parsed {
+        let parsed = parsed?;
+        if all.iter().any(|known| known.pipeline == parsed.pipeline) {
+            return Err(value.report(format!("`{}` is named twice", parsed.pipeline), None));
+        }
+        all.push(parsed);
+    }
+    Ok(all)
+}
+
+fn dependency(value: Value<'_>) -> Result<Dependency, Reported> {
+    if !value.is_mapping() {
+        return pipeline_name(value).map(Dependency::on);
+    }
+    let mut section = value.section()?;
+    let pipeline = section.required("pipeline", pipeline_name);
+    let words = [("skip", false), ("run", true)];
+    let run_after_failed = section.or("on_failed", false, |value| value.one_of(&words));
+    let run_after_partial = section.or("on_partial", false, |value| value.one_of(&words));
+    section.finish();
+    Ok(Dependency {
+        pipeline: pipeline?,
+        run_after_failed: run_after_failed?,
+        run_after_partial: run_after_partial?,
+    })
 }

@@ -120,7 +120,7 @@ fn problems_of_every_layer_are_told() {
             p (default config):1:1: "": expected text as a key (put the key in quotes)
             p (default config):1:1: 1: expected text as a key (put the key in quotes)
             p (default config):2:1: true: expected text as a key (put the key in quotes)
-        p (default config):4:16: settings.x: expected a finite number"#]],
+            p (default config):4:16: settings.x: expected a finite number"#]],
     );
 }
 

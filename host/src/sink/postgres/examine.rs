@@ -96,14 +96,17 @@ async fn check_host_tables(
                coalesce(has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \
                AND has_table_privilege(c.oid, 'UPDATE'), true), coalesce(has_table_privilege(l.oid, 'INSERT'), true), \
                coalesce(has_table_privilege(k.oid, 'SELECT') AND has_table_privilege(k.oid, 'INSERT') \
-               AND has_table_privilege(k.oid, 'UPDATE') AND has_table_privilege(k.oid, 'DELETE'), true) \
+               AND has_table_privilege(k.oid, 'UPDATE') AND has_table_privilege(k.oid, 'DELETE'), true), \
+               coalesce(has_table_privilege(d.oid, 'SELECT') AND has_table_privilege(d.oid, 'INSERT') \
+               AND has_table_privilege(d.oid, 'UPDATE') AND has_table_privilege(d.oid, 'DELETE'), true) \
                FROM (SELECT 1) AS one LEFT JOIN pg_namespace n ON n.nspname = 'etl_host' \
                LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'checkpoints' \
                LEFT JOIN pg_class l ON l.relnamespace = n.oid AND l.relname = 'dead_letters' \
-               LEFT JOIN pg_class k ON k.relnamespace = n.oid AND k.relname = 'leases'";
+               LEFT JOIN pg_class k ON k.relnamespace = n.oid AND k.relname = 'leases' \
+               LEFT JOIN pg_class d ON d.relnamespace = n.oid AND d.relname = 'due_runs'";
     let asked = async {
         let row = client.query_one(sql, &[]).await?;
-        let mut facts = [false; 8];
+        let mut facts = [false; 9];
         for (index, fact) in facts.iter_mut().enumerate() {
             *fact = row.try_get(index)?;
         }
@@ -116,7 +119,7 @@ async fn check_host_tables(
 }
 
 fn judge_host_tables(
-    facts: [bool; 8],
+    facts: [bool; 9],
     missing: &Missing,
     server: &Server,
     mode: &WriteMode,
@@ -130,6 +133,7 @@ fn judge_host_tables(
         may_checkpoint,
         may_letter,
         may_lease,
+        may_claim,
     ] = facts;
     let user = quote(&server.username);
     let denied = |what: &str, fix: String| {
@@ -183,6 +187,12 @@ fn judge_host_tables(
         return denied(
             "the user may not read and write etl_host.leases",
             format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {HOST_SCHEMA}.leases TO {user}"),
+        );
+    }
+    if !may_claim {
+        return denied(
+            "the user may not read and write etl_host.due_runs, where scheduled runs are claimed",
+            format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {HOST_SCHEMA}.due_runs TO {user}"),
         );
     }
     if *mode == WriteMode::Replace && !create {
@@ -389,7 +399,7 @@ mod tests {
             tls: Tls::default(),
             pool: PoolLimits::default(),
         };
-        let judge = |facts: [u8; 8], missing: &Missing, mode: &WriteMode| {
+        let judge = |facts: [u8; 9], missing: &Missing, mode: &WriteMode| {
             let judged = judge_host_tables(facts.map(|fact| fact == 1), missing, &server, mode);
             judged.map_err(|error| {
                 let fix = error.own_hint().unwrap();
@@ -408,50 +418,55 @@ mod tests {
             },
         );
         let append = |facts, missing| judge(facts, missing, &WriteMode::Append);
-        assert!(append([0, 0, 0, 1, 1, 1, 1, 1], &table).is_ok());
-        assert!(append([1, 1, 1, 0, 1, 1, 1, 1], &table).is_ok());
-        assert!(append([1, 1, 0, 0, 0, 1, 1, 1], &all).is_ok());
-        assert!(append([1, 1, 0, 0, 1, 1, 1, 1], &column).is_ok());
+        assert!(append([0, 0, 0, 1, 1, 1, 1, 1, 1], &table).is_ok());
+        assert!(append([1, 1, 1, 0, 1, 1, 1, 1, 1], &table).is_ok());
+        assert!(append([1, 1, 0, 0, 0, 1, 1, 1, 1], &all).is_ok());
+        assert!(append([1, 1, 0, 0, 1, 1, 1, 1, 1], &column).is_ok());
         for (facts, missing, fix) in [
             (
-                [0, 0, 0, 0, 1, 1, 1, 1],
+                [0, 0, 0, 0, 1, 1, 1, 1, 1],
                 &table,
                 "GRANT CREATE ON DATABASE \"d\" TO \"u\"",
             ),
             (
-                [1, 0, 0, 0, 0, 1, 1, 1],
+                [1, 0, 0, 0, 0, 1, 1, 1, 1],
                 &all,
                 "GRANT USAGE ON SCHEMA etl_host TO \"u\"",
             ),
             (
-                [1, 1, 0, 0, 0, 0, 1, 1],
+                [1, 1, 0, 0, 0, 0, 1, 1, 1],
                 &all,
                 "GRANT SELECT, INSERT, UPDATE ON etl_host.checkpoints TO \"u\"",
             ),
             (
-                [1, 1, 0, 0, 0, 1, 0, 1],
+                [1, 1, 0, 0, 0, 1, 0, 1, 1],
                 &all,
                 "GRANT INSERT ON etl_host.dead_letters TO \"u\"",
             ),
             (
-                [1, 1, 0, 0, 0, 1, 1, 0],
+                [1, 1, 0, 0, 0, 1, 1, 0, 1],
                 &all,
                 "GRANT SELECT, INSERT, UPDATE, DELETE ON etl_host.leases TO \"u\"",
             ),
             (
-                [1, 1, 0, 0, 1, 1, 1, 1],
+                [1, 1, 0, 0, 0, 1, 1, 1, 0],
+                &all,
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON etl_host.due_runs TO \"u\"",
+            ),
+            (
+                [1, 1, 0, 0, 1, 1, 1, 1, 1],
                 &table,
                 "let an administrator run the statements in docs/operations.md",
             ),
             (
-                [1, 1, 1, 1, 0, 1, 1, 1],
+                [1, 1, 1, 1, 0, 1, 1, 1, 1],
                 &column,
                 "let their owner run ALTER a; ALTER b",
             ),
         ] {
             assert_eq!(append(facts, missing).unwrap_err(), fix);
         }
-        let replace = judge([1, 1, 0, 0, 1, 1, 1, 1], &all, &WriteMode::Replace);
+        let replace = judge([1, 1, 0, 0, 1, 1, 1, 1, 1], &all, &WriteMode::Replace);
         assert_eq!(
             replace.unwrap_err(),
             "GRANT CREATE ON SCHEMA etl_host TO \"u\""

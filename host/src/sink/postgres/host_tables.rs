@@ -11,7 +11,7 @@ use crate::policy::{Policy, policy};
 
 // What an administrator may run too; docs/operations.md shows it.
 const SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS etl_host;\n";
-const TABLES: [(&str, &str); 3] = [
+const TABLES: [(&str, &str); 4] = [
     (
         "checkpoints",
         r"CREATE TABLE IF NOT EXISTS etl_host.checkpoints (
@@ -61,6 +61,25 @@ const TABLES: [(&str, &str); 3] = [
     replayed_by text,
     created_at timestamptz NOT NULL DEFAULT now()
 );
+",
+    ),
+    (
+        "due_runs",
+        r"CREATE TABLE IF NOT EXISTS etl_host.due_runs (
+    pipeline text NOT NULL,
+    scheduled_for timestamptz NOT NULL,
+    status text NOT NULL,
+    run_id text,
+    holder text NOT NULL,
+    until timestamptz NOT NULL,
+    tries bigint NOT NULL DEFAULT 1,
+    claimed_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    ended_at timestamptz,
+    reason text,
+    PRIMARY KEY (pipeline, scheduled_for)
+);
+CREATE INDEX IF NOT EXISTS due_runs_unfinished ON etl_host.due_runs (pipeline) WHERE ended_at IS NULL;
 ",
     ),
 ];
@@ -271,7 +290,7 @@ mod tests {
         };
         let older = found(&["checkpoints.pipeline", "dead_letters.pipeline"]).missing();
         assert!(older.schema.is_none());
-        assert_eq!((older.tables.len(), older.columns.len()), (1, 4));
+        assert_eq!((older.tables.len(), older.columns.len()), (2, 4));
         let mut all: Vec<String> = TABLES
             .iter()
             .map(|(table, _)| format!("{table}.pipeline"))

@@ -6,6 +6,7 @@
 mod checkpoint;
 mod copy;
 mod dead_letters;
+mod due;
 mod encode;
 mod examine;
 mod fault;

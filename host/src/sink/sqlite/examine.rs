@@ -8,6 +8,7 @@ use super::{open_as_is, open_to_read, table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::{Finding, Findings};
 use crate::sink::{Examination, TableSpec};
+use crate::task;
 
 /// Examines the file and its folder.
 pub async fn examine(path: &Path) -> Examination {
@@ -74,7 +75,7 @@ pub async fn examine_tables(path: &Path, tables: &[TableSpec]) -> Vec<Finding> {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(work).await?
+    task::spawn_blocking(work).await?
 }
 
 /// Whether the file is there. It and its folder, where the log goes, must be writable; what is missing is made by a run.

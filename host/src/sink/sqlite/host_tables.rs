@@ -43,6 +43,21 @@ CREATE TABLE IF NOT EXISTS etl_host_dead_letters (
     replayed_by TEXT,
     created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%fZ', 'now'))
 );
+CREATE TABLE IF NOT EXISTS etl_host_due_runs (
+    pipeline TEXT NOT NULL,
+    scheduled_for TEXT NOT NULL,
+    status TEXT NOT NULL,
+    run_id TEXT,
+    holder TEXT NOT NULL,
+    until REAL NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 1,
+    claimed_at TEXT NOT NULL,
+    started_at TEXT,
+    ended_at TEXT,
+    reason TEXT,
+    PRIMARY KEY (pipeline, scheduled_for)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS etl_host_due_runs_unfinished ON etl_host_due_runs (pipeline) WHERE ended_at IS NULL;
 ";
 
 /// What the tables of an older host lack: table, column.
@@ -58,7 +73,8 @@ pub fn exist(connection: &Connection) -> Result<bool> {
     Ok(connection.query_row(
         "SELECT (SELECT count(*) FROM pragma_table_info('etl_host_checkpoints') WHERE name = 'columns') \
          + (SELECT count(*) FROM pragma_table_info('etl_host_dead_letters') WHERE name = 'replayed_by') \
-         + (SELECT count(*) FROM pragma_table_info('etl_host_leases') WHERE name = 'until') = 3",
+         + (SELECT count(*) FROM pragma_table_info('etl_host_leases') WHERE name = 'until') \
+         + (SELECT count(*) FROM pragma_table_info('etl_host_due_runs') WHERE name = 'ended_at') = 4",
         [],
         |row| row.get(0),
     )?)

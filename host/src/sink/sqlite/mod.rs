@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod dead_letters;
+mod due;
 mod examine;
 mod host_tables;
 mod lease;
@@ -36,6 +37,7 @@ use crate::dead_letter::StoredLetter;
 use crate::error::{Error, Result};
 use crate::finding::Finding;
 use crate::pool::Places;
+use crate::task;
 
 /// Longest wait for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -78,7 +80,7 @@ impl SqliteSink {
             return Ok(T::default());
         }
         let path = self.path.clone();
-        tokio::task::spawn_blocking(move || work(&open_to_read(&path)?))
+        task::spawn_blocking(move || work(&open_to_read(&path)?))
             .await?
             .map_err(|error| error.while_trying(format!("read the sink {}", self.path.display())))
     }
@@ -90,7 +92,7 @@ impl SqliteSink {
     ) -> Result<T> {
         let writer = self.shared.writer.clone().lock_owned().await;
         let path = self.path.clone();
-        tokio::task::spawn_blocking(move || {
+        task::spawn_blocking(move || {
             let _writer = writer;
             work(&open_file(&path)?)
         })
@@ -178,7 +180,7 @@ impl Sink for SqliteSink {
         let path = self.path.clone();
         let owned = claim.clone();
         let writer = self.shared.writer.clone().lock_owned().await;
-        let (connection, checkpoint) = tokio::task::spawn_blocking(move || {
+        let (connection, checkpoint) = task::spawn_blocking(move || {
             let _writer = writer;
             let connection = open_file(&path)?;
             host_tables::ensure(&connection)?;
@@ -254,7 +256,7 @@ impl Sink for SqliteSink {
         let path = self.path.clone();
         let (partition, before) = (partition.to_owned(), before.to_vec());
         let tables = tables.to_vec();
-        tokio::task::spawn_blocking(move || {
+        task::spawn_blocking(move || {
             let connection = open_as_is(&path)?;
             let mut preview = TablePreview::default();
             for spec in &tables {
@@ -342,7 +344,7 @@ impl SqliteWriter {
             .connection
             .take()
             .ok_or_else(|| Error::internal("a writer was used after it failed"))?;
-        let (connection, result) = tokio::task::spawn_blocking(move || {
+        let (connection, result) = task::spawn_blocking(move || {
             let result = work(&connection);
             (connection, result)
         })

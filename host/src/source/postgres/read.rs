@@ -21,6 +21,7 @@ use crate::config::{ReadTimeouts, Tls};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::PostgresLease;
 use crate::source::{RowStream, SourceBatch};
+use crate::task;
 use crate::tls::build_client;
 
 /// Longest wait for a server to take note of an end, asked for or reached.
@@ -56,13 +57,14 @@ impl Drop for Running {
         // A connection that is lost has nothing to stop.
         if let Ok(token) = lease.client().map(Client::cancel_token) {
             let tls = self.tls.clone();
-            runtime.spawn(async move {
+            let work = async move {
                 if let Err(error) = cancel(&token, &tls).await {
                     tracing::debug!(%error, "a statement could not be cancelled; the server notices that its reader is gone");
                 }
                 // Not before: the server asks nobody any more whose connection is closed.
                 drop(lease);
-            });
+            };
+            runtime.spawn(task::carried(work));
         }
     }
 }

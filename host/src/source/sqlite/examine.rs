@@ -12,6 +12,7 @@ use crate::finding::Findings;
 use crate::identifier::quote;
 use crate::source::examine::{SLOW, hint_at_query};
 use crate::source::{CursorQuery, Examination, ReadRequest, ShardQuery, Source, SourceSession};
+use crate::task;
 
 /// What is known of a statement without running it.
 struct Prepared {
@@ -113,7 +114,7 @@ async fn check_database(
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(work).await?
+    task::spawn_blocking(work).await?
 }
 
 fn check_readable(path: &Path) -> Result<()> {

@@ -25,6 +25,7 @@ use super::{
 use crate::config::{Clock, Cursor as CursorConfig, CursorKind, FileShard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::quote;
+use crate::task;
 
 /// Longest wait for a writer that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,7 +61,7 @@ impl Source for SqliteSource {
     async fn open(&self, shard: &str) -> Result<Box<dyn SourceSession>> {
         let shard = self.shard(shard)?;
         let path = shard.path.clone();
-        let (connection, clocks) = tokio::task::spawn_blocking(move || open_file(&path)).await??;
+        let (connection, clocks) = task::spawn_blocking(move || open_file(&path)).await??;
         Ok(Box::new(SqliteSession {
             path: shard.path.clone(),
             connection: Some(connection),
@@ -153,7 +154,7 @@ impl SourceSession for SqliteSession {
     async fn upper_bound(&mut self, query: &CursorQuery) -> Result<Option<Cursor>> {
         let connection = self.take_connection().await?;
         let (query, clocks) = (query.clone(), self.clocks.clone());
-        let (connection, bound) = tokio::task::spawn_blocking(move || {
+        let (connection, bound) = task::spawn_blocking(move || {
             let bound = upper_bound(&connection, &query, &clocks);
             (connection, bound)
         })

@@ -12,6 +12,7 @@ use super::{bind, bind_further, end_of_window};
 use crate::error::{Error, Result};
 use crate::source::channel::{ChannelStream, Stop};
 use crate::source::{ReadRequest, RowStream, SourceBatch};
+use crate::task;
 
 /// Rows that are looked at for the type of a column without a declaration.
 const ROWS_LOOKED_AT: usize = 10_000;
@@ -35,7 +36,7 @@ pub async fn start(
     let interrupt = connection.get_interrupt_handle();
     let (batches_in, batches) = mpsc::channel(BATCHES_AHEAD);
     let (schema_in, columns) = oneshot::channel();
-    tokio::task::spawn_blocking(move || {
+    task::spawn_blocking(move || {
         if let Err(error) = read(&connection, &request, shape, schema_in, &batches_in) {
             // If nobody listens any more the attempt is over.
             let _ = batches_in.blocking_send(Err(error));

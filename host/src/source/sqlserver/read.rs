@@ -24,6 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pool::SqlServerLease;
 use crate::source::channel::{ChannelStream, Stop};
 use crate::source::{ReadRequest, RowStream, SourceBatch};
+use crate::task;
 
 /// Batches that wait between the reading task and the runtime.
 const BATCHES_AHEAD: usize = 1;
@@ -65,7 +66,7 @@ pub async fn start(
     let (schema_in, columns) = oneshot::channel();
     let stop = CancellationToken::new();
     let stopped = stop.clone();
-    tokio::spawn(async move {
+    let work = async move {
         let mut outlet = Outlet {
             schema: Some(schema_in),
             batches: batches_in,
@@ -96,7 +97,8 @@ pub async fn start(
                 }
             }
         }
-    });
+    };
+    tokio::spawn(task::carried(work));
     ChannelStream::open(columns, batches, Reader(stop)).await
 }
 

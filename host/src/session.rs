@@ -1,15 +1,19 @@
-//! What nearly every command needs: the state folder, the plugins, a pipeline's configuration.
+//! What nearly every command and the daemon need: the state folder, the plugins, a pipeline's configuration.
+//!
+//! It finds and reads; what is done with a pipeline is its callers' business.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use etl_plugin_api::Manifest;
 
-use super::{Failure, Globals};
 use crate::capabilities::{self, Granted};
 use crate::config::{self, ConfigErrors, Layer, Loaded};
 use crate::error::{Error, ErrorKind, Result};
+use crate::failure::Failure;
+use crate::logs;
 use crate::plugin::{Entry, Plugin, Registry};
 use crate::runtime::report::{RunReport, Status};
 use crate::stage::{self, Stages};
@@ -18,13 +22,26 @@ use crate::state::State;
 /// The file that is read for variables, in the working directory.
 const ENV_FILE: &str = ".env";
 
+/// Where the host works.
+#[derive(Clone, Debug)]
+pub struct Folders {
+    /// `PIPELINE.yaml` files that go before those beside the plugins.
+    pub config_dir: Option<PathBuf>,
+    /// The plugin libraries.
+    pub plugins_dir: PathBuf,
+    /// What the host keeps for itself.
+    pub state_dir: PathBuf,
+    /// The log files of pipelines.
+    pub log_dir: PathBuf,
+}
+
 /// The state folder, the plugins and the environment.
 pub struct Session {
     /// The state folder.
     pub state: State,
     /// The plugins.
-    pub registry: Registry,
-    config_dir: Option<PathBuf>,
+    pub registry: Arc<Registry>,
+    folders: Folders,
     env_file: BTreeMap<String, String>,
 }
 
@@ -41,15 +58,14 @@ pub struct Found {
 
 impl Session {
     /// Opens the state folder and scans the plugins.
-    pub fn open(globals: &Globals) -> Result<Self, Failure> {
-        let env_file = config::load_env_file(ENV_FILE.as_ref())
-            .map_err(|error| Error::config(error.to_string()))?;
-        let state = State::open(&globals.state_dir)?;
-        let registry = Registry::scan(&globals.plugins_dir, &state, &host_binary()?)?;
+    pub fn open(folders: &Folders) -> Result<Self, Failure> {
+        let env_file = load_env()?;
+        let state = State::open(&folders.state_dir)?;
+        let registry = Registry::scan(&folders.plugins_dir, &state, &host_binary()?)?;
         Ok(Self {
             state,
-            registry,
-            config_dir: globals.config_dir.clone(),
+            registry: Arc::new(registry),
+            folders: folders.clone(),
             env_file,
         })
     }
@@ -103,13 +119,13 @@ impl Session {
     }
 
     /// The pipelines of a name, or all; there must be one.
-    pub fn find_or_all(&self, globals: &Globals, name: Option<&str>) -> Result<Vec<Found>> {
+    pub fn find_or_all(&self, name: Option<&str>) -> Result<Vec<Found>> {
         let found = match name {
             Some(name) => self.find(name)?,
             None => self.all(),
         };
         if found.is_empty() {
-            let folder = globals.plugins_dir.display();
+            let folder = self.folders.plugins_dir.display();
             return Err(Error::config(format!("no pipelines in {folder}"))
                 .hint("copy a plugin there, and look at `etl-host list`"));
         }
@@ -131,6 +147,34 @@ impl Session {
             .collect()
     }
 
+    /// What the files look like that configure pipelines, to notice that one has changed: path, size, time of change.
+    pub fn config_files(&self) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+        let folders = std::iter::once(&self.folders.plugins_dir).chain(&self.folders.config_dir);
+        let entries = folders.filter_map(|folder| std::fs::read_dir(folder).ok());
+        let mut files: Vec<_> = entries
+            .flat_map(|entries| entries.flatten())
+            .filter(|entry| entry.path().extension().is_some_and(|it| it == "yaml"))
+            .filter_map(|entry| {
+                let seen = std::fs::metadata(entry.path()).ok()?;
+                Some((entry.path(), seen.len(), seen.modified().ok()))
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    /// The files that configure a pipeline, those that are there.
+    pub fn config_paths(&self, found: &Found) -> Vec<PathBuf> {
+        let folders = std::iter::once(&found.folder).chain(&self.folders.config_dir);
+        let paths = folders.map(|folder| folder.join(format!("{}.yaml", found.manifest.name)));
+        paths.filter(|path| path.exists()).collect()
+    }
+
+    /// Where this session works.
+    pub fn folders(&self) -> &Folders {
+        &self.folders
+    }
+
     /// A pipeline's configuration: the plugin's default, the file beside the library, the file in `--config-dir`.
     pub fn load_config(&self, found: &Found) -> Result<Loaded, Failure> {
         let name = &found.manifest.name;
@@ -147,7 +191,7 @@ impl Session {
                 of_plugin: true,
             },
         ];
-        let folders = std::iter::once(&found.folder).chain(&self.config_dir);
+        let folders = std::iter::once(&found.folder).chain(&self.folders.config_dir);
         for folder in folders {
             let path = folder.join(format!("{name}.yaml"));
             match std::fs::read_to_string(&path) {
@@ -167,6 +211,7 @@ impl Session {
             }
         }
         let loaded = config::load(&layers, &config::env_with(self.env_file.clone()))?;
+        logs::hide(loaded.config.secrets());
         if &loaded.config.name == name {
             return Ok(loaded);
         }
@@ -297,8 +342,13 @@ impl Session {
     }
 }
 
+/// The variables of `.env` in the working directory.
+pub fn load_env() -> Result<BTreeMap<String, String>> {
+    config::load_env_file(ENV_FILE.as_ref()).map_err(|error| Error::config(error.to_string()))
+}
+
 /// The program that workers are started from: this very one, even if a newer version lies in its place by now.
-fn host_binary() -> Result<PathBuf> {
+pub fn host_binary() -> Result<PathBuf> {
     let own = PathBuf::from("/proc/self/exe");
     if own.exists() {
         return Ok(own);

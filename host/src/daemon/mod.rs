@@ -1,0 +1,552 @@
+//! The daemon: many pipelines on their schedules, in one process, until it is asked to stop.
+//!
+//! It decides when a pipeline runs, and shows what goes on. What a run does is decided in
+//! [`runtime`](crate::runtime), when an instant is due in [`schedule`](crate::schedule).
+
+mod active;
+mod agenda;
+pub mod client;
+pub mod clock;
+mod dependency;
+pub mod http;
+mod lifecycle;
+mod lock;
+pub mod metrics;
+pub mod notify;
+mod operations;
+pub mod pipeline;
+mod refusal;
+mod roster;
+mod runner;
+#[cfg(test)]
+mod stage_daemon;
+mod standing;
+mod trash;
+pub mod view;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use self::active::{ActiveRun, ActiveRuns};
+pub use self::agenda::Agenda;
+use self::clock::{Clock, SystemClock};
+use self::lock::Lock;
+use self::metrics::Metrics;
+use self::notify::{EndedRun, Notifier, Observation};
+use self::pipeline::{Pace, PipelineTask, RunOrder, Shared, Spec};
+pub use self::refusal::Refusal;
+use self::roster::{Known, Roster, build_spec, load_roster};
+use self::runner::Runner;
+pub use self::standing::Standings;
+use self::view::{
+    DaemonView, Event, PipelineState, PipelineView, ProcessView, RefusedPlugin, RunRequest,
+    RunSummary, RunView,
+};
+use crate::config;
+use crate::error::{Error, Result};
+use crate::failure::Failure;
+use crate::holder::Holder;
+use crate::plan::{Purpose, RunOptions};
+use crate::plugin::LivePlugins;
+use crate::pool::{BreakerState, Pools};
+use crate::process::Usage;
+use crate::schedule::Schedule;
+use crate::session::{Folders, Session, host_binary};
+pub use crate::state::HistoryQuery;
+use crate::state::{RunRecord, State, Trigger};
+use crate::worker::workers_of;
+
+/// How often plugins, configurations and the state are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long notices may take that are on their way when the daemon ends.
+const NOTICES: Duration = Duration::from_secs(10);
+/// Events that a slow listener may fall behind.
+const EVENTS: usize = 1_024;
+/// Orders that wait for a pipeline's task.
+const ORDERS: usize = 16;
+
+/// The daemon.
+pub struct Daemon {
+    folders: Folders,
+    config: config::Daemon,
+    session: Arc<Mutex<Session>>,
+    pools: Arc<Pools>,
+    shared: Arc<Shared>,
+    roster: Mutex<Roster>,
+    members: Mutex<BTreeMap<String, Member>>,
+    look_again: Notify,
+    ready: watch::Sender<bool>,
+    started_at: Timestamp,
+    /// When the loop last went round, in seconds of Unix time.
+    ticked_at: AtomicI64,
+    _lock: Lock,
+}
+
+/// A pipeline's task, as the daemon talks to it.
+struct Member {
+    spec: watch::Sender<Arc<Spec>>,
+    orders: mpsc::Sender<RunOrder>,
+    task: JoinHandle<()>,
+}
+
+impl Daemon {
+    /// Takes the state folder, and notes which runs a daemon before it has left. Nothing runs before [`serve`](Self::serve).
+    pub fn open(
+        folders: &Folders,
+        config: config::Daemon,
+        shutdown: CancellationToken,
+    ) -> Result<Arc<Self>, Failure> {
+        std::fs::create_dir_all(&folders.state_dir)
+            .map_err(|error| State::refused(&folders.state_dir, "create", &error))?;
+        let lock = Lock::take(&folders.state_dir)?;
+        let session = Session::open(folders)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let state = State::open(&folders.state_dir)?;
+        let notifier = Notifier::start(config.notifications.clone(), state, clock.clone())?;
+        for (pipeline, run) in session.state.record_interrupted()? {
+            tracing::warn!(
+                pipeline,
+                run_id = run.run_id,
+                "interrupted: its host died; the next run goes on from its last commit"
+            );
+            // A due run is taken up again.
+            if run.scheduled_for.is_none() {
+                notifier.tell(Observation::Ended(EndedRun::interrupted(
+                    &pipeline,
+                    &run.run_id,
+                    &run.started_at,
+                    None,
+                )));
+            }
+        }
+        let session = Arc::new(Mutex::new(session));
+        let (pools, metrics) = (Arc::new(Pools::new()), Arc::new(Metrics::default()));
+        let notifier = Arc::new(notifier);
+        let runner = Runner::new(
+            session.clone(),
+            pools.clone(),
+            metrics.clone(),
+            notifier.clone(),
+        );
+        let shared = Shared {
+            clock,
+            holder: Holder::of_this_process(),
+            executor: Arc::new(runner),
+            permits: Arc::new(Semaphore::new(config.max_concurrent_runs)),
+            active: ActiveRuns::default(),
+            standings: Standings::default(),
+            events: broadcast::Sender::new(EVENTS),
+            metrics,
+            notifier,
+            pace: Pace::default(),
+            shutdown,
+        };
+        Ok(Arc::new(Self {
+            folders: folders.clone(),
+            config,
+            session,
+            pools,
+            shared: Arc::new(shared),
+            roster: Mutex::default(),
+            members: Mutex::default(),
+            look_again: Notify::new(),
+            ready: watch::Sender::new(false),
+            started_at: Timestamp::now(),
+            ticked_at: AtomicI64::new(0),
+            _lock: lock,
+        }))
+    }
+
+    /// Works until it is asked to stop, and then until the last run has ended.
+    pub async fn serve(self: &Arc<Self>) -> Result<()> {
+        let watched = State::open(&self.folders.state_dir)?;
+        let state = State::open(&self.folders.state_dir)?;
+        let plugins = LivePlugins::open(self.folders.plugins_dir.clone(), state, host_binary()?);
+        let mut look = Look {
+            plugins,
+            watched,
+            seen: None,
+        };
+        while !self.shared.shutdown.is_cancelled() {
+            let daemon = self.clone();
+            let looked = tokio::task::spawn_blocking(move || {
+                let changed = daemon.look(&mut look);
+                (look, changed)
+            });
+            let (back, changed) = looked.await?;
+            look = back;
+            match changed {
+                Ok(true) => self.tell_members(),
+                Ok(false) => {}
+                Err(failure) => tracing::warn!("{}", failure.to_text()),
+            }
+            self.ready.send_replace(true);
+            self.ticked_at
+                .store(Timestamp::now().as_second(), Ordering::Relaxed);
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = self.look_again.notified() => {}
+                () = self.shared.shutdown.cancelled() => {}
+            }
+        }
+        let members = std::mem::take(&mut *lock(&self.members));
+        for (_, member) in members {
+            // Whoever panicked has nothing to finish.
+            let _ = member.task.await;
+        }
+        self.shared.notifier.close(NOTICES).await;
+        Ok(())
+    }
+
+    /// Looks for changes of plugins, files and state; reads the roster anew if there are any.
+    fn look(&self, look: &mut Look) -> Result<bool, Failure> {
+        let changes = look.plugins.refresh(Instant::now())?;
+        for change in &changes {
+            tracing::info!("{change}");
+            self.tell(Event::PluginsChanged {
+                message: change.to_string(),
+            });
+        }
+        let mut session = lock(&self.session);
+        let seen = Seen {
+            files: session.config_files(),
+            state: look.watched.version()?,
+        };
+        if changes.is_empty() && look.seen.as_ref() == Some(&seen) {
+            return Ok(false);
+        }
+        session.registry = look.plugins.registry();
+        let before = lock(&self.roster).clone();
+        let roster = load_roster(&session, &before)?;
+        drop(session);
+        for (name, known) in &roster {
+            let earlier = before.get(name).map(|known| known.config_error.as_ref());
+            if let Some(error) = &known.config_error
+                && earlier != Some(Some(error))
+            {
+                tracing::error!(pipeline = name, "{error}");
+            }
+        }
+        *lock(&self.roster) = roster;
+        look.seen = Some(seen);
+        Ok(true)
+    }
+
+    /// Starts the tasks of new pipelines, tells those that have changed, and ends those of pipelines that are gone.
+    fn tell_members(&self) {
+        let roster = lock(&self.roster).clone();
+        let now = self.shared.clock.now();
+        let session = lock(&self.session);
+        let mut members = lock(&self.members);
+        members.retain(|name, _| roster.contains_key(name));
+        for (name, known) in &roster {
+            let spec = match build_spec(known, &session, &self.pools, self.config.lateness, now) {
+                Ok(Some(spec)) => Arc::new(spec),
+                Ok(None) => continue,
+                Err(failure) => {
+                    tracing::error!(pipeline = name, "{}", failure.to_text());
+                    continue;
+                }
+            };
+            if let Some(member) = members.get(name)
+                && !member.task.is_finished()
+            {
+                member.spec.send_replace(spec);
+            } else {
+                members.insert(name.clone(), self.start_member(name, spec));
+            }
+            self.tell(Event::PipelineChanged {
+                pipeline: name.clone(),
+            });
+        }
+    }
+
+    fn start_member(&self, name: &str, spec: Arc<Spec>) -> Member {
+        let (spec, told) = watch::channel(spec);
+        let (orders, received) = mpsc::channel(ORDERS);
+        let task = PipelineTask::new(name, self.shared.clone(), told, received);
+        Member {
+            spec,
+            orders,
+            task: tokio::spawn(task.run()),
+        }
+    }
+
+    /// Tells the daemon that state or configuration was changed by somebody else, and should be read now.
+    pub fn look_again(&self) {
+        self.look_again.notify_one();
+    }
+
+    /// All pipelines, by name.
+    pub fn pipelines(&self) -> Result<Vec<PipelineView>, Refusal> {
+        let roster = lock(&self.roster).clone();
+        let views = roster.values().map(|known| self.view_of(known));
+        views.collect()
+    }
+
+    /// One pipeline.
+    pub fn pipeline(&self, name: &str) -> Result<PipelineView, Refusal> {
+        self.view_of(&self.known(name)?)
+    }
+
+    /// The configuration that is in force, secrets as `***`.
+    pub fn config(&self, name: &str) -> Result<serde_json::Value, Refusal> {
+        let known = self.known(name)?;
+        let Some(loaded) = &known.loaded else {
+            let mistakes = known.config_error.unwrap_or_default();
+            return Err(Refusal::Conflict(mistakes));
+        };
+        serde_json::to_value(&loaded.config).map_err(|error| {
+            Refusal::from(Error::internal("a configuration is no JSON").caused_by(error))
+        })
+    }
+
+    /// Starts a run that somebody asks for; answers with its identifier once it is accepted.
+    pub async fn run(&self, name: &str, request: RunRequest) -> Result<String, Refusal> {
+        let known = self.known(name)?;
+        if known.loaded.is_none() {
+            let mistakes = known.config_error.unwrap_or_default();
+            return Err(Refusal::Invalid(Error::config(mistakes).into()));
+        }
+        let run = Arc::new(ActiveRun::new(name, Trigger::Manual, None));
+        let run_id = run.run_id.clone();
+        let (reply, accepted) = oneshot::channel();
+        let order = RunOrder {
+            run,
+            options: options(request),
+            reply,
+        };
+        let orders = lock(&self.members)
+            .get(name)
+            .map(|member| member.orders.clone());
+        let gone = || Refusal::Conflict(format!("{name} is not ready yet; try again in a moment"));
+        orders
+            .ok_or_else(gone)?
+            .send(order)
+            .await
+            .map_err(|_| gone())?;
+        match accepted.await {
+            Ok(Ok(())) => Ok(run_id),
+            Ok(Err(reason)) => Err(Refusal::Conflict(reason)),
+            Err(_) => Err(gone()),
+        }
+    }
+
+    /// Asks a run to stop: what is in flight is committed, or rolled back with `now`.
+    pub fn cancel(&self, run_id: &str, now: bool) -> Result<(), Refusal> {
+        let run =
+            self.shared.active.find(run_id).ok_or_else(|| {
+                Refusal::NotFound(format!("no run {run_id} goes on in this daemon"))
+            })?;
+        run.cancel(now);
+        Ok(())
+    }
+
+    /// Runs that go on or wait.
+    pub fn running(&self) -> Vec<RunView> {
+        let runs = self.shared.active.all();
+        runs.iter().map(|run| run.view()).collect()
+    }
+
+    /// One of them.
+    pub fn running_run(&self, run_id: &str) -> Option<RunView> {
+        self.shared.active.find(run_id).map(|run| run.view())
+    }
+
+    /// Runs of the past, newest first.
+    pub fn history(&self, query: &HistoryQuery) -> Result<Vec<RunSummary>, Refusal> {
+        let runs = lock(&self.session).state.runs(query)?;
+        Ok(runs
+            .into_iter()
+            .map(|(pipeline, record)| summary(&pipeline, record))
+            .collect())
+    }
+
+    /// A run as history has it; `None` if it has none of that identifier.
+    pub fn summary(&self, run_id: &str) -> Result<Option<RunSummary>, Refusal> {
+        let run = lock(&self.session).state.run(run_id)?;
+        Ok(run.map(|(pipeline, record)| summary(&pipeline, record)))
+    }
+
+    /// The report of a run that is over.
+    pub fn report(&self, run_id: &str) -> Result<Option<serde_json::Value>, Refusal> {
+        Ok(lock(&self.session).state.report(run_id)?)
+    }
+
+    /// Files of the plugins folder that do not serve.
+    pub fn refused_plugins(&self) -> Vec<RefusedPlugin> {
+        let registry = lock(&self.session).registry.clone();
+        let entries = registry.entries().iter();
+        entries
+            .filter_map(|entry| {
+                let refused = entry.refused()?;
+                Some(RefusedPlugin {
+                    path: entry.path.display().to_string(),
+                    reason: refused.reason.clone(),
+                    fix: refused.fix.clone(),
+                    serving: entry.serving().is_some(),
+                })
+            })
+            .collect()
+    }
+
+    /// The daemon's own process and its workers.
+    pub fn processes(&self) -> Vec<ProcessView> {
+        let own = std::process::id();
+        let host = ProcessView {
+            process: own,
+            pipeline: None,
+            partition: None,
+            usage: Usage::of(own),
+        };
+        let workers = workers_of(own).into_iter().map(|worker| ProcessView {
+            process: worker.process,
+            pipeline: Some(worker.label.pipeline),
+            partition: Some(worker.label.partition),
+            usage: Some(worker.usage),
+        });
+        std::iter::once(host).chain(workers).collect()
+    }
+
+    /// The servers' circuit breakers.
+    pub fn breakers(&self) -> Vec<BreakerState> {
+        self.pools.breakers()
+    }
+
+    /// The pools that all runs share.
+    pub fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
+    /// The daemon as a whole.
+    pub fn view(&self) -> DaemonView {
+        DaemonView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            process: std::process::id(),
+            started_at: self.started_at,
+            running: self.shared.active.all().len(),
+            max_concurrent_runs: self.config.max_concurrent_runs,
+            draining: self.shared.shutdown.is_cancelled(),
+        }
+    }
+
+    /// What happens from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
+    }
+
+    /// Counters and gauges.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// Whether it has read plugins and configurations, and is not about to end.
+    pub fn is_ready(&self) -> bool {
+        *self.ready.borrow() && !self.shared.shutdown.is_cancelled()
+    }
+
+    /// When its loop last went round, in seconds of Unix time.
+    pub fn ticked_at(&self) -> i64 {
+        self.ticked_at.load(Ordering::Relaxed)
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.shared.events.send(event);
+    }
+
+    fn known(&self, name: &str) -> Result<Known, Refusal> {
+        let known = lock(&self.roster).get(name).cloned();
+        known.ok_or_else(|| Refusal::NotFound(format!("there is no pipeline `{name}`")))
+    }
+
+    fn view_of(&self, known: &Known) -> Result<PipelineView, Refusal> {
+        let manifest = &known.found.manifest;
+        let name = &manifest.name;
+        let current = self.shared.active.of(name);
+        let last = lock(&self.session).state.last_run(name)?;
+        let paused = known.effective.paused;
+        let state = match &current {
+            Some(run) if run.has_begun() => PipelineState::Running,
+            Some(_) => PipelineState::Queued,
+            None if !known.enabled => PipelineState::Disabled,
+            None if known.config_error.is_some() => PipelineState::Broken,
+            None if known.parked => PipelineState::Parked,
+            None if paused => PipelineState::Paused,
+            None => PipelineState::Idle,
+        };
+        let dependencies = known.loaded.iter().flat_map(|it| &it.config.depends_on);
+        let next = known.agenda.next_after(self.shared.clock.now());
+        Ok(PipelineView {
+            name: name.clone(),
+            version: manifest.version.clone(),
+            description: manifest.description.clone(),
+            plugin: known.found.plugin.name.clone(),
+            sha256: known.found.plugin.sha256.clone(),
+            state,
+            schedule: known
+                .effective
+                .schedule
+                .as_ref()
+                .and_then(|it| Schedule::new(it).ok())
+                .map(|it| it.describe()),
+            next_run: next.filter(|_| known.enabled),
+            depends_on: dependencies.map(|it| it.pipeline.clone()).collect(),
+            current_run: current.map(|run| run.view()),
+            last_run: last.map(|record| summary(name, record)),
+            config_error: known.config_error.clone(),
+        })
+    }
+}
+
+/// What is looked at for changes.
+struct Look {
+    plugins: LivePlugins,
+    /// A connection that changes nothing, so that it sees what all others change.
+    watched: State,
+    seen: Option<Seen>,
+}
+
+/// What it looked like.
+#[derive(PartialEq)]
+struct Seen {
+    files: Vec<(std::path::PathBuf, u64, Option<std::time::SystemTime>)>,
+    state: i64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn options(request: RunRequest) -> RunOptions {
+    RunOptions {
+        purpose: Purpose::Load,
+        partitions: request.partitions,
+        full_refresh: request.full_refresh,
+        since: request.since,
+        until: request.until,
+        limit: request.limit,
+        dry_run: request.dry_run,
+        allow_duplicates: request.allow_duplicates,
+    }
+}
+
+fn summary(pipeline: &str, record: RunRecord) -> RunSummary {
+    RunSummary {
+        run_id: record.run_id,
+        pipeline: pipeline.to_owned(),
+        status: record.status,
+        trigger: record.trigger,
+        scheduled_for: record.scheduled_for,
+        started_at: record.started_at,
+        finished_at: record.finished_at,
+        loaded: record.loaded,
+    }
+}

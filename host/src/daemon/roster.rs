@@ -1,0 +1,185 @@
+//! What the daemon knows of every pipeline: where it comes from, its configuration, its schedule. It is read anew whenever
+//! plugins, files or the state change.
+//!
+//! It reads and puts together; tasks are started and told in [`Daemon`](super::Daemon).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::agenda::Agenda;
+use super::dependency;
+use super::pipeline::Spec;
+use crate::config::{self, Loaded};
+use crate::error::Result;
+use crate::failure::Failure;
+use crate::literal::hex;
+use crate::pool::Pools;
+use crate::schedule::{Effective, Origin, effective};
+use crate::session::{Found, Session};
+use crate::sink::build_due_runs;
+use crate::state::Trigger;
+
+/// A pipeline, as the daemon knows it.
+#[derive(Clone)]
+pub struct Known {
+    /// The pipeline and its plugin.
+    pub found: Found,
+    /// Its configuration: the last one without mistakes.
+    pub loaded: Option<Arc<Loaded>>,
+    /// What is wrong with its configuration now.
+    pub config_error: Option<String>,
+    /// Its own schedule.
+    pub effective: Effective,
+    /// When it is due, by its own schedule or those of others.
+    pub agenda: Agenda,
+    /// It was not stopped.
+    pub enabled: bool,
+    /// Its plugin has crashed too often.
+    pub parked: bool,
+}
+
+/// All pipelines, by name.
+pub type Roster = BTreeMap<String, Known>;
+
+/// Reads what there is now. A configuration that has got mistakes since `before` leaves the last good one in force, so that
+/// the pipeline's due runs fail loudly instead of not taking place.
+pub fn load_roster(session: &Session, before: &Roster) -> Result<Roster> {
+    let mut roster = Roster::new();
+    for found in session.all() {
+        let name = found.manifest.name.clone();
+        let earlier = before.get(&name);
+        let (loaded, config_error) = match session.load_config(&found) {
+            Ok(loaded) => (Some(Arc::new(loaded)), None),
+            Err(failure) => {
+                let loaded = earlier.and_then(|known| known.loaded.clone());
+                (loaded, Some(failure.to_text()))
+            }
+        };
+        let configured = loaded
+            .as_ref()
+            .and_then(|loaded| loaded.config.schedule.as_ref());
+        let set = session.state.schedule_of(&name)?;
+        let parked = match &loaded {
+            Some(loaded) => session.parked(&found, loaded)?.is_some(),
+            None => false,
+        };
+        let known = Known {
+            effective: effective(configured, set.as_ref()),
+            agenda: Agenda::default(),
+            enabled: !session.state.is_disabled(&name)?,
+            found,
+            loaded,
+            config_error,
+            parked,
+        };
+        roster.insert(name, known);
+    }
+    add_agendas(&mut roster);
+    Ok(roster)
+}
+
+/// Works out when each is due, and which cannot be because of what they depend on.
+fn add_agendas(roster: &mut Roster) {
+    let depends_on: BTreeMap<String, Vec<String>> = roster
+        .iter()
+        .map(|(name, known)| (name.clone(), parents(known)))
+        .collect();
+    let problems = dependency::problems(&depends_on);
+    let agendas: Vec<(String, Agenda)> = roster
+        .keys()
+        .filter(|name| !problems.contains_key(*name))
+        .map(|name| {
+            let schedules = schedules(name, roster, &problems);
+            (name.clone(), Agenda::new(&schedules))
+        })
+        .collect();
+    for (name, agenda) in agendas {
+        if let Some(known) = roster.get_mut(&name) {
+            known.agenda = agenda;
+        }
+    }
+    for (name, problem) in problems {
+        if let Some(known) = roster.get_mut(&name) {
+            known.config_error.get_or_insert(problem);
+        }
+    }
+}
+
+fn parents(known: &Known) -> Vec<String> {
+    let loaded = known.loaded.iter();
+    loaded
+        .flat_map(|loaded| &loaded.config.depends_on)
+        .map(|dependency| dependency.pipeline.clone())
+        .collect()
+}
+
+/// A pipeline's own schedule; without one, those of all that go before it. There is no circle.
+fn schedules(
+    name: &str,
+    roster: &Roster,
+    problems: &BTreeMap<String, String>,
+) -> Vec<config::Schedule> {
+    let Some(known) = roster.get(name).filter(|_| !problems.contains_key(name)) else {
+        return Vec::new();
+    };
+    if known.effective.paused {
+        return Vec::new();
+    }
+    match (&known.effective.schedule, known.effective.origin) {
+        (Some(schedule), _) => vec![schedule.clone()],
+        (None, Origin::None) => parents(known)
+            .iter()
+            .flat_map(|parent| schedules(parent, roster, problems))
+            .collect(),
+        (None, _) => Vec::new(),
+    }
+}
+
+/// What the pipeline's task has to know; `None` as long as there is no configuration.
+pub fn build_spec(
+    known: &Known,
+    session: &Session,
+    pools: &Arc<Pools>,
+    lateness: Option<Duration>,
+    now: Timestamp,
+) -> Result<Option<Spec>, Failure> {
+    let Some(loaded) = &known.loaded else {
+        return Ok(None);
+    };
+    let name = &known.found.manifest.name;
+    let schedule = known.effective.schedule.as_ref();
+    let default = config::Schedule::default();
+    let schedule_or_default = schedule.unwrap_or(&default);
+    let since = session.state.watched_since(name, &watched(known), now)?;
+    Ok(Some(Spec {
+        enabled: known.enabled,
+        agenda: known.agenda.clone(),
+        since,
+        catch_up: schedule_or_default.catch_up,
+        overlap: schedule_or_default.overlap,
+        late_after: schedule_or_default.late_after.or(lateness),
+        depends_on: loaded.config.depends_on.clone(),
+        trigger: if schedule.is_some() {
+            Trigger::Schedule
+        } else {
+            Trigger::Dependency
+        },
+        due_runs: Arc::from(build_due_runs(&loaded.config.sink, pools)),
+    }))
+}
+
+/// What must stay the same for instants of the past to count: the instants that the agenda gives, that it is enabled, and
+/// when a hand last changed it.
+fn watched(known: &Known) -> String {
+    let changed_at = known.effective.changed_at;
+    let text = format!(
+        "{:?} {} {changed_at:?}",
+        known.agenda.patterns(),
+        known.enabled
+    );
+    hex(&Sha256::digest(text))
+}

@@ -1,0 +1,233 @@
+//! What the daemon shows of itself, in the form that the HTTP API gives it to programs and to the web console.
+//!
+//! Everything here is data; it is gathered in [`Daemon`](super::Daemon).
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::process::Usage;
+
+/// What a pipeline does, or why it does nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PipelineState {
+    /// A run goes on.
+    Running,
+    /// A run waits for its turn, for pipelines that it depends on, or for its jitter.
+    Queued,
+    /// It waits for its next instant, or for somebody to start it.
+    Idle,
+    /// Its schedule is paused.
+    Paused,
+    /// It was stopped.
+    Disabled,
+    /// Its plugin crashed in too many runs in a row.
+    Parked,
+    /// Its configuration has mistakes.
+    Broken,
+}
+
+/// A pipeline.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct PipelineView {
+    /// Its name.
+    pub name: String,
+    /// Its version, by its plugin.
+    pub version: String,
+    /// What it is for.
+    pub description: String,
+    /// The plugin that supplies it.
+    pub plugin: String,
+    /// The checksum of the plugin's file.
+    pub sha256: String,
+    /// What it does.
+    pub state: PipelineState,
+    /// The schedule in words; `null` if it has none.
+    pub schedule: Option<String>,
+    /// The next instant at which it is due, RFC 3339.
+    #[schema(value_type = Option<String>)]
+    pub next_run: Option<Timestamp>,
+    /// Pipelines that go before it.
+    pub depends_on: Vec<String>,
+    /// The run that goes on or waits.
+    pub current_run: Option<RunView>,
+    /// The last run that ended.
+    pub last_run: Option<RunSummary>,
+    /// What is wrong with its configuration.
+    pub config_error: Option<String>,
+}
+
+/// A run that goes on, or waits for its turn.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RunView {
+    /// Its identifier.
+    pub run_id: String,
+    /// The pipeline.
+    pub pipeline: String,
+    /// What made it start: `manual`, `schedule` or `dependency`.
+    pub trigger: String,
+    /// The due instant that it is for.
+    #[schema(value_type = Option<String>)]
+    pub scheduled_for: Option<Timestamp>,
+    /// When it began; `null` as long as it waits.
+    #[schema(value_type = Option<String>)]
+    pub started_at: Option<Timestamp>,
+    /// What it waits for.
+    pub waits_for: Option<String>,
+    /// It was asked to stop.
+    pub stopping: bool,
+    /// Where its partitions stand.
+    pub partitions: Vec<PartitionView>,
+}
+
+/// Where a partition stands.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct PartitionView {
+    /// Its name.
+    pub name: String,
+    /// `waiting`, `running`, `retrying`, `succeeded`, `failed` or `cancelled`.
+    pub activity: String,
+    /// Why it is tried again.
+    pub reason: Option<String>,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// Rows read.
+    pub extracted: u64,
+    /// Rows written, committed or not.
+    pub loaded: u64,
+    /// Rows set aside.
+    pub quarantined: u64,
+    /// Bytes read.
+    pub bytes: u64,
+}
+
+/// A run that is over, or that a dead host has left.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RunSummary {
+    /// Its identifier.
+    pub run_id: String,
+    /// The pipeline.
+    pub pipeline: String,
+    /// `running` (by another process), `succeeded`, `partial`, `failed`, `cancelled` or `interrupted`.
+    pub status: String,
+    /// What made it start.
+    pub trigger: String,
+    /// The due instant that it was for, RFC 3339.
+    pub scheduled_for: Option<String>,
+    /// When it began, RFC 3339.
+    pub started_at: String,
+    /// When it ended, RFC 3339.
+    pub finished_at: Option<String>,
+    /// Rows loaded.
+    pub loaded: Option<u64>,
+}
+
+/// A file of the plugins folder that does not serve.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RefusedPlugin {
+    /// The file.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+    /// What to do.
+    pub fix: String,
+    /// Whether an earlier version serves on.
+    pub serving: bool,
+}
+
+/// A process of the daemon.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ProcessView {
+    /// Its number.
+    pub process: u32,
+    /// The pipeline, for a worker.
+    pub pipeline: Option<String>,
+    /// The partition, for a worker.
+    pub partition: Option<String>,
+    /// Memory and CPU time.
+    #[schema(value_type = Object)]
+    pub usage: Option<Usage>,
+}
+
+/// The daemon as a whole.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct DaemonView {
+    /// The version of etl-host.
+    pub version: String,
+    /// The number of its process.
+    pub process: u32,
+    /// Since when it serves.
+    #[schema(value_type = String)]
+    pub started_at: Timestamp,
+    /// Runs that go on.
+    pub running: usize,
+    /// Most runs at once.
+    pub max_concurrent_runs: usize,
+    /// It ends when what is in flight is done.
+    pub draining: bool,
+}
+
+/// How a run that somebody asks for differs from the usual one. The flags of `etl-host run`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunRequest {
+    /// Only these partitions.
+    pub partitions: Vec<String>,
+    /// Start at the beginning instead of the checkpoint.
+    pub full_refresh: bool,
+    /// Start after this position, without moving the checkpoint.
+    pub since: Option<String>,
+    /// Stop at this position.
+    pub until: Option<String>,
+    /// Most rows per partition.
+    pub limit: Option<u64>,
+    /// Read and transform, but write nothing.
+    pub dry_run: bool,
+    /// Let `append` load rows again that may be there already.
+    pub allow_duplicates: bool,
+}
+
+/// Something happened. Sent as server-sent events.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A run has begun.
+    RunStarted {
+        /// The run.
+        run_id: String,
+        /// Its pipeline.
+        pipeline: String,
+    },
+    /// A run is over.
+    RunEnded {
+        /// The run.
+        run_id: String,
+        /// Its pipeline.
+        pipeline: String,
+        /// How it ended.
+        status: String,
+    },
+    /// A due instant was not run.
+    Skipped {
+        /// The pipeline.
+        pipeline: String,
+        /// The instant.
+        #[schema(value_type = String)]
+        scheduled_for: Timestamp,
+        /// `skipped` or `missed`.
+        status: String,
+        /// Why.
+        reason: String,
+    },
+    /// A pipeline's state, schedule or configuration has changed.
+    PipelineChanged {
+        /// The pipeline.
+        pipeline: String,
+    },
+    /// The plugins folder has changed.
+    PluginsChanged {
+        /// What has changed, for people.
+        message: String,
+    },
+}
