@@ -13,6 +13,7 @@ mod list;
 mod logs;
 mod progress;
 mod run;
+mod schedule;
 mod serve;
 mod signals;
 mod status;
@@ -184,6 +185,8 @@ pub enum Command {
     Logs(logs::Logs),
     /// Let a pipeline run again that was parked because its plugin crashed too often
     Enable(enable::Enable),
+    /// Show or change when a pipeline runs by itself
+    Schedule(schedule::ScheduleCommand),
     /// Check plugins and configuration without touching a database
     Validate(validate::Validate),
     /// Connect everywhere a run would, and say what is wrong and how to mend it; writes nothing
@@ -218,6 +221,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::Status(command) => status::status(&globals, &command),
         Command::Logs(command) => logs::logs(&globals, &command),
         Command::Enable(command) => enable::enable(&globals, &command),
+        Command::Schedule(command) => schedule::schedule(&globals, &command),
         Command::Validate(command) => validate::validate(&globals, &command),
         Command::Doctor(command) => doctor::doctor(&globals, &command),
         Command::Backfill(command) => backfill::backfill(&globals, command),

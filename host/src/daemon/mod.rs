@@ -8,11 +8,11 @@ mod agenda;
 pub mod client;
 pub mod clock;
 mod dependency;
-mod effective;
 pub mod http;
 mod lifecycle;
 mod lock;
 pub mod metrics;
+pub mod notify;
 mod operations;
 pub mod pipeline;
 mod refusal;
@@ -36,9 +36,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::active::{ActiveRun, ActiveRuns};
 pub use self::agenda::Agenda;
-use self::clock::SystemClock;
+use self::clock::{Clock, SystemClock};
 use self::lock::Lock;
 use self::metrics::Metrics;
+use self::notify::{EndedRun, Notifier, Observation};
 use self::pipeline::{Pace, PipelineTask, RunOrder, Shared, Spec};
 pub use self::refusal::Refusal;
 use self::roster::{Known, Roster, build_spec, load_roster};
@@ -56,6 +57,7 @@ use crate::plan::{Purpose, RunOptions};
 use crate::plugin::LivePlugins;
 use crate::pool::{BreakerState, Pools};
 use crate::process::Usage;
+use crate::schedule::Schedule;
 use crate::session::{Folders, Session, host_binary};
 pub use crate::state::HistoryQuery;
 use crate::state::{RunRecord, State, Trigger};
@@ -63,6 +65,8 @@ use crate::worker::workers_of;
 
 /// How often plugins, configurations and the state are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long notices may take that are on their way when the daemon ends.
+const NOTICES: Duration = Duration::from_secs(10);
 /// Events that a slow listener may fall behind.
 const EVENTS: usize = 1_024;
 /// Orders that wait for a pipeline's task.
@@ -103,19 +107,36 @@ impl Daemon {
             .map_err(|error| State::refused(&folders.state_dir, "create", &error))?;
         let lock = Lock::take(&folders.state_dir)?;
         let session = Session::open(folders)?;
-        for run in session.state.record_interrupted()? {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let state = State::open(&folders.state_dir)?;
+        let notifier = Notifier::start(config.notifications.clone(), state, clock.clone())?;
+        for (pipeline, run) in session.state.record_interrupted()? {
             tracing::warn!(
-                pipeline = run.pipeline,
+                pipeline,
                 run_id = run.run_id,
-                "interrupted: its host died; rows since its last commit are read again by the next run"
+                "interrupted: its host died; the next run goes on from its last commit"
             );
+            // A due run is taken up again.
+            if run.scheduled_for.is_none() {
+                notifier.tell(Observation::Ended(EndedRun::interrupted(
+                    &pipeline,
+                    &run.run_id,
+                    &run.started_at,
+                    None,
+                )));
+            }
         }
         let session = Arc::new(Mutex::new(session));
-        let pools = Arc::new(Pools::new());
-        let metrics = Arc::new(Metrics::default());
-        let runner = Runner::new(session.clone(), pools.clone(), metrics.clone());
+        let (pools, metrics) = (Arc::new(Pools::new()), Arc::new(Metrics::default()));
+        let notifier = Arc::new(notifier);
+        let runner = Runner::new(
+            session.clone(),
+            pools.clone(),
+            metrics.clone(),
+            notifier.clone(),
+        );
         let shared = Shared {
-            clock: Arc::new(SystemClock),
+            clock,
             holder: Holder::of_this_process(),
             executor: Arc::new(runner),
             permits: Arc::new(Semaphore::new(config.max_concurrent_runs)),
@@ -123,6 +144,7 @@ impl Daemon {
             standings: Standings::default(),
             events: broadcast::Sender::new(EVENTS),
             metrics,
+            notifier,
             pace: Pace::default(),
             shutdown,
         };
@@ -179,6 +201,7 @@ impl Daemon {
             // Whoever panicked has nothing to finish.
             let _ = member.task.await;
         }
+        self.shared.notifier.close(NOTICES).await;
         Ok(())
     }
 
@@ -224,7 +247,7 @@ impl Daemon {
         let mut members = lock(&self.members);
         members.retain(|name, _| roster.contains_key(name));
         for (name, known) in &roster {
-            let spec = match build_spec(known, &session, &self.pools, now) {
+            let spec = match build_spec(known, &session, &self.pools, self.config.lateness, now) {
                 Ok(Some(spec)) => Arc::new(spec),
                 Ok(None) => continue,
                 Err(failure) => {
@@ -449,7 +472,7 @@ impl Daemon {
         let name = &manifest.name;
         let current = self.shared.active.of(name);
         let last = lock(&self.session).state.last_run(name)?;
-        let paused = known.effective.is_paused();
+        let paused = known.effective.paused;
         let state = match &current {
             Some(run) if run.has_begun() => PipelineState::Running,
             Some(_) => PipelineState::Queued,
@@ -468,7 +491,12 @@ impl Daemon {
             plugin: known.found.plugin.name.clone(),
             sha256: known.found.plugin.sha256.clone(),
             state,
-            schedule: known.effective.describe(),
+            schedule: known
+                .effective
+                .schedule
+                .as_ref()
+                .and_then(|it| Schedule::new(it).ok())
+                .map(|it| it.describe()),
             next_run: next.filter(|_| known.enabled),
             depends_on: dependencies.map(|it| it.pipeline.clone()).collect(),
             current_run: current.map(|run| run.view()),
