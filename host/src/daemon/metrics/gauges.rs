@@ -89,7 +89,11 @@ fn of_pipelines(
         let disabled = pipeline.state == PipelineState::Disabled;
         set(&enabled, of(name), truth(!disabled));
         for (state, word) in STATES {
-            set(&states, and(name, "state", word), truth(pipeline.state == state));
+            set(
+                &states,
+                and(name, "state", word),
+                truth(pipeline.state == state),
+            );
         }
         if let Some(time) = pipeline.next_run {
             set(&next, of(name), seconds(time));
@@ -111,16 +115,21 @@ fn of_pipelines(
 }
 
 fn of_servers(own: &mut Registry, daemon: &dyn Operations) {
-    let connections = gauges(own, "pool_connections", "Connections of a pool, by state", None);
-    let limit = gauges(own, "pool_max_connections", "Most connections of a pool", None);
+    let connections = gauges(
+        own,
+        "pool_connections",
+        "Connections of a pool, by state",
+        None,
+    );
+    let limit = gauges(
+        own,
+        "pool_max_connections",
+        "Most connections of a pool",
+        None,
+    );
     let waiting = gauges(own, "pool_waiting", "Who waits for a connection", None);
     for pool in daemon.pools() {
-        let of = |state: &str| {
-            vec![
-                ("server", pool.server.clone()),
-                ("state", state.to_owned()),
-            ]
-        };
+        let of = |state: &str| vec![("server", pool.server.clone()), ("state", state.to_owned())];
         set(&connections, of("in_use"), number(pool.in_use));
         set(&connections, of("idle"), number(pool.idle));
         let server = vec![("server", pool.server.clone())];
@@ -145,7 +154,11 @@ fn of_processes(own: &mut Registry, daemon: &dyn Operations) {
         let Some(usage) = process.usage else {
             continue;
         };
-        let kind = if process.pipeline.is_some() { "worker" } else { "host" };
+        let kind = if process.pipeline.is_some() {
+            "worker"
+        } else {
+            "host"
+        };
         let labels = vec![
             ("process", kind.to_owned()),
             ("pipeline", process.pipeline.unwrap_or_default()),
@@ -175,7 +188,10 @@ fn truth(is: bool) -> f64 {
     f64::from(u8::from(is))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "exact up to nine million gigabytes")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact up to nine million gigabytes"
+)]
 fn number(value: impl TryInto<u64>) -> f64 {
     value.try_into().unwrap_or(u64::MAX) as f64
 }

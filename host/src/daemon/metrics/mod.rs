@@ -66,9 +66,7 @@ const DURATIONS: [f64; 15] = [
     0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0,
 ];
 /// From a tenth of a second to an hour.
-const DELAYS: [f64; 10] = [
-    0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0,
-];
+const DELAYS: [f64; 10] = [0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
 
 /// Counters, and what is remembered of each pipeline's last run.
 #[derive(Debug)]
@@ -119,11 +117,23 @@ impl Metrics {
     fn register(&mut self) {
         let counters = [
             ("runs", "Runs that have ended, by how", &self.runs),
-            ("rows", "Rows that runs have committed, by what became of them", &self.rows),
+            (
+                "rows",
+                "Rows that runs have committed, by what became of them",
+                &self.rows,
+            ),
             ("bytes", "Bytes of Arrow data written", &self.bytes),
-            ("retries", "Attempts beyond the first of each partition", &self.retries),
+            (
+                "retries",
+                "Attempts beyond the first of each partition",
+                &self.retries,
+            ),
             ("dead_letters", "Rows set aside", &self.dead_letters),
-            ("due_not_run", "Due instants that were not run", &self.not_run),
+            (
+                "due_not_run",
+                "Due instants that were not run",
+                &self.not_run,
+            ),
         ];
         for (name, help, family) in counters {
             self.registry.register(name, help, family.clone());
@@ -156,7 +166,11 @@ impl Metrics {
         let count = |family: &Family<Labels, Counter>, labels: &Labels, by: u64| {
             family.get_or_create_owned(labels).inc_by(by);
         };
-        count(&self.runs, &and(&report.pipeline, "status", report.status.word()), 1);
+        count(
+            &self.runs,
+            &and(&report.pipeline, "status", report.status.word()),
+            1,
+        );
         let rows = &report.rows;
         for (outcome, number) in OUTCOMES.into_iter().zip([
             rows.extracted,
@@ -165,7 +179,11 @@ impl Metrics {
             rows.filtered,
             rows.superseded,
         ]) {
-            count(&self.rows, &and(&report.pipeline, "outcome", outcome), number);
+            count(
+                &self.rows,
+                &and(&report.pipeline, "outcome", outcome),
+                number,
+            );
         }
         count(&self.bytes, &pipeline, report.bytes);
         count(&self.dead_letters, &pipeline, rows.quarantined);
@@ -248,7 +266,10 @@ impl Metrics {
                 before: None,
                 limit: 1,
             };
-            let succeeded = daemon.history(&query).ok().and_then(|runs| runs.into_iter().next());
+            let succeeded = daemon
+                .history(&query)
+                .ok()
+                .and_then(|runs| runs.into_iter().next());
             let finished = succeeded.and_then(|run| run.finished_at?.parse().ok());
             let rows = pipeline.last_run.as_ref().and_then(|run| run.loaded);
             let mut last = self.last();
@@ -292,11 +313,7 @@ fn and(pipeline: &str, label: &'static str, value: &str) -> Labels {
     labels
 }
 
-fn series<const N: usize>(
-    pipeline: &str,
-    label: &'static str,
-    values: [&str; N],
-) -> [Labels; N] {
+fn series<const N: usize>(pipeline: &str, label: &'static str, values: [&str; N]) -> [Labels; N] {
     values.map(|value| and(pipeline, label, value))
 }
 

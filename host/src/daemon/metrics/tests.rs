@@ -157,7 +157,14 @@ fn only_times_have_an_age() {
     ] {
         assert_eq!(utc(text), expected, "{text}");
     }
-    for text in ["20260301", "4711", "0x00000000000007d1", "", "2026-03-01", "a:b-c"] {
+    for text in [
+        "20260301",
+        "4711",
+        "0x00000000000007d1",
+        "",
+        "2026-03-01",
+        "a:b-c",
+    ] {
         assert_eq!(utc(text), None, "{text}");
     }
 }
