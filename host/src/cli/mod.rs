@@ -9,6 +9,7 @@ mod dead_letters;
 mod doctor;
 mod enable;
 mod info;
+mod lifecycle;
 mod list;
 mod logs;
 mod progress;
@@ -179,6 +180,12 @@ pub enum Command {
     Run(run::Run),
     /// Run pipelines on their schedules until stopped: the daemon
     Serve(serve::Serve),
+    /// Let pipelines run, and start a run of each in the daemon
+    Start(lifecycle::Start),
+    /// Stop pipelines: their runs end, and none is started by itself
+    Stop(lifecycle::Stop),
+    /// Move a pipeline's library, configuration and logs to the trash; loaded data stay
+    Delete(lifecycle::Delete),
     /// What runs now, with the memory and CPU time of each process
     Status(status::Status),
     /// What the runs of a pipeline said
@@ -217,6 +224,9 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::List => list::list(&globals),
         Command::Info(command) => info::info(&globals, &command),
         Command::Run(command) => run::run(&globals, command),
+        Command::Start(command) => lifecycle::start(&globals, &command),
+        Command::Stop(command) => lifecycle::stop(&globals, &command),
+        Command::Delete(command) => lifecycle::delete(&globals, &command),
         Command::Serve(command) => serve::serve(&globals, &command),
         Command::Status(command) => status::status(&globals, &command),
         Command::Logs(command) => logs::logs(&globals, &command),

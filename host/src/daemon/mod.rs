@@ -21,7 +21,7 @@ mod runner;
 #[cfg(test)]
 mod stage_daemon;
 mod standing;
-mod trash;
+pub mod trash;
 pub mod view;
 
 use std::collections::BTreeMap;
