@@ -355,6 +355,7 @@ fn people_are_told_in_words() {
         ("7 */1 * * *", "every hour at minute 7"),
         ("0 */2 * * *", "every 2 hours"),
         ("0 0,12 * * *", "every 12 hours"),
+        ("30 */10 * * *", "every day at 00:30, 10:30, 20:30"),
         ("* * * * * *", "every second"),
         ("*/10 * * * * *", "every 10 seconds"),
         ("0 0 L * *", "at 00:00, on the last day of the month"),
