@@ -20,6 +20,7 @@ mod interpolate;
 mod marks;
 mod merge;
 mod model;
+pub mod notifications;
 mod of_plugin;
 mod parse;
 mod positions;

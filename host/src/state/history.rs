@@ -166,31 +166,18 @@ impl State {
         Ok(running)
     }
 
-    /// Notes of runs whose host died that they are interrupted; says which.
-    pub fn record_interrupted(&self) -> Result<Vec<RunningRecord>> {
-        let mut statement = self.database.prepare(
-            "SELECT run_id, pipeline, started_at, holder FROM runs WHERE status = 'running'",
-        )?;
-        let rows = statement.query_map([], |row| {
-            let record = RunningRecord {
-                run_id: row.get("run_id")?,
-                pipeline: row.get("pipeline")?,
-                started_at: row.get("started_at")?,
-                process: 0,
-            };
-            Ok((record, row.get::<_, Option<String>>("holder")?))
-        })?;
-        let mut interrupted = Vec::new();
-        for row in rows {
-            let (record, holder) = row?;
-            if living(holder.as_deref()).is_none() {
-                interrupted.push(record);
-            }
-        }
-        for record in &interrupted {
+    /// Notes of runs whose host died that they are interrupted; gives them, each with its pipeline.
+    pub fn record_interrupted(&self) -> Result<Vec<(String, RunRecord)>> {
+        let mut statement = self.database.prepare(&format!(
+            "SELECT pipeline, {COLUMNS} FROM runs WHERE status = 'running' ORDER BY started_at"
+        ))?;
+        let rows = statement.query_map([], |row| Ok((row.get("pipeline")?, record(row)?)))?;
+        let mut interrupted: Vec<(String, RunRecord)> = rows.collect::<rusqlite::Result<_>>()?;
+        interrupted.retain(|(_, run)| run.status == "interrupted");
+        for (_, run) in &interrupted {
             self.database.execute(
                 "UPDATE runs SET status = 'interrupted' WHERE run_id = ?1 AND status = 'running'",
-                [&record.run_id],
+                [&run.run_id],
             )?;
         }
         Ok(interrupted)
@@ -206,6 +193,15 @@ impl State {
         Ok(report
             .flatten()
             .and_then(|report| serde_json::from_str(&report).ok()))
+    }
+
+    /// One run, with its pipeline.
+    pub fn run(&self, run_id: &str) -> Result<Option<(String, RunRecord)>> {
+        let mut statement = self.database.prepare_cached(&format!(
+            "SELECT pipeline, {COLUMNS} FROM runs WHERE run_id = ?1"
+        ))?;
+        let found = statement.query_row([run_id], |row| Ok((row.get("pipeline")?, record(row)?)));
+        Ok(found.optional()?)
     }
 
     /// The latest runs of a pipeline, newest first.
@@ -289,6 +285,9 @@ mod tests {
         assert_eq!(state.last_run("p").unwrap().unwrap().status, "running");
         assert_eq!(state.recent_runs("p", 5).unwrap()[1].loaded, Some(7));
         assert_eq!(state.last_run("q").unwrap(), None);
+        let (pipeline, record) = state.run("1").unwrap().unwrap();
+        assert_eq!((pipeline.as_str(), record.loaded), ("p", Some(7)));
+        assert_eq!(state.run("3").unwrap(), None);
         let running = state.running().unwrap();
         assert_eq!(running.len(), 1);
         assert_eq!(

@@ -7,6 +7,7 @@
 mod backfills;
 mod crashes;
 mod history;
+mod notices;
 mod pipelines;
 mod plugins;
 mod schedules;
@@ -89,6 +90,12 @@ CREATE TABLE schedules (
     paused INTEGER NOT NULL,
     changed_at TEXT NOT NULL
 ) WITHOUT ROWID;
+",
+    r"
+CREATE TABLE notices (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    memory TEXT NOT NULL
+);
 ",
 ];
 

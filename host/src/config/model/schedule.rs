@@ -23,6 +23,13 @@ pub struct Schedule {
     pub catch_up: CatchUp,
     /// What happens when the last run still goes on.
     pub overlap: Overlap,
+    /// How long after its instant a due run is late; `None` is as the daemon says.
+    #[serde(
+        default,
+        with = "duration::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub late_after: Option<Duration>,
 }
 
 impl Schedule {
@@ -39,6 +46,7 @@ impl Default for Schedule {
             jitter: Duration::ZERO,
             catch_up: CatchUp::default(),
             overlap: Overlap::default(),
+            late_after: None,
         }
     }
 }

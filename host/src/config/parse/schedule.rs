@@ -1,6 +1,6 @@
 //! The section `schedule`.
 
-use super::{delay, pipeline_name};
+use super::{delay, pipeline_name, timeout};
 use crate::config::document::Data;
 use crate::config::model::{CatchUp, Dependency, Overlap, Schedule};
 use crate::config::section::{Reported, Section};
@@ -30,6 +30,7 @@ pub(super) fn schedule(mut section: Section<'_>) -> Result<Schedule, Reported> {
             ("cancel", Overlap::Cancel),
         ])
     });
+    let late_after = section.optional("late_after", timeout);
     section.finish();
     Ok(Schedule {
         cron: cron?,
@@ -37,6 +38,7 @@ pub(super) fn schedule(mut section: Section<'_>) -> Result<Schedule, Reported> {
         jitter: jitter?,
         catch_up: catch_up?,
         overlap: overlap?,
+        late_after: late_after?,
     })
 }
 
