@@ -8,6 +8,7 @@ mod completions;
 mod dead_letters;
 mod doctor;
 mod enable;
+mod history;
 mod info;
 mod lifecycle;
 mod list;
@@ -17,6 +18,7 @@ mod run;
 mod schedule;
 mod serve;
 mod signals;
+mod sparkline;
 mod status;
 mod table;
 pub mod telemetry;
@@ -188,6 +190,8 @@ pub enum Command {
     Delete(lifecycle::Delete),
     /// What runs now, with the memory and CPU time of each process
     Status(status::Status),
+    /// The runs of the past: how long they took, what they loaded, why they failed
+    History(history::History),
     /// What the runs of a pipeline said
     Logs(logs::Logs),
     /// Let a pipeline run again that was parked because its plugin crashed too often
@@ -229,6 +233,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::Delete(command) => lifecycle::delete(&globals, &command),
         Command::Serve(command) => serve::serve(&globals, &command),
         Command::Status(command) => status::status(&globals, &command),
+        Command::History(command) => history::history(&globals, &command),
         Command::Logs(command) => logs::logs(&globals, &command),
         Command::Enable(command) => enable::enable(&globals, &command),
         Command::Schedule(command) => schedule::schedule(&globals, &command),

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 pub use crashes::Crashes;
-pub use history::{HistoryQuery, RunRecord, RunStart, RunningRecord, Trigger};
+pub use history::{HistoryQuery, RunDetails, RunRecord, RunStart, RunningRecord, Trigger};
 pub use plugins::FileStamp;
 
 use crate::error::{Error, ErrorKind, Result};
