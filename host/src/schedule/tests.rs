@@ -16,6 +16,7 @@ pub(super) fn config(cron: &str, timezone: &str) -> config::Schedule {
         jitter: Duration::ZERO,
         catch_up: config::CatchUp::Last,
         overlap: config::Overlap::Skip,
+        late_after: None,
     }
 }
 
