@@ -11,6 +11,7 @@ mod enable;
 mod info;
 mod list;
 mod logs;
+mod monitor;
 mod progress;
 mod run;
 mod status;
@@ -178,6 +179,9 @@ pub enum Command {
     Status(status::Status),
     /// What the runs of a pipeline said
     Logs(logs::Logs),
+    /// What scripts/monitor-pipelines.sh shows
+    #[command(hide = true)]
+    Monitor(monitor::Monitor),
     /// Let a pipeline run again that was parked because its plugin crashed too often
     Enable(enable::Enable),
     /// Check plugins and configuration without touching a database
@@ -212,6 +216,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::Run(command) => run::run(&globals, command),
         Command::Status(command) => status::status(&globals, &command),
         Command::Logs(command) => logs::logs(&globals, &command),
+        Command::Monitor(command) => monitor::monitor(&globals, &command),
         Command::Enable(command) => enable::enable(&globals, &command),
         Command::Validate(command) => validate::validate(&globals, &command),
         Command::Doctor(command) => doctor::doctor(&globals, &command),
