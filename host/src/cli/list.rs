@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use jiff::Timestamp;
 use serde_json::json;
 
+use super::schedule::{self, Shown};
 use super::table::{indented, table};
 use super::{Failure, Globals, Output, print, print_json};
 use crate::plugin::Refused;
@@ -12,7 +14,7 @@ use crate::state::RunRecord;
 
 struct Row {
     found: Found,
-    schedule: Option<String>,
+    schedule: Option<Shown>,
     config_error: Option<String>,
     parked: bool,
     last_run: Option<RunRecord>,
@@ -21,13 +23,17 @@ struct Row {
 /// Shows all pipelines, and the files that are refused.
 pub fn list(globals: &Globals) -> Result<u8, Failure> {
     let session = Session::open(&globals.folders())?;
+    let now = Timestamp::now();
     let mut rows = Vec::new();
     for found in session.all() {
         let mut parked = false;
         let (schedule, config_error) = match session.load_config(&found) {
             Ok(loaded) => {
                 parked = session.parked(&found, &loaded)?.is_some();
-                (loaded.config.schedule.map(|schedule| schedule.cron), None)
+                let effective =
+                    schedule::holding(&session, &found, loaded.config.schedule.as_ref())?;
+                let shown = Shown::new(&found.manifest.name, effective, now, 1)?;
+                (Some(shown), None)
             }
             Err(failure) => (None, Some(failure.to_text())),
         };
@@ -64,6 +70,7 @@ fn to_json(globals: &Globals, rows: &[Row], refused: &[(String, &Refused)]) -> s
         .iter()
         .map(|row| {
             let plugin = &row.found.plugin;
+            let shown = row.schedule.as_ref();
             json!({
                 "name": row.found.manifest.name,
                 "version": row.found.manifest.version,
@@ -71,9 +78,11 @@ fn to_json(globals: &Globals, rows: &[Row], refused: &[(String, &Refused)]) -> s
                 "plugin": plugin.name,
                 "abi": plugin.abi,
                 "sha256": plugin.sha256,
-                "schedule": row.schedule,
+                "schedule": shown.and_then(|shown| Some(&shown.effective.schedule.as_ref()?.cron)),
+                "schedule_origin": shown.map(|shown| shown.effective.origin),
+                "schedule_paused": shown.is_some_and(|shown| shown.effective.paused),
                 "last_run": row.last_run,
-                "next_run": null,
+                "next_run": shown.and_then(|shown| shown.next.first()),
                 "config_error": row.config_error,
                 "parked": row.parked,
             })
@@ -119,19 +128,23 @@ fn to_text(globals: &Globals, rows: &[Row], refused: &[(String, &Refused)]) -> S
                     )
                 },
             );
-            let schedule = match (&row.schedule, &row.config_error) {
-                (_, Some(_)) => "config error",
-                (Some(cron), None) => cron,
-                (None, None) => "-",
-            };
+            let schedule = row
+                .schedule
+                .as_ref()
+                .map_or_else(|| "config error".to_owned(), Shown::in_short);
+            let next = row
+                .schedule
+                .as_ref()
+                .and_then(|shown| shown.local(*shown.next.first()?))
+                .unwrap_or_else(|| "-".to_owned());
             lines.add_row([
                 row.found.manifest.name.as_str(),
                 &row.found.manifest.version,
                 &row.found.plugin.name,
                 &row.found.plugin.abi,
-                schedule,
+                &schedule,
                 &last,
-                "-",
+                &next,
             ]);
         }
         text.push_str(&indented(&lines));

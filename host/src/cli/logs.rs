@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::run::{SIGINT_CODE, SIGTERM_CODE};
+use super::signals::{SIGINT_CODE, SIGTERM_CODE};
 use super::{Failure, Globals, Output, build_runtime};
 use crate::config::duration;
 use crate::error::{Error, Result};

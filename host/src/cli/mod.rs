@@ -14,6 +14,9 @@ mod logs;
 mod monitor;
 mod progress;
 mod run;
+mod schedule;
+mod serve;
+mod signals;
 mod status;
 mod table;
 pub mod telemetry;
@@ -175,6 +178,8 @@ pub enum Command {
     Info(info::Info),
     /// Run pipelines once, in the foreground
     Run(run::Run),
+    /// Run pipelines on their schedules until stopped: the daemon
+    Serve(serve::Serve),
     /// What runs now, with the memory and CPU time of each process
     Status(status::Status),
     /// What the runs of a pipeline said
@@ -184,6 +189,8 @@ pub enum Command {
     Monitor(monitor::Monitor),
     /// Let a pipeline run again that was parked because its plugin crashed too often
     Enable(enable::Enable),
+    /// Show or change when a pipeline runs by itself
+    Schedule(schedule::ScheduleCommand),
     /// Check plugins and configuration without touching a database
     Validate(validate::Validate),
     /// Connect everywhere a run would, and say what is wrong and how to mend it; writes nothing
@@ -214,10 +221,12 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::List => list::list(&globals),
         Command::Info(command) => info::info(&globals, &command),
         Command::Run(command) => run::run(&globals, command),
+        Command::Serve(command) => serve::serve(&globals, &command),
         Command::Status(command) => status::status(&globals, &command),
         Command::Logs(command) => logs::logs(&globals, &command),
         Command::Monitor(command) => monitor::monitor(&globals, &command),
         Command::Enable(command) => enable::enable(&globals, &command),
+        Command::Schedule(command) => schedule::schedule(&globals, &command),
         Command::Validate(command) => validate::validate(&globals, &command),
         Command::Doctor(command) => doctor::doctor(&globals, &command),
         Command::Backfill(command) => backfill::backfill(&globals, command),

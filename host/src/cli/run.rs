@@ -3,29 +3,22 @@
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use clap::Args;
 use etl_plugin_api::Delivery;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
+use super::signals::SIGINT_CODE;
 use super::table::{indented, table, thousands};
-use super::{Failure, Globals, Output, build_runtime, print, print_json, progress};
+use super::{Failure, Globals, Output, print, print_json, progress, signals};
 use crate::config::Isolation;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::launch::{Launch, is_fault_of_plugin, never_started, record_end, record_start};
 use crate::plan::{Purpose, RunOptions};
-use crate::plugin::load;
 use crate::pool::Pools;
 use crate::runtime::report::{self, RunReport, Status};
 use crate::runtime::{self, RunContext};
 use crate::session::{Found, Session};
 use crate::state::RunStart;
-
-/// Exit codes of a run that a signal stopped: 128 and the signal's number.
-pub(super) const SIGINT_CODE: u8 = 130;
-pub(super) const SIGTERM_CODE: u8 = 143;
 
 /// Flags of `run`.
 #[derive(Debug, Args)]
@@ -126,11 +119,7 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
             Err(failure) => return Err(failure),
         }
     }
-    let runtime = build_runtime()?;
-    let cancel = CancellationToken::new();
-    let stopped_by = Arc::new(AtomicI32::new(0));
-    let reports = runtime.block_on(async {
-        watch_signals(cancel.clone(), stopped_by.clone())?;
+    let (reports, stopped_by) = signals::drive(async |cancel| {
         let pools = Arc::new(Pools::new());
         let mut contexts = Vec::new();
         for (launch, stages) in prepared {
@@ -144,38 +133,8 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
             }
         }
         run_all(globals, &session, contexts, broken, &names).await
-    });
-    // Blocking threads of a plugin that does not return must not keep the host.
-    runtime.shutdown_background();
-    let reports = reports?;
-    Ok(exit_code(&reports, stopped_by.load(Ordering::SeqCst)))
-}
-
-/// The first signal drains, the second ends the process at once.
-pub fn watch_signals(cancel: CancellationToken, stopped_by: Arc<AtomicI32>) -> Result<()> {
-    let describe =
-        |error: std::io::Error| Error::internal("cannot listen for signals").caused_by(error);
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(describe)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(describe)?;
-    tokio::spawn(async move {
-        loop {
-            let code = tokio::select! {
-                _ = interrupt.recv() => SIGINT_CODE,
-                _ = terminate.recv() => SIGTERM_CODE,
-            };
-            if cancel.is_cancelled() {
-                load::allow_exit();
-                // Open transactions are rolled back by the sinks.
-                std::process::exit(code.into());
-            }
-            stopped_by.store(code.into(), Ordering::SeqCst);
-            progress::around_bars(|| {
-                eprintln!("stopping: what is in flight is committed; a second signal ends at once");
-            });
-            cancel.cancel();
-        }
-    });
-    Ok(())
+    })?;
+    Ok(exit_code(&reports, stopped_by))
 }
 
 async fn run_all(
@@ -307,15 +266,12 @@ pub fn failure_to_text(failure: &report::Failure) -> String {
 }
 
 /// One code for all: the common one, or 4 where some succeeded and some did not.
-fn exit_code(reports: &[RunReport], stopped_by: i32) -> u8 {
+fn exit_code(reports: &[RunReport], stopped_by: Option<u8>) -> u8 {
     if reports
         .iter()
         .any(|report| report.status == Status::Cancelled)
     {
-        return u8::try_from(stopped_by)
-            .ok()
-            .filter(|code| *code != 0)
-            .unwrap_or(130);
+        return stopped_by.unwrap_or(SIGINT_CODE);
     }
     let codes: Vec<u8> = reports.iter().map(RunReport::exit_code).collect();
     match codes.as_slice() {

@@ -3,15 +3,13 @@
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use clap::Args;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
-use super::run::{failure_to_text, watch_signals};
+use super::run::failure_to_text;
 use super::table::{indented, table, thousands};
-use super::{Failure, Globals, Output, build_runtime, print, print_json, progress};
+use super::{Failure, Globals, Output, print, print_json, progress, signals};
 use crate::error::Result;
 use crate::launch::build_plan;
 use crate::plan::{Purpose, RunOptions};
@@ -74,11 +72,7 @@ pub fn verify(globals: &Globals, command: Verify) -> Result<u8, Failure> {
         exclude: command.exclude,
         window: command.window,
     };
-    let runtime = build_runtime()?;
-    let cancel = CancellationToken::new();
-    let stopped_by = Arc::new(AtomicI32::new(0));
-    let verified = runtime.block_on(async {
-        watch_signals(cancel.clone(), stopped_by.clone())?;
+    let (verified, stopped_by) = signals::drive(async |cancel| {
         let pools = Arc::new(Pools::new());
         let plan = build_plan(found, loaded, &stages, options, &cancel).await?;
         let source = Arc::from(build_source(&plan.config.source, &pools));
@@ -98,10 +92,8 @@ pub fn verify(globals: &Globals, command: Verify) -> Result<u8, Failure> {
             () = cancel.cancelled() => Ok(Verified::NotRead(Box::new(RunReport { status: Status::Cancelled, ..report }))),
             compared = verification.finish() => compared.map(Verified::Compared),
         }
-    });
-    // Blocking threads of a plugin that does not return must not keep the host.
-    runtime.shutdown_background();
-    match verified? {
+    })?;
+    match verified {
         Verified::Compared(report) => {
             if globals.output == Output::Json {
                 print_json(&report)?;
@@ -112,15 +104,11 @@ pub fn verify(globals: &Globals, command: Verify) -> Result<u8, Failure> {
         }
         Verified::NotRead(report) => {
             tell_failure(globals, &report)?;
-            let stopped_by = u8::try_from(stopped_by.load(Ordering::SeqCst)).unwrap_or_default();
-            Ok(match stopped_by {
+            Ok(stopped_by.unwrap_or_else(|| match report.exit_code() {
                 // Part of the source's side is no side to compare with.
-                0 => match report.exit_code() {
-                    4 => 1,
-                    code => code,
-                },
+                4 => 1,
                 code => code,
-            })
+            }))
         }
     }
 }

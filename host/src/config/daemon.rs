@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::Secret;
+use super::duration;
+use super::notifications::{Channel, Notification, Webhook};
 
 /// The daemon's configuration. `docs/configuration.md` has every key.
 #[derive(Clone, Debug, Serialize)]
@@ -14,6 +17,11 @@ pub struct Daemon {
     pub max_concurrent_runs: usize,
     /// The HTTP API; `None` leaves only the socket in the state folder.
     pub http: Option<Http>,
+    /// Who is told of failures, recoveries and late runs.
+    pub notifications: Vec<Notification>,
+    /// How long after its instant a due run is late, unless its pipeline says otherwise; `None` is never.
+    #[serde(with = "duration::optional")]
+    pub lateness: Option<Duration>,
     /// The log files.
     pub logs: Logs,
 }
@@ -23,6 +31,8 @@ impl Default for Daemon {
         Self {
             max_concurrent_runs: 4,
             http: Some(Http::default()),
+            notifications: Vec::new(),
+            lateness: None,
             logs: Logs::default(),
         }
     }
@@ -31,7 +41,15 @@ impl Default for Daemon {
 impl Daemon {
     /// All that must never be shown.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        self.http.iter().filter_map(|http| http.token.as_ref())
+        let hooks = self
+            .notifications
+            .iter()
+            .filter_map(|one| match &one.channel {
+                Channel::Webhook(hook) => Some(hook),
+                Channel::Command(_) => None,
+            });
+        let token = self.http.iter().filter_map(|http| http.token.as_ref());
+        token.chain(hooks.flat_map(Webhook::secrets))
     }
 }
 

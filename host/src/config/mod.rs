@@ -20,9 +20,11 @@ mod interpolate;
 mod marks;
 mod merge;
 mod model;
+pub mod notifications;
 mod of_plugin;
 mod parse;
 mod positions;
+mod schedule_words;
 mod secret;
 mod section;
 mod suggest;
@@ -44,6 +46,7 @@ pub use model::{
 };
 pub use parse::is_host;
 pub use positions::Positions;
+pub use schedule_words::NotAWord;
 pub use secret::Secret;
 pub use table::TableNameError;
 

@@ -388,6 +388,17 @@ pub enum WriteMode {
     Replace,
 }
 
+impl WriteMode {
+    /// The word that names it in the configuration.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Upsert { .. } => "upsert",
+            Self::Replace => "replace",
+        }
+    }
+}
+
 /// Whether a key identifies a row within its partition or across all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

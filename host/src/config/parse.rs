@@ -4,6 +4,7 @@
 
 mod daemon;
 mod isolation;
+mod notifications;
 mod schedule;
 mod server;
 mod sink;

@@ -5,16 +5,21 @@
 
 mod active;
 mod agenda;
+pub mod client;
 pub mod clock;
 mod dependency;
-mod effective;
+pub mod http;
 mod lifecycle;
 mod lock;
 pub mod metrics;
+pub mod notify;
+mod operations;
 pub mod pipeline;
 mod refusal;
 mod roster;
 mod runner;
+#[cfg(test)]
+mod stage_daemon;
 mod standing;
 mod trash;
 pub mod view;
@@ -51,6 +56,7 @@ use crate::plan::{Purpose, RunOptions};
 use crate::plugin::LivePlugins;
 use crate::pool::{BreakerState, Pools};
 use crate::process::Usage;
+use crate::schedule::Schedule;
 use crate::session::{Folders, Session, host_binary};
 pub use crate::state::HistoryQuery;
 use crate::state::{RunRecord, State, Trigger};
@@ -341,6 +347,12 @@ impl Daemon {
             .collect())
     }
 
+    /// A run as history has it; `None` if it has none of that identifier.
+    pub fn summary(&self, run_id: &str) -> Result<Option<RunSummary>, Refusal> {
+        let run = lock(&self.session).state.run(run_id)?;
+        Ok(run.map(|(pipeline, record)| summary(&pipeline, record)))
+    }
+
     /// The report of a run that is over.
     pub fn report(&self, run_id: &str) -> Result<Option<serde_json::Value>, Refusal> {
         Ok(lock(&self.session).state.report(run_id)?)
@@ -438,7 +450,7 @@ impl Daemon {
         let name = &manifest.name;
         let current = self.shared.active.of(name);
         let last = lock(&self.session).state.last_run(name)?;
-        let paused = known.effective.is_paused();
+        let paused = known.effective.paused;
         let state = match &current {
             Some(run) if run.has_begun() => PipelineState::Running,
             Some(_) => PipelineState::Queued,
@@ -457,7 +469,12 @@ impl Daemon {
             plugin: known.found.plugin.name.clone(),
             sha256: known.found.plugin.sha256.clone(),
             state,
-            schedule: known.effective.describe(),
+            schedule: known
+                .effective
+                .schedule
+                .as_ref()
+                .and_then(|it| Schedule::new(it).ok())
+                .map(|it| it.describe()),
             next_run: next.filter(|_| known.enabled),
             depends_on: dependencies.map(|it| it.pipeline.clone()).collect(),
             current_run: current.map(|run| run.view()),

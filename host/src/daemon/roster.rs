@@ -11,12 +11,13 @@ use sha2::{Digest, Sha256};
 
 use super::agenda::Agenda;
 use super::dependency;
-use super::effective::Effective;
 use super::pipeline::Spec;
 use crate::config::{self, Loaded};
 use crate::error::Result;
 use crate::failure::Failure;
+use crate::literal::hex;
 use crate::pool::Pools;
+use crate::schedule::{Effective, Origin, effective};
 use crate::session::{Found, Session};
 use crate::sink::build_due_runs;
 use crate::state::Trigger;
@@ -66,7 +67,7 @@ pub fn load_roster(session: &Session, before: &Roster) -> Result<Roster> {
             None => false,
         };
         let known = Known {
-            effective: Effective::of(configured, set.as_ref()),
+            effective: effective(configured, set.as_ref()),
             agenda: Agenda::default(),
             enabled: !session.state.is_disabled(&name)?,
             found,
@@ -124,13 +125,16 @@ fn schedules(
     let Some(known) = roster.get(name).filter(|_| !problems.contains_key(name)) else {
         return Vec::new();
     };
-    match &known.effective {
-        Effective::On { schedule, .. } => vec![schedule.clone()],
-        Effective::None => parents(known)
+    if known.effective.paused {
+        return Vec::new();
+    }
+    match (&known.effective.schedule, known.effective.origin) {
+        (Some(schedule), _) => vec![schedule.clone()],
+        (None, Origin::None) => parents(known)
             .iter()
             .flat_map(|parent| schedules(parent, roster, problems))
             .collect(),
-        Effective::Paused { .. } | Effective::Off | Effective::External => Vec::new(),
+        (None, _) => Vec::new(),
     }
 }
 
@@ -145,15 +149,10 @@ pub fn build_spec(
         return Ok(None);
     };
     let name = &known.found.manifest.name;
-    let schedule = match &known.effective {
-        Effective::On { schedule, .. } | Effective::Paused { schedule, .. } => Some(schedule),
-        Effective::None | Effective::Off | Effective::External => None,
-    };
+    let schedule = known.effective.schedule.as_ref();
     let default = config::Schedule::default();
     let schedule_or_default = schedule.unwrap_or(&default);
-    let since = session
-        .state
-        .watched_since(name, &watched(known, session)?, now)?;
+    let since = session.state.watched_since(name, &watched(known), now)?;
     Ok(Some(Spec {
         enabled: known.enabled,
         agenda: known.agenda.clone(),
@@ -172,18 +171,12 @@ pub fn build_spec(
 
 /// What must stay the same for instants of the past to count: the instants that the agenda gives, that it is enabled, and
 /// when a hand last changed it.
-fn watched(known: &Known, session: &Session) -> Result<String> {
-    let set = session.state.schedule_of(&known.found.manifest.name)?;
-    let changed_at = set.map(|set| set.changed_at);
+fn watched(known: &Known) -> String {
+    let changed_at = known.effective.changed_at;
     let text = format!(
         "{:?} {} {changed_at:?}",
         known.agenda.patterns(),
         known.enabled
     );
-    let digest = Sha256::digest(text);
-    Ok(digest
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    hex(&Sha256::digest(text))
 }

@@ -221,7 +221,7 @@ mod tests {
         let path = folder.path().join("logs/copy.log");
         let mode = path.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
-        fs::rename(&path, folder.path().join("logs/away")).unwrap();
+        rename(&path, folder.path().join("logs/away")).unwrap();
         file.append("two\n", true).unwrap();
         look_again(&mut file);
         file.append("three\n", true).unwrap();

@@ -8,6 +8,10 @@ use tracing::{Span, Subscriber};
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
+tokio::task_local! {
+    static OF_TASK: Facts;
+}
+
 /// What an event is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
@@ -26,13 +30,28 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What the span that this thread is in says. For threads that outlive the span, which they must not keep open.
+    /// What the span says that this thread is in. For threads and tasks that may outlive the span.
     pub fn current() -> Self {
         let known = Span::current().with_subscriber(|(id, dispatch)| {
             let registry = dispatch.downcast_ref::<Registry>()?;
             Some(Self::of(&registry.span(id)?))
         });
-        known.flatten().unwrap_or_default()
+        known.flatten().unwrap_or_else(Self::of_task)
+    }
+
+    /// What is known where no span is: what [`within`](Self::within) and [`along`](Self::along) were given.
+    pub(super) fn of_task() -> Self {
+        OF_TASK.try_get().unwrap_or_default()
+    }
+
+    /// Does work that is about these.
+    pub fn within<T>(self, work: impl FnOnce() -> T) -> T {
+        OF_TASK.sync_scope(self, work)
+    }
+
+    /// Makes a task be about these.
+    pub fn along<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
+        OF_TASK.scope(self, work)
     }
 
     /// What a span and those around it say.

@@ -50,8 +50,7 @@ where
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let facts = context
             .event_span(event)
-            .map(|span| Facts::of(&span))
-            .unwrap_or_default();
+            .map_or_else(Facts::of_task, |span| Facts::of(&span));
         (self.0)(&Record::of(event, facts));
     }
 }

@@ -359,9 +359,9 @@ mod tests {
 
     fn append(path: &Path, text: &str) {
         use std::io::Write;
-        let mut file = fs::OpenOptions::new().append(true).create(true);
-        let file = file.open(path).unwrap();
-        (&file).write_all(text.as_bytes()).unwrap();
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.append(true).create(true).open(path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
     }
 
     #[test]

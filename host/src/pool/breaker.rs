@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -25,7 +26,7 @@ pub(super) struct Thresholds {
 }
 
 /// Whether connections are tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
     /// They are.
@@ -37,7 +38,7 @@ pub enum Condition {
 }
 
 /// What a breaker knows, for people.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct BreakerState {
     /// What it protects: a server, or one login of it.
     pub guards: String,
@@ -46,6 +47,7 @@ pub struct BreakerState {
     /// Failures since the last success.
     pub failures: u32,
     /// When it opened.
+    #[schema(value_type = Option<String>)]
     pub since: Option<Timestamp>,
     /// Seconds until the next trial.
     pub next_trial_seconds: Option<u64>,

@@ -10,6 +10,7 @@ mod guarded;
 mod places;
 mod postgres;
 mod sqlserver;
+mod usage;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -23,6 +24,7 @@ use self::guarded::Breakers;
 pub use self::guarded::Guarded;
 pub use self::places::Places;
 pub use self::sqlserver::{SqlServerClient, SqlServerManager, address as sqlserver_address};
+pub use self::usage::PoolUse;
 use crate::config::{Server, SqlServer, Tls};
 use crate::error::{Error, ErrorKind, Result};
 

@@ -11,7 +11,6 @@ use etl_plugin_api::{AttemptInfo, Cardinality, Cursor, Delivery, Outcome, TableS
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use super::RunContext;
 use super::chunk::{Chunker, Signature, Target};
@@ -327,7 +326,7 @@ async fn pump(
         run.cancel.clone(),
         feed_in,
     );
-    workers.spawn(feeder.run(reader).in_current_span());
+    workers.spawn(task::carried(feeder.run(reader)));
     task::spawn_blocking(move || transform_all(transform, feed, &ready_in));
     loop {
         let message = match ready.recv().await {

@@ -119,11 +119,11 @@ async fn run_in_span(context: &Arc<RunContext>) -> RunReport {
     let (plan, options) = (&context.plan, &context.plan.options);
     tracing::info!(
         partitions = plan.partitions.len(),
-        write_mode = ?plan.config.sink.write_mode,
+        write_mode = plan.config.sink.write_mode.word(),
         since = options.since,
         until = options.until,
-        full_refresh = options.full_refresh,
-        dry_run = options.dry_run,
+        full_refresh = options.full_refresh.then_some(true),
+        dry_run = options.dry_run.then_some(true),
         plugin = plan.manifest.version,
         "run started"
     );

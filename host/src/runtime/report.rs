@@ -1,5 +1,6 @@
 //! What a run tells when it is over: the stable JSON of `run --output json`, and the truth about its success.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use etl_plugin_api::{Delivery, ErrorKind as StageErrorKind};
@@ -104,8 +105,12 @@ impl Failure {
     /// A failure with what to do about its cause.
     pub fn new(message: String, cause: &Error) -> Self {
         let redacted = |text: &str| redact(text).into_owned();
+        let changed = match redact(&message) {
+            Cow::Owned(changed) => Some(changed),
+            Cow::Borrowed(_) => None,
+        };
         Self {
-            message: redacted(&message),
+            message: changed.unwrap_or(message),
             next_step: next_step_of_failure(cause).map(|next| redacted(&next)),
             details: cause.details().map(redacted),
             crashed: matches!(

@@ -11,6 +11,9 @@ use super::report::{PartitionReport, Rows, RunReport, Status};
 use crate::checkpoint::Ledger;
 use crate::error::{Error, ErrorKind, Result};
 
+/// Who says how runs end.
+const LOG: &str = "etl_host::runtime";
+
 /// A run of a pipeline.
 pub fn of_run(pipeline: &str, run_id: &str) -> Span {
     info_span!(
@@ -110,6 +113,7 @@ pub fn record_partition(span: &Span, report: &PartitionReport) {
     let cursor = report.cursor_to.as_deref().unwrap_or("none");
     let status = report.status.word();
     tracing::info!(
+        target: LOG,
         cursor,
         attempts = report.attempts,
         "partition {status}: {extracted} rows read, {loaded} loaded"
@@ -128,7 +132,7 @@ pub fn record_run(span: &Span, report: &RunReport) {
         report.failures().next().map(|error| error.message.as_str()),
     );
     if let Some(error) = &report.error {
-        tracing::error!("{}", error.message);
+        tracing::error!(target: LOG, "{}", error.message);
     }
     let Rows {
         extracted,
@@ -138,6 +142,7 @@ pub fn record_run(span: &Span, report: &RunReport) {
     } = report.rows;
     let status = report.status.word();
     tracing::info!(
+        target: LOG,
         quarantined,
         bytes = report.bytes,
         "run {status}: {extracted} rows read, {loaded} loaded in {:.1} s",

@@ -15,8 +15,7 @@ const DAYS: [&str; 7] = [
 impl Schedule {
     /// The schedule in words, such as `every day at 00:00, UTC`.
     pub fn describe(&self) -> String {
-        let zone = self.zone.iana_name().unwrap_or("UTC");
-        format!("{}, {zone}", self.describe_cron())
+        format!("{}, {}", self.describe_cron(), self.zone_name())
     }
 
     fn describe_cron(&self) -> String {

@@ -3,8 +3,11 @@
 //! It is all arithmetic: a schedule and an instant give the next instant. What time it is, what runs, and what becomes
 //! of instants that were missed is decided by the daemon.
 
+mod calendar;
 mod cron;
 mod describe;
+mod effective;
+mod form;
 #[cfg(test)]
 mod tests;
 mod zone;
@@ -16,7 +19,11 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use sha2::{Digest, Sha256};
 
+pub use self::calendar::CalendarError;
+use self::calendar::to_calendar;
 pub use self::cron::{Cron, CronError, Field};
+pub use self::effective::{Effective, Origin, SetSchedule, Setting, effective};
+pub use self::form::{Form, FormError};
 use self::zone::{Instants, instants};
 pub use self::zone::{UnknownZone, zone, zone_names};
 use crate::config;
@@ -31,6 +38,9 @@ pub enum ScheduleError {
     /// Its zone.
     #[error(transparent)]
     Zone(#[from] UnknownZone),
+    /// Its short form.
+    #[error(transparent)]
+    Form(#[from] FormError),
 }
 
 impl From<ScheduleError> for Error {
@@ -115,6 +125,16 @@ impl Schedule {
             Instants::Two { second, .. } => Some(second),
             _ => None,
         }
+    }
+
+    /// The schedule in the words of systemd, an `OnCalendar=`.
+    pub fn to_calendar(&self) -> Result<String, CalendarError> {
+        to_calendar(&self.cron, self.zone_name())
+    }
+
+    /// The name of its zone.
+    pub fn zone_name(&self) -> &str {
+        self.zone.iana_name().unwrap_or("UTC")
     }
 
     /// The due instants after `after`, up to and with `until`.

@@ -208,6 +208,15 @@ impl State {
             .and_then(|report| serde_json::from_str(&report).ok()))
     }
 
+    /// One run, with its pipeline.
+    pub fn run(&self, run_id: &str) -> Result<Option<(String, RunRecord)>> {
+        let mut statement = self.database.prepare_cached(&format!(
+            "SELECT pipeline, {COLUMNS} FROM runs WHERE run_id = ?1"
+        ))?;
+        let found = statement.query_row([run_id], |row| Ok((row.get("pipeline")?, record(row)?)));
+        Ok(found.optional()?)
+    }
+
     /// The latest runs of a pipeline, newest first.
     pub fn recent_runs(&self, pipeline: &str, limit: u32) -> Result<Vec<RunRecord>> {
         let mut statement = self.database.prepare_cached(&format!(
@@ -289,6 +298,9 @@ mod tests {
         assert_eq!(state.last_run("p").unwrap().unwrap().status, "running");
         assert_eq!(state.recent_runs("p", 5).unwrap()[1].loaded, Some(7));
         assert_eq!(state.last_run("q").unwrap(), None);
+        let (pipeline, record) = state.run("1").unwrap().unwrap();
+        assert_eq!((pipeline.as_str(), record.loaded), ("p", Some(7)));
+        assert_eq!(state.run("3").unwrap(), None);
         let running = state.running().unwrap();
         assert_eq!(running.len(), 1);
         assert_eq!(

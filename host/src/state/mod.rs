@@ -1,14 +1,16 @@
 //! What the host keeps for itself between runs, in the state folder: history, how far backfills have come, what it
-//! knows of plugin files, and which of them have crashed.
+//! knows of plugin files, which of them have crashed, and schedules that were set by hand.
 //!
-//! Nothing here decides about rows. The folder may be deleted: checkpoints live in the sinks, and a window of a backfill
-//! that is done twice does no harm.
+//! Nothing here decides about rows. The folder may be deleted: checkpoints live in the sinks, a window of a backfill
+//! that is done twice does no harm, and without a schedule of its own a pipeline has its configuration's.
 
 mod backfills;
 mod crashes;
 mod history;
+mod notices;
 mod pipelines;
 mod plugins;
+mod schedules;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -79,6 +81,21 @@ CREATE TABLE pipelines (
     watched TEXT,
     watched_since TEXT
 ) WITHOUT ROWID;
+",
+    r"
+CREATE TABLE schedules (
+    pipeline TEXT PRIMARY KEY,
+    schedule TEXT,
+    source TEXT NOT NULL,
+    paused INTEGER NOT NULL,
+    changed_at TEXT NOT NULL
+) WITHOUT ROWID;
+",
+    r"
+CREATE TABLE notices (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    memory TEXT NOT NULL
+);
 ",
 ];
 

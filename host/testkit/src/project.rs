@@ -126,7 +126,7 @@ impl Project {
             .args(args.iter().map(AsRef::as_ref));
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            let starts = ["ETL_", "SQLSERVER_", "POSTGRES_", "PG", "RUST_LOG"];
+            let starts = ["ETL_", "OTEL_", "SQLSERVER_", "POSTGRES_", "PG", "RUST_LOG"];
             if starts.iter().any(|start| text.starts_with(start)) || text.ends_with("_HOST") {
                 program = program.env_remove(&name);
             }

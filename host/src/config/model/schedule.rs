@@ -23,17 +23,30 @@ pub struct Schedule {
     pub catch_up: CatchUp,
     /// What happens when the last run still goes on.
     pub overlap: Overlap,
+    /// How long after its instant a due run is late; `None` is as the daemon says.
+    #[serde(
+        default,
+        with = "duration::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub late_after: Option<Duration>,
 }
 
+impl Schedule {
+    /// The longest jitter that may be asked for.
+    pub const LONGEST_JITTER: Duration = Duration::from_hours(24);
+}
+
+/// Every day at midnight, as nothing else is said.
 impl Default for Schedule {
-    /// Every midnight in UTC; what else it says is what holds for a pipeline that says nothing.
     fn default() -> Self {
         Self {
-            cron: "0 0 * * *".to_owned(),
+            cron: "@daily".to_owned(),
             timezone: "UTC".to_owned(),
             jitter: Duration::ZERO,
             catch_up: CatchUp::default(),
             overlap: Overlap::default(),
+            late_after: None,
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::notifications::notifications;
+use super::timeout;
 use crate::config::daemon::{Daemon, Http, HttpTls, Logs};
 use crate::config::section::{Reported, Section};
 use crate::config::value::Value;
@@ -24,11 +26,15 @@ pub fn daemon(mut root: Section<'_>) -> Result<Daemon, Reported> {
         }
         http(value.section()?).map(Some)
     });
+    let notifications = root.or("notifications", Vec::new(), notifications);
+    let lateness = root.optional("lateness", timeout);
     let logs = root.or("logs", default.logs, |value| logs(value.section()?));
     root.finish();
     Ok(Daemon {
         max_concurrent_runs: max_concurrent_runs?,
         http: http?,
+        notifications: notifications?,
+        lateness: lateness?,
         logs: logs?,
     })
 }

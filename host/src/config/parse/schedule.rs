@@ -1,8 +1,6 @@
 //! The section `schedule`.
 
-use std::time::Duration;
-
-use super::{delay, pipeline_name};
+use super::{delay, pipeline_name, timeout};
 use crate::config::document::Data;
 use crate::config::model::{CatchUp, Dependency, Overlap, Schedule};
 use crate::config::section::{Reported, Section};
@@ -14,23 +12,25 @@ pub(super) fn schedule(mut section: Section<'_>) -> Result<Schedule, Reported> {
     let cron = section.required("cron", |value| {
         value.parsed(|cron| Cron::parse(cron).map(|_| cron.trim().to_owned()))
     });
-    let timezone = section.or("timezone", "UTC".to_owned(), timezone);
-    let jitter = section.or("jitter", Duration::ZERO, |value| {
+    let default = Schedule::default();
+    let timezone = section.or("timezone", default.timezone, timezone);
+    let jitter = section.or("jitter", default.jitter, |value| {
         let jitter = delay(value)?;
-        if jitter <= Duration::from_hours(24) {
+        if jitter <= Schedule::LONGEST_JITTER {
             Ok(jitter)
         } else {
             Err(value.report("expected a duration of at most 1d", None))
         }
     });
-    let catch_up = section.or("catch_up", CatchUp::default(), catch_up);
-    let overlap = section.or("overlap", Overlap::default(), |value| {
+    let catch_up = section.or("catch_up", default.catch_up, catch_up);
+    let overlap = section.or("overlap", default.overlap, |value| {
         value.one_of(&[
             ("skip", Overlap::Skip),
             ("queue", Overlap::Queue),
             ("cancel", Overlap::Cancel),
         ])
     });
+    let late_after = section.optional("late_after", timeout);
     section.finish();
     Ok(Schedule {
         cron: cron?,
@@ -38,6 +38,7 @@ pub(super) fn schedule(mut section: Section<'_>) -> Result<Schedule, Reported> {
         jitter: jitter?,
         catch_up: catch_up?,
         overlap: overlap?,
+        late_after: late_after?,
     })
 }
 

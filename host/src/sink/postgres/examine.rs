@@ -399,7 +399,7 @@ mod tests {
             tls: Tls::default(),
             pool: PoolLimits::default(),
         };
-        let judge = |facts: [u8; 8], missing: &Missing, mode: &WriteMode| {
+        let judge = |facts: [u8; 9], missing: &Missing, mode: &WriteMode| {
             let judged = judge_host_tables(facts.map(|fact| fact == 1), missing, &server, mode);
             judged.map_err(|error| {
                 let fix = error.own_hint().unwrap();
@@ -418,50 +418,55 @@ mod tests {
             },
         );
         let append = |facts, missing| judge(facts, missing, &WriteMode::Append);
-        assert!(append([0, 0, 0, 1, 1, 1, 1, 1], &table).is_ok());
-        assert!(append([1, 1, 1, 0, 1, 1, 1, 1], &table).is_ok());
-        assert!(append([1, 1, 0, 0, 0, 1, 1, 1], &all).is_ok());
-        assert!(append([1, 1, 0, 0, 1, 1, 1, 1], &column).is_ok());
+        assert!(append([0, 0, 0, 1, 1, 1, 1, 1, 1], &table).is_ok());
+        assert!(append([1, 1, 1, 0, 1, 1, 1, 1, 1], &table).is_ok());
+        assert!(append([1, 1, 0, 0, 0, 1, 1, 1, 1], &all).is_ok());
+        assert!(append([1, 1, 0, 0, 1, 1, 1, 1, 1], &column).is_ok());
         for (facts, missing, fix) in [
             (
-                [0, 0, 0, 0, 1, 1, 1, 1],
+                [0, 0, 0, 0, 1, 1, 1, 1, 1],
                 &table,
                 "GRANT CREATE ON DATABASE \"d\" TO \"u\"",
             ),
             (
-                [1, 0, 0, 0, 0, 1, 1, 1],
+                [1, 0, 0, 0, 0, 1, 1, 1, 1],
                 &all,
                 "GRANT USAGE ON SCHEMA etl_host TO \"u\"",
             ),
             (
-                [1, 1, 0, 0, 0, 0, 1, 1],
+                [1, 1, 0, 0, 0, 0, 1, 1, 1],
                 &all,
                 "GRANT SELECT, INSERT, UPDATE ON etl_host.checkpoints TO \"u\"",
             ),
             (
-                [1, 1, 0, 0, 0, 1, 0, 1],
+                [1, 1, 0, 0, 0, 1, 0, 1, 1],
                 &all,
                 "GRANT INSERT ON etl_host.dead_letters TO \"u\"",
             ),
             (
-                [1, 1, 0, 0, 0, 1, 1, 0],
+                [1, 1, 0, 0, 0, 1, 1, 0, 1],
                 &all,
                 "GRANT SELECT, INSERT, UPDATE, DELETE ON etl_host.leases TO \"u\"",
             ),
             (
-                [1, 1, 0, 0, 1, 1, 1, 1],
+                [1, 1, 0, 0, 0, 1, 1, 1, 0],
+                &all,
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON etl_host.due_runs TO \"u\"",
+            ),
+            (
+                [1, 1, 0, 0, 1, 1, 1, 1, 1],
                 &table,
                 "let an administrator run the statements in docs/operations.md",
             ),
             (
-                [1, 1, 1, 1, 0, 1, 1, 1],
+                [1, 1, 1, 1, 0, 1, 1, 1, 1],
                 &column,
                 "let their owner run ALTER a; ALTER b",
             ),
         ] {
             assert_eq!(append(facts, missing).unwrap_err(), fix);
         }
-        let replace = judge([1, 1, 0, 0, 1, 1, 1, 1], &all, &WriteMode::Replace);
+        let replace = judge([1, 1, 0, 0, 1, 1, 1, 1, 1], &all, &WriteMode::Replace);
         assert_eq!(
             replace.unwrap_err(),
             "GRANT CREATE ON SCHEMA etl_host TO \"u\""

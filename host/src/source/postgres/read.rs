@@ -12,7 +12,6 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_postgres::{CancelToken, Client, Row, RowStream as Rows};
 use tokio_postgres_rustls::MakeRustlsConnect;
-use tracing::Instrument;
 
 use super::bind::Argument;
 use super::decode::Decoder;
@@ -22,6 +21,7 @@ use crate::config::{ReadTimeouts, Tls};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::PostgresLease;
 use crate::source::{RowStream, SourceBatch};
+use crate::task;
 use crate::tls::build_client;
 
 /// Longest wait for a server to take note of an end, asked for or reached.
@@ -64,7 +64,7 @@ impl Drop for Running {
                 // Not before: the server asks nobody any more whose connection is closed.
                 drop(lease);
             };
-            runtime.spawn(work.in_current_span());
+            runtime.spawn(task::carried(work));
         }
     }
 }

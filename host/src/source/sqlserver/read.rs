@@ -13,7 +13,6 @@ use tiberius::{Column, ColumnType, CommandStream, Row};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use super::batches::Batches;
 use super::bind::{Parameter, build_command};
@@ -25,6 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pool::SqlServerLease;
 use crate::source::channel::{ChannelStream, Stop};
 use crate::source::{ReadRequest, RowStream, SourceBatch};
+use crate::task;
 
 /// Batches that wait between the reading task and the runtime.
 const BATCHES_AHEAD: usize = 1;
@@ -98,7 +98,7 @@ pub async fn start(
             }
         }
     };
-    tokio::spawn(work.in_current_span());
+    tokio::spawn(task::carried(work));
     ChannelStream::open(columns, batches, Reader(stop)).await
 }
 

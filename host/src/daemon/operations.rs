@@ -1,0 +1,110 @@
+//! What the HTTP API and the metrics need of a daemon, so that they can be tried without one.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+
+use super::metrics::Metrics;
+use super::view::{
+    DaemonView, Event, PipelineView, ProcessView, RefusedPlugin, RunRequest, RunSummary, RunView,
+};
+use super::{Daemon, HistoryQuery, Refusal};
+use crate::pool::{BreakerState, PoolUse};
+
+/// The daemon, as the API sees it. What is not `async` may block.
+#[async_trait]
+pub trait Operations: Send + Sync + 'static {
+    fn pipelines(&self) -> Result<Vec<PipelineView>, Refusal>;
+    fn pipeline(&self, name: &str) -> Result<PipelineView, Refusal>;
+    fn config(&self, name: &str) -> Result<serde_json::Value, Refusal>;
+    async fn run(&self, name: &str, request: RunRequest) -> Result<String, Refusal>;
+    fn cancel(&self, run_id: &str, now: bool) -> Result<(), Refusal>;
+    async fn start(&self, name: &str) -> Result<Option<String>, Refusal>;
+    async fn stop(&self, name: &str, now: bool) -> Result<(), Refusal>;
+    async fn delete(&self, name: &str) -> Result<PathBuf, Refusal>;
+    fn running(&self) -> Vec<RunView>;
+    fn history(&self, query: &HistoryQuery) -> Result<Vec<RunSummary>, Refusal>;
+    fn summary(&self, run_id: &str) -> Result<Option<RunSummary>, Refusal>;
+    fn report(&self, run_id: &str) -> Result<Option<serde_json::Value>, Refusal>;
+    fn refused_plugins(&self) -> Vec<RefusedPlugin>;
+    fn processes(&self) -> Vec<ProcessView>;
+    fn breakers(&self) -> Vec<BreakerState>;
+    fn pools(&self) -> Vec<PoolUse>;
+    fn view(&self) -> DaemonView;
+    fn subscribe(&self) -> broadcast::Receiver<Event>;
+    fn is_ready(&self) -> bool;
+    fn ticked_at(&self) -> i64;
+    fn metrics(&self) -> &Metrics;
+    fn look_again(&self);
+}
+
+#[async_trait]
+impl Operations for Daemon {
+    fn pipelines(&self) -> Result<Vec<PipelineView>, Refusal> {
+        self.pipelines()
+    }
+    fn pipeline(&self, name: &str) -> Result<PipelineView, Refusal> {
+        self.pipeline(name)
+    }
+    fn config(&self, name: &str) -> Result<serde_json::Value, Refusal> {
+        self.config(name)
+    }
+    async fn run(&self, name: &str, request: RunRequest) -> Result<String, Refusal> {
+        self.run(name, request).await
+    }
+    fn cancel(&self, run_id: &str, now: bool) -> Result<(), Refusal> {
+        self.cancel(run_id, now)
+    }
+    async fn start(&self, name: &str) -> Result<Option<String>, Refusal> {
+        self.start(name).await
+    }
+    async fn stop(&self, name: &str, now: bool) -> Result<(), Refusal> {
+        self.stop(name, now).await
+    }
+    async fn delete(&self, name: &str) -> Result<PathBuf, Refusal> {
+        self.delete(name).await
+    }
+    fn running(&self) -> Vec<RunView> {
+        self.running()
+    }
+    fn history(&self, query: &HistoryQuery) -> Result<Vec<RunSummary>, Refusal> {
+        self.history(query)
+    }
+    fn summary(&self, run_id: &str) -> Result<Option<RunSummary>, Refusal> {
+        self.summary(run_id)
+    }
+    fn report(&self, run_id: &str) -> Result<Option<serde_json::Value>, Refusal> {
+        self.report(run_id)
+    }
+    fn refused_plugins(&self) -> Vec<RefusedPlugin> {
+        self.refused_plugins()
+    }
+    fn processes(&self) -> Vec<ProcessView> {
+        self.processes()
+    }
+    fn breakers(&self) -> Vec<BreakerState> {
+        self.breakers()
+    }
+    fn pools(&self) -> Vec<PoolUse> {
+        self.pools().usage()
+    }
+    fn view(&self) -> DaemonView {
+        self.view()
+    }
+    fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.subscribe()
+    }
+    fn is_ready(&self) -> bool {
+        self.is_ready()
+    }
+    fn ticked_at(&self) -> i64 {
+        self.ticked_at()
+    }
+    fn metrics(&self) -> &Metrics {
+        self.metrics()
+    }
+    fn look_again(&self) {
+        self.look_again();
+    }
+}

@@ -1,0 +1,296 @@
+//! A daemon that only plays its part: what tests of the API and of the metrics ask instead of a real one.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::broadcast;
+
+use super::metrics::Metrics;
+use super::operations::Operations;
+use super::view::{
+    DaemonView, Event, PartitionView, PipelineState, PipelineView, ProcessView, RefusedPlugin,
+    RunRequest, RunSummary, RunView,
+};
+use super::{HistoryQuery, Refusal};
+use crate::error::Error;
+use crate::pool::{BreakerState, Condition, PoolUse};
+use crate::process::Usage;
+
+/// The run that goes on until [`StageDaemon::end`].
+pub const CURRENT: &str = "run-current";
+/// The pipeline whose every question fails.
+pub const FAILING: &str = "failing";
+/// The pipeline at which the daemon panics.
+pub const PANICKING: &str = "panicking";
+
+/// A daemon with one pipeline `logins`, one run that goes on and three of the past.
+pub struct StageDaemon {
+    pub ready: AtomicBool,
+    pub ticked_at: AtomicI64,
+    pub metrics: Metrics,
+    pub events: broadcast::Sender<Event>,
+    /// What it was asked to do.
+    pub asked: Mutex<Vec<String>>,
+    over: Mutex<bool>,
+}
+
+impl Default for StageDaemon {
+    fn default() -> Self {
+        Self {
+            ready: AtomicBool::new(true),
+            ticked_at: AtomicI64::new(Timestamp::now().as_second()),
+            metrics: Metrics::default(),
+            events: broadcast::channel(4).0,
+            asked: Mutex::default(),
+            over: Mutex::default(),
+        }
+    }
+}
+
+impl StageDaemon {
+    /// The run that goes on has ended.
+    pub fn end(&self) {
+        *self.over.lock().unwrap() = true;
+    }
+
+    fn note(&self, what: String) {
+        self.asked.lock().unwrap().push(what);
+    }
+
+    fn known(name: &str) -> Result<(), Refusal> {
+        match name {
+            "logins" => Ok(()),
+            "busy" => Err(Refusal::Conflict("a run goes on already".to_owned())),
+            "wrong" => Err(Refusal::Invalid(Error::config("no such partition").into())),
+            FAILING => Err(Refusal::Failed(
+                Error::internal("the disk is on fire").into(),
+            )),
+            PANICKING => panic!("s3cret in a panic"),
+            _ => Err(Refusal::NotFound(format!("there is no pipeline `{name}`"))),
+        }
+    }
+
+    fn run() -> RunView {
+        RunView {
+            run_id: CURRENT.to_owned(),
+            pipeline: "logins".to_owned(),
+            trigger: "manual".to_owned(),
+            scheduled_for: None,
+            started_at: Some(Timestamp::UNIX_EPOCH),
+            waits_for: None,
+            stopping: false,
+            partitions: vec![PartitionView {
+                name: "eu".to_owned(),
+                activity: "running".to_owned(),
+                reason: None,
+                attempt: 1,
+                extracted: 7,
+                loaded: 6,
+                quarantined: 1,
+                bytes: 100,
+            }],
+        }
+    }
+
+    fn past(run_id: &str, status: &str) -> RunSummary {
+        RunSummary {
+            run_id: run_id.to_owned(),
+            pipeline: "logins".to_owned(),
+            status: status.to_owned(),
+            trigger: "schedule".to_owned(),
+            scheduled_for: Some("2026-03-01T00:00:00Z".to_owned()),
+            started_at: "2026-03-01T00:00:01Z".to_owned(),
+            finished_at: Some("2026-03-01T00:00:02Z".to_owned()),
+            loaded: Some(42),
+        }
+    }
+}
+
+#[async_trait]
+impl Operations for StageDaemon {
+    fn pipelines(&self) -> Result<Vec<PipelineView>, Refusal> {
+        Ok(vec![self.pipeline("logins")?])
+    }
+    fn pipeline(&self, name: &str) -> Result<PipelineView, Refusal> {
+        Self::known(name)?;
+        let running = self.running();
+        Ok(PipelineView {
+            name: name.to_owned(),
+            version: "1.0.0".to_owned(),
+            description: "logins".to_owned(),
+            plugin: "logins".to_owned(),
+            sha256: "00".to_owned(),
+            state: if running.is_empty() {
+                PipelineState::Idle
+            } else {
+                PipelineState::Running
+            },
+            schedule: Some("every hour".to_owned()),
+            next_run: Timestamp::from_second(1_800_000_000).ok(),
+            depends_on: Vec::new(),
+            current_run: running.into_iter().next(),
+            last_run: Some(Self::past("run-3", "succeeded")),
+            config_error: None,
+        })
+    }
+    fn config(&self, name: &str) -> Result<serde_json::Value, Refusal> {
+        Self::known(name)?;
+        Ok(json!({"sink": {"password": "***"}}))
+    }
+    async fn run(&self, name: &str, request: RunRequest) -> Result<String, Refusal> {
+        Self::known(name)?;
+        self.note(format!(
+            "run {name} {:?} {}",
+            request.limit, request.dry_run
+        ));
+        Ok("run-new".to_owned())
+    }
+    fn cancel(&self, run_id: &str, now: bool) -> Result<(), Refusal> {
+        if run_id != CURRENT {
+            return Err(Refusal::NotFound(format!("no run `{run_id}` goes on")));
+        }
+        self.note(format!("cancel {run_id} {now}"));
+        Ok(())
+    }
+    async fn start(&self, name: &str) -> Result<Option<String>, Refusal> {
+        Self::known(name)?;
+        self.note(format!("start {name}"));
+        Ok(None)
+    }
+    async fn stop(&self, name: &str, now: bool) -> Result<(), Refusal> {
+        Self::known(name)?;
+        self.note(format!("stop {name} {now}"));
+        if !now {
+            // It drains until the run ends.
+            while !self.running().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        Ok(())
+    }
+    async fn delete(&self, name: &str) -> Result<PathBuf, Refusal> {
+        Self::known(name)?;
+        self.note(format!("delete {name}"));
+        Ok(PathBuf::from("trash/logins"))
+    }
+    fn running(&self) -> Vec<RunView> {
+        let over = *self.over.lock().unwrap();
+        if over { Vec::new() } else { vec![Self::run()] }
+    }
+    fn history(&self, query: &HistoryQuery) -> Result<Vec<RunSummary>, Refusal> {
+        let statuses = [
+            ("run-3", "succeeded"),
+            ("run-2", "failed"),
+            ("run-1", "succeeded"),
+        ];
+        let before = query.before.as_deref();
+        Ok(statuses
+            .iter()
+            .filter(|(id, _)| before.is_none_or(|before| *id < before))
+            .filter(|(_, status)| {
+                query
+                    .status
+                    .as_deref()
+                    .is_none_or(|wanted| wanted == *status)
+            })
+            .filter(|_| {
+                query
+                    .pipeline
+                    .as_deref()
+                    .is_none_or(|wanted| wanted == "logins")
+            })
+            .take(usize::try_from(query.limit).unwrap())
+            .map(|(id, status)| Self::past(id, status))
+            .collect())
+    }
+    fn summary(&self, run_id: &str) -> Result<Option<RunSummary>, Refusal> {
+        if run_id == CURRENT {
+            let status = if self.running().is_empty() {
+                "succeeded"
+            } else {
+                "running"
+            };
+            return Ok(Some(Self::past(CURRENT, status)));
+        }
+        let all = self.history(&HistoryQuery {
+            limit: 9,
+            ..HistoryQuery::default()
+        })?;
+        Ok(all.into_iter().find(|run| run.run_id == run_id))
+    }
+    fn report(&self, run_id: &str) -> Result<Option<serde_json::Value>, Refusal> {
+        Ok(Some(json!({"run_id": run_id, "status": "succeeded"})))
+    }
+    fn refused_plugins(&self) -> Vec<RefusedPlugin> {
+        Vec::new()
+    }
+    fn processes(&self) -> Vec<ProcessView> {
+        let usage = Some(Usage {
+            resident_bytes: 1 << 20,
+            peak_bytes: 2 << 20,
+            cpu_ms: 5,
+        });
+        let worker = ProcessView {
+            process: 2,
+            pipeline: Some("logins".to_owned()),
+            partition: Some("eu".to_owned()),
+            usage,
+        };
+        let host = ProcessView {
+            process: 1,
+            pipeline: None,
+            partition: None,
+            usage,
+        };
+        vec![host, worker]
+    }
+    fn breakers(&self) -> Vec<BreakerState> {
+        vec![BreakerState {
+            guards: "PostgreSQL at db:5432".to_owned(),
+            condition: Condition::Open,
+            failures: 3,
+            since: Some(Timestamp::UNIX_EPOCH),
+            next_trial_seconds: Some(5),
+            cause: None,
+        }]
+    }
+    fn pools(&self) -> Vec<PoolUse> {
+        vec![PoolUse {
+            server: "PostgreSQL at db:5432/etl".to_owned(),
+            in_use: 2,
+            idle: 1,
+            waiting: 0,
+            max: 8,
+        }]
+    }
+    fn view(&self) -> DaemonView {
+        DaemonView {
+            version: "1.0.0".to_owned(),
+            process: 1,
+            started_at: Timestamp::UNIX_EPOCH,
+            running: self.running().len(),
+            max_concurrent_runs: 4,
+            draining: false,
+        }
+    }
+    fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+    fn ticked_at(&self) -> i64 {
+        self.ticked_at.load(Ordering::Relaxed)
+    }
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+    fn look_again(&self) {
+        self.note("look again".to_owned());
+    }
+}
