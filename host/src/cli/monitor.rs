@@ -8,12 +8,12 @@ use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::schedule::holding;
 use super::{Failure, Globals, print};
 use crate::config::Isolation;
 use crate::error::Result;
 use crate::logs::{Filter, Level, Reader, Record};
 use crate::process::Usage;
-use crate::schedule::Schedule;
 use crate::session::{Found, Session};
 use crate::state::{RunRecord, RunningRecord};
 use crate::worker::workers_of;
@@ -79,18 +79,22 @@ fn block(
     };
     let last_run = session.state.last_run(pipeline)?;
     let config = loaded.as_ref().map(|loaded| &loaded.config);
-    let schedule = config.and_then(|config| config.schedule.as_ref());
+    let configured = config.and_then(|config| config.schedule.as_ref());
+    let effective = holding(session, found, configured)?;
     let status = match &last_run {
         _ if run.is_some() => "Running",
         _ if disabled => "Stopped",
         _ if config.is_none() => "Broken",
         _ if parked => "Parked",
+        _ if effective.paused => "Paused",
         Some(last) if has_failed(last) => "Failed",
         _ => "Idle",
     };
-    let next_run = schedule
+    let next_run = effective
+        .followed()
+        .ok()
+        .flatten()
         .filter(|_| !disabled && !parked)
-        .and_then(|schedule| Schedule::new(schedule).ok())
         .and_then(|schedule| schedule.next_after(Timestamp::now()));
     let in_process = config.is_some_and(|config| config.isolation == Isolation::InProcess);
     Ok(Block {

@@ -38,6 +38,7 @@ pub use self::active::{ActiveRun, ActiveRuns};
 pub use self::agenda::Agenda;
 use self::clock::SystemClock;
 use self::lock::Lock;
+pub use self::lock::process_of;
 use self::metrics::Metrics;
 use self::pipeline::{Pace, PipelineTask, RunOrder, Shared, Spec};
 pub use self::refusal::Refusal;
