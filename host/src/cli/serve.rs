@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Globals, signals, telemetry};
 use crate::config::{self, Layer};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, http};
 use crate::error::{Error, ErrorKind};
 use crate::session;
 
@@ -27,8 +28,15 @@ pub fn serve(globals: &Globals, command: &Serve) -> Result<u8, Failure> {
     telemetry::serve(config.logs.rotate);
     let folders = globals.folders();
     let (_, stopped_by) = signals::drive(async |shutdown| {
+        let http = config.http.clone();
         let daemon = Daemon::open(&folders, config, shutdown)?;
-        daemon.serve().await
+        // It answers until the last run has ended, so that people see what the daemon waits for.
+        let over = CancellationToken::new();
+        let state_dir = &folders.state_dir;
+        let listening = http::serve(daemon.clone(), http.as_ref(), state_dir, over.clone()).await?;
+        let served = daemon.serve().await;
+        listening.close().await;
+        served
     })?;
     Ok(stopped_by.unwrap_or(0))
 }

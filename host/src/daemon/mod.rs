@@ -36,10 +36,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::active::{ActiveRun, ActiveRuns};
 pub use self::agenda::Agenda;
-use self::clock::SystemClock;
+use self::clock::{Clock, SystemClock};
 use self::lock::Lock;
 pub use self::lock::process_of;
 use self::metrics::Metrics;
+use self::notify::{EndedRun, Notifier, Observation};
 use self::pipeline::{Pace, PipelineTask, RunOrder, Shared, Spec};
 pub use self::refusal::Refusal;
 use self::roster::{Known, Roster, build_spec, load_roster};
@@ -65,6 +66,8 @@ use crate::worker::workers_of;
 
 /// How often plugins, configurations and the state are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long notices may take that are on their way when the daemon ends.
+const NOTICES: Duration = Duration::from_secs(10);
 /// Events that a slow listener may fall behind.
 const EVENTS: usize = 1_024;
 /// Orders that wait for a pipeline's task.
@@ -105,19 +108,36 @@ impl Daemon {
             .map_err(|error| State::refused(&folders.state_dir, "create", &error))?;
         let lock = Lock::take(&folders.state_dir)?;
         let session = Session::open(folders)?;
-        for run in session.state.record_interrupted()? {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let state = State::open(&folders.state_dir)?;
+        let notifier = Notifier::start(config.notifications.clone(), state, clock.clone())?;
+        for (pipeline, run) in session.state.record_interrupted()? {
             tracing::warn!(
-                pipeline = run.pipeline,
+                pipeline,
                 run_id = run.run_id,
-                "interrupted: its host died; rows since its last commit are read again by the next run"
+                "interrupted: its host died; the next run goes on from its last commit"
             );
+            // A due run is taken up again.
+            if run.scheduled_for.is_none() {
+                notifier.tell(Observation::Ended(EndedRun::interrupted(
+                    &pipeline,
+                    &run.run_id,
+                    &run.started_at,
+                    None,
+                )));
+            }
         }
         let session = Arc::new(Mutex::new(session));
-        let pools = Arc::new(Pools::new());
-        let metrics = Arc::new(Metrics::default());
-        let runner = Runner::new(session.clone(), pools.clone(), metrics.clone());
+        let (pools, metrics) = (Arc::new(Pools::new()), Arc::new(Metrics::default()));
+        let notifier = Arc::new(notifier);
+        let runner = Runner::new(
+            session.clone(),
+            pools.clone(),
+            metrics.clone(),
+            notifier.clone(),
+        );
         let shared = Shared {
-            clock: Arc::new(SystemClock),
+            clock,
             holder: Holder::of_this_process(),
             executor: Arc::new(runner),
             permits: Arc::new(Semaphore::new(config.max_concurrent_runs)),
@@ -125,6 +145,7 @@ impl Daemon {
             standings: Standings::default(),
             events: broadcast::Sender::new(EVENTS),
             metrics,
+            notifier,
             pace: Pace::default(),
             shutdown,
         };
@@ -181,6 +202,7 @@ impl Daemon {
             // Whoever panicked has nothing to finish.
             let _ = member.task.await;
         }
+        self.shared.notifier.close(NOTICES).await;
         Ok(())
     }
 
@@ -226,7 +248,7 @@ impl Daemon {
         let mut members = lock(&self.members);
         members.retain(|name, _| roster.contains_key(name));
         for (name, known) in &roster {
-            let spec = match build_spec(known, &session, &self.pools, now) {
+            let spec = match build_spec(known, &session, &self.pools, self.config.lateness, now) {
                 Ok(Some(spec)) => Arc::new(spec),
                 Ok(None) => continue,
                 Err(failure) => {

@@ -17,6 +17,7 @@ use super::active::{ActiveRun, ActiveRuns};
 use super::agenda::{Agenda, Fate, fates};
 use super::clock::Clock;
 use super::metrics::Metrics;
+use super::notify::{EndedRun, Notifier, Observation};
 use super::standing::{Standing, Standings};
 use super::view::Event;
 use crate::config::{CatchUp, Dependency, Overlap};
@@ -100,6 +101,8 @@ pub struct Shared {
     pub events: broadcast::Sender<Event>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Who is told of late runs.
+    pub notifier: Arc<Notifier>,
     /// How often sinks are looked at.
     pub pace: Pace,
     /// The daemon ends when its runs have.
@@ -118,6 +121,8 @@ pub struct Spec {
     pub catch_up: CatchUp,
     /// What happens with an instant while a run goes on.
     pub overlap: Overlap,
+    /// How long after its instant a due run is late; `None` is never.
+    pub late_after: Option<Duration>,
     /// What goes before it.
     pub depends_on: Vec<Dependency>,
     /// What makes its due runs start.
@@ -369,6 +374,14 @@ impl PipelineTask {
                 record.run_id.as_deref().unwrap_or("-")
             );
             tracing::error!(pipeline = self.name, "{due} is given up: {reason}");
+            self.shared
+                .notifier
+                .tell(Observation::Ended(EndedRun::interrupted(
+                    &self.name,
+                    record.run_id.as_deref().unwrap_or("-"),
+                    &record.started_at.unwrap_or(record.claimed_at).to_string(),
+                    Some(due.scheduled_for),
+                )));
             self.unnoted.push(Unnoted {
                 due,
                 status: DueStatus::Interrupted,
@@ -480,6 +493,12 @@ impl PipelineTask {
 
     fn push(&mut self, due: DueRun, spec: &Spec) {
         let run = ActiveRun::new(&self.name, spec.trigger, Some(due.scheduled_for));
+        if let Some(late_after) = spec.late_after {
+            let due = due.clone();
+            self.shared
+                .notifier
+                .tell(Observation::Due { due, late_after });
+        }
         self.queue.push_back(Queued {
             run: Arc::new(run),
             due: Some(due),
@@ -549,6 +568,7 @@ impl PipelineTask {
         }
         for queued in std::mem::take(&mut self.queue) {
             if let Some(due) = queued.due {
+                self.shared.notifier.tell(Observation::Settled(due.clone()));
                 self.tell_not_run(&due, DueStatus::Cancelled, Some(reason));
                 self.unnoted.push(Unnoted {
                     due,
@@ -565,6 +585,9 @@ impl PipelineTask {
             return;
         };
         self.shared.active.remove(&current.run);
+        if let (Some(due), false) = (&current.due, matches!(outcome, Outcome::Ended(_))) {
+            self.shared.notifier.tell(Observation::Settled(due.clone()));
+        }
         let (status, reason) = match outcome {
             Outcome::Ended(ended) => {
                 let status = of_run(ended.status);
@@ -724,6 +747,12 @@ async fn carry_out(
         }
     }
     run.begin(shared.clock.now());
+    if let Some(due) = &due {
+        shared.notifier.tell(Observation::Begun {
+            due: due.clone(),
+            run_id: run.run_id.clone(),
+        });
+    }
     let delay = due.as_ref().and_then(|due| {
         let late = shared.clock.now().duration_since(due.scheduled_for);
         Duration::try_from(late).ok()

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -143,6 +144,7 @@ pub fn build_spec(
     known: &Known,
     session: &Session,
     pools: &Arc<Pools>,
+    lateness: Option<Duration>,
     now: Timestamp,
 ) -> Result<Option<Spec>, Failure> {
     let Some(loaded) = &known.loaded else {
@@ -159,6 +161,7 @@ pub fn build_spec(
         since,
         catch_up: schedule_or_default.catch_up,
         overlap: schedule_or_default.overlap,
+        late_after: schedule_or_default.late_after.or(lateness),
         depends_on: loaded.config.depends_on.clone(),
         trigger: if schedule.is_some() {
             Trigger::Schedule

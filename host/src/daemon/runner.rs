@@ -7,6 +7,7 @@ use etl_plugin_api::Manifest;
 
 use super::active::ActiveRun;
 use super::metrics::Metrics;
+use super::notify::{EndedRun, Notifier, Observation};
 use super::pipeline::{Ended, Executor};
 use crate::error::Error;
 use crate::failure::Failure;
@@ -25,15 +26,22 @@ pub struct Runner {
     session: Arc<Mutex<Session>>,
     pools: Arc<Pools>,
     metrics: Arc<Metrics>,
+    notifier: Arc<Notifier>,
 }
 
 impl Runner {
     /// A runner for what this session finds.
-    pub fn new(session: Arc<Mutex<Session>>, pools: Arc<Pools>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        session: Arc<Mutex<Session>>,
+        pools: Arc<Pools>,
+        metrics: Arc<Metrics>,
+        notifier: Arc<Notifier>,
+    ) -> Self {
         Self {
             session,
             pools,
             metrics,
+            notifier,
         }
     }
 
@@ -112,6 +120,9 @@ impl Executor for Runner {
         };
         if !dry_run {
             self.metrics.run_ended(&report);
+            if let Some(ended) = EndedRun::of_report(&report, run.scheduled_for) {
+                self.notifier.tell(Observation::Ended(ended));
+            }
             let recorded = self.with_session(move |session| Ok(record_end(session, &report)?));
             if let Err(failure) = recorded.await {
                 tracing::warn!("{}", failure.to_text());

@@ -166,31 +166,18 @@ impl State {
         Ok(running)
     }
 
-    /// Notes of runs whose host died that they are interrupted; says which.
-    pub fn record_interrupted(&self) -> Result<Vec<RunningRecord>> {
-        let mut statement = self.database.prepare(
-            "SELECT run_id, pipeline, started_at, holder FROM runs WHERE status = 'running'",
-        )?;
-        let rows = statement.query_map([], |row| {
-            let record = RunningRecord {
-                run_id: row.get("run_id")?,
-                pipeline: row.get("pipeline")?,
-                started_at: row.get("started_at")?,
-                process: 0,
-            };
-            Ok((record, row.get::<_, Option<String>>("holder")?))
-        })?;
-        let mut interrupted = Vec::new();
-        for row in rows {
-            let (record, holder) = row?;
-            if living(holder.as_deref()).is_none() {
-                interrupted.push(record);
-            }
-        }
-        for record in &interrupted {
+    /// Notes of runs whose host died that they are interrupted; gives them, each with its pipeline.
+    pub fn record_interrupted(&self) -> Result<Vec<(String, RunRecord)>> {
+        let mut statement = self.database.prepare(&format!(
+            "SELECT pipeline, {COLUMNS} FROM runs WHERE status = 'running' ORDER BY started_at"
+        ))?;
+        let rows = statement.query_map([], |row| Ok((row.get("pipeline")?, record(row)?)))?;
+        let mut interrupted: Vec<(String, RunRecord)> = rows.collect::<rusqlite::Result<_>>()?;
+        interrupted.retain(|(_, run)| run.status == "interrupted");
+        for (_, run) in &interrupted {
             self.database.execute(
                 "UPDATE runs SET status = 'interrupted' WHERE run_id = ?1 AND status = 'running'",
-                [&record.run_id],
+                [&run.run_id],
             )?;
         }
         Ok(interrupted)

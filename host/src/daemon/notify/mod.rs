@@ -10,7 +10,7 @@ pub mod notice;
 mod webhook;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -32,11 +32,18 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Takes what the daemon sees.
 pub struct Notifier {
-    /// `None` where nobody is to be told.
-    desk: Option<(mpsc::Sender<Observation>, JoinHandle<()>)>,
+    /// `None` where nobody is to be told, and when it is closed.
+    desk: Mutex<Option<(mpsc::Sender<Observation>, JoinHandle<()>)>>,
 }
 
 impl Notifier {
+    /// One that tells nobody.
+    pub fn silent() -> Self {
+        Self {
+            desk: Mutex::new(None),
+        }
+    }
+
     /// Starts the tasks; none if nobody is to be told. `state` is a connection of its own to the state folder.
     pub fn start(
         notifications: Vec<Notification>,
@@ -54,7 +61,7 @@ impl Notifier {
         pause: Duration,
     ) -> Result<Self> {
         if notifications.is_empty() {
-            return Ok(Self { desk: None });
+            return Ok(Self::silent());
         }
         let memory = state.notices()?.and_then(|text| {
             let memory = serde_json::from_str(&text);
@@ -84,13 +91,14 @@ impl Notifier {
         };
         let (sender, observations) = mpsc::channel(WAITING);
         Ok(Self {
-            desk: Some((sender, tokio::spawn(desk.serve(observations)))),
+            desk: Mutex::new(Some((sender, tokio::spawn(desk.serve(observations))))),
         })
     }
 
     /// Takes note of what was seen. Never waits.
     pub fn tell(&self, observation: Observation) {
-        if let Some((desk, _)) = &self.desk
+        let desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((desk, _)) = desk.as_ref()
             && desk.try_send(observation).is_err()
         {
             tracing::warn!("too much happens at once: a notification is left out");
@@ -98,8 +106,13 @@ impl Notifier {
     }
 
     /// Delivers what is on its way, for so long at most. What is left is delivered after the next start.
-    pub async fn close(self, limit: Duration) {
-        if let Some((sender, mut desk)) = self.desk {
+    pub async fn close(&self, limit: Duration) {
+        let desk = self
+            .desk
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some((sender, mut desk)) = desk {
             drop(sender);
             if tokio::time::timeout(limit, &mut desk).await.is_err() {
                 desk.abort();
