@@ -2,15 +2,19 @@
 //!
 //! The form is fixed; `status` is where more is shown, and in other forms. It only reads, with or without a daemon.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde::Deserialize;
 
 use super::schedule::holding;
-use super::{Failure, Globals, print};
+use super::{Failure, Globals, build_runtime, print};
 use crate::config::Isolation;
+use crate::daemon::client::Client;
+use crate::daemon::view::PipelineState;
 use crate::error::Result;
 use crate::logs::{Filter, Level, Reader, Record};
 use crate::process::Usage;
@@ -38,6 +42,19 @@ struct Block {
     lines: Vec<String>,
 }
 
+/// What only the daemon knows of a pipeline.
+#[derive(Clone, Debug, Deserialize)]
+struct Live {
+    name: String,
+    state: PipelineState,
+    next_run: Option<Timestamp>,
+}
+
+#[derive(Default, Deserialize)]
+struct Answer {
+    pipelines: Vec<Live>,
+}
+
 /// Shows a block for each pipeline.
 pub fn monitor(globals: &Globals, command: &Monitor) -> Result<u8, Failure> {
     let session = Session::open(&globals.folders())?;
@@ -49,6 +66,7 @@ pub fn monitor(globals: &Globals, command: &Monitor) -> Result<u8, Failure> {
         found.extend(session.find(name)?);
     }
     let running = session.state.running()?;
+    let live = ask_daemon(globals);
     let mut text = String::new();
     for found in &found {
         if !text.is_empty() {
@@ -57,11 +75,32 @@ pub fn monitor(globals: &Globals, command: &Monitor) -> Result<u8, Failure> {
         let run = running
             .iter()
             .find(|run| run.pipeline == found.manifest.name);
-        let block = block(globals, &session, found, run)?;
+        let mut block = block(globals, &session, found, run)?;
+        if let Some(live) = live.get(&block.pipeline) {
+            block.next_run = live.next_run;
+            if live.state == PipelineState::Queued {
+                block.status = "Queued";
+            }
+        }
         text.push_str(&block.to_text(&TimeZone::system()));
     }
     print(&text);
     Ok(0)
+}
+
+/// The daemon's pipelines. Without one, or without the right to ask it, what the state folder tells is all there is.
+fn ask_daemon(globals: &Globals) -> BTreeMap<String, Live> {
+    let answer = build_runtime().ok().and_then(|runtime| {
+        runtime.block_on(async {
+            let client = Client::open(&globals.state_dir).await.ok()??;
+            client.get("/api/v1/pipelines").await.ok()
+        })
+    });
+    let answer: Answer = answer
+        .and_then(|answer| serde_json::from_value(answer).ok())
+        .unwrap_or_default();
+    let pipelines = answer.pipelines.into_iter();
+    pipelines.map(|live| (live.name.clone(), live)).collect()
 }
 
 fn block(
