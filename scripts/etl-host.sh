@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Finds etl-host and its folders for manage-pipeline.sh and monitor-pipelines.sh. To be sourced.
+# Finds etl-host and its folders, for the other scripts. To be sourced.
 #
 # The program is $ETL_HOST, else the release build of this project, else what is in PATH. Its folders are those of
 # ETL_PLUGINS_DIR, ETL_STATE_DIR, ETL_CONFIG_DIR and ETL_LOG_DIR, from the environment or from .env in the working
@@ -16,6 +16,13 @@ fail() {
 }
 
 has() { command -v "$1" >/dev/null 2>&1; }
+
+# Where install-service.sh has put it, this tells of the service: where it works, and as whom.
+service_user=
+if [ -f "$(dirname "${BASH_SOURCE[0]}")/service.sh" ]; then
+    # shellcheck source=scripts/systemd/service.sh
+    source "$(dirname "${BASH_SOURCE[0]}")/service.sh"
+fi
 
 find_host() {
     local project host
@@ -43,8 +50,12 @@ for pair in plugins-dir=ETL_PLUGINS_DIR state-dir=ETL_STATE_DIR config-dir=ETL_C
 done
 unset pair folder
 
-# Runs etl-host with the folders.
-etl() { "$host" ${folders[@]+"${folders[@]}"} "$@"; }
+# Runs etl-host with the folders; for root as the service's user, so that nothing of the service's is root's.
+etl() {
+    local as=()
+    if [ -n "$service_user" ] && [ "$(id -u)" -eq 0 ]; then as=(runuser -u "$service_user" --); fi
+    ${as[@]+"${as[@]}"} "$host" ${folders[@]+"${folders[@]}"} "$@"
+}
 
 # Where the units of timers are.
 units=$(dotenv ETL_SYSTEMD_DIR /etc/systemd/system)

@@ -13,7 +13,8 @@
 # Ends with 0; 2: wrong usage, no such pipeline; 3: not permitted, something is missing.
 set -euo pipefail
 
-HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# Also through a link, as in /usr/local/bin.
+HERE=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 readonly HERE
 
 # The comment above.
