@@ -13,6 +13,7 @@ mod info;
 mod lifecycle;
 mod list;
 mod logs;
+mod monitor;
 mod progress;
 mod run;
 mod schedule;
@@ -194,6 +195,9 @@ pub enum Command {
     History(history::History),
     /// What the runs of a pipeline said
     Logs(logs::Logs),
+    /// What scripts/monitor-pipelines.sh shows
+    #[command(hide = true)]
+    Monitor(monitor::Monitor),
     /// Let a pipeline run again that was parked because its plugin crashed too often
     Enable(enable::Enable),
     /// Show or change when a pipeline runs by itself
@@ -235,6 +239,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::Status(command) => status::status(&globals, &command),
         Command::History(command) => history::history(&globals, &command),
         Command::Logs(command) => logs::logs(&globals, &command),
+        Command::Monitor(command) => monitor::monitor(&globals, &command),
         Command::Enable(command) => enable::enable(&globals, &command),
         Command::Schedule(command) => schedule::schedule(&globals, &command),
         Command::Validate(command) => validate::validate(&globals, &command),

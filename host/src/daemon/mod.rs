@@ -40,6 +40,7 @@ pub use self::active::{ActiveRun, ActiveRuns};
 pub use self::agenda::Agenda;
 use self::clock::{Clock, SystemClock};
 use self::lock::Lock;
+pub use self::lock::process_of;
 use self::metrics::Metrics;
 use self::notify::{EndedRun, Notifier, Observation};
 use self::pipeline::{Pace, PipelineTask, RunOrder, Shared, Spec};
