@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::table::{indented, table};
 use super::{Failure, Globals, Output, print, print_json};
+use crate::daemon::process_of;
 use crate::process::Usage;
 use crate::state::{RunningRecord, State};
 use crate::worker::{Running, workers_of};
@@ -51,7 +52,10 @@ pub fn status(globals: &Globals, command: &Status) -> Result<u8, Failure> {
         })
         .collect();
     if globals.output == Output::Json {
-        print_json(&json!({ "running": runs.iter().map(to_json).collect::<Vec<_>>() }))?;
+        print_json(&json!({
+            "daemon": process_of(&globals.state_dir).map(|process| json!({ "process": process })),
+            "running": runs.iter().map(to_json).collect::<Vec<_>>(),
+        }))?;
     } else {
         print(&to_text(&runs));
     }

@@ -3,6 +3,7 @@
 //! A change goes into the state folder, where a running daemon sees it within a second.
 
 mod shown;
+mod timer;
 
 use std::time::Duration;
 
@@ -47,6 +48,9 @@ pub struct ScheduleCommand {
     /// With --preview: the instants after this one, RFC 3339 [default: now]
     #[arg(long, global = true, value_name = "INSTANT", requires = "preview")]
     from: Option<Timestamp>,
+    /// Change nothing, and show the schedule as lines of a systemd timer
+    #[arg(long, global = true, conflicts_with = "preview")]
+    timer: bool,
 }
 
 /// What to change.
@@ -118,6 +122,15 @@ pub fn schedule(globals: &Globals, command: &ScheduleCommand) -> Result<u8, Fail
     let (form, notice) = command.form(configured.as_ref())?.unzip();
     let now = Timestamp::now();
     let holding = || holding(&session, &found, configured.as_ref());
+    if command.timer {
+        let effective = command.preview_of(form, holding)?;
+        let none = || {
+            Error::config(format!("{pipeline} has no schedule"))
+                .hint("name one, such as `daily 00:00`")
+        };
+        print(&timer::to_timer(&effective.schedule.ok_or_else(none)?)?);
+        return Ok(0);
+    }
     let mut shown = if let Some(count) = command.preview {
         let effective = command.preview_of(form, holding)?;
         let from = command.from.unwrap_or(now);
@@ -197,10 +210,10 @@ impl ScheduleCommand {
                 paused: false,
                 changed_at: None,
             }),
-            None if self.change.is_some() => Err(Error::config("--preview goes with a schedule")
-                .hint(
-                    "name one, such as `daily 00:00 --preview 10`, or none for the one that holds",
-                )),
+            None if self.change.is_some() => Err(Error::config(
+                "--preview and --timer go with a schedule",
+            )
+            .hint("name one, such as `daily 00:00 --preview 10`, or none for the one that holds")),
             None => Ok(Effective {
                 paused: false,
                 ..holding()?
