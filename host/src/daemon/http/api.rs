@@ -39,6 +39,7 @@ pub struct Api {
     operations: Arc<dyn Operations>,
     /// Streams end with it.
     pub shutdown: CancellationToken,
+    wait: Duration,
 }
 
 impl Api {
@@ -47,7 +48,15 @@ impl Api {
         Self {
             operations,
             shutdown,
+            wait: WAIT,
         }
+    }
+
+    /// Another patience, so that a test need not wait for it.
+    #[cfg(test)]
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
     }
 
     /// What needs no blocking thread.
@@ -84,7 +93,7 @@ impl Api {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let acting = tokio::spawn(act(Arc::clone(&self.operations)));
-        match tokio::time::timeout(WAIT, acting).await {
+        match tokio::time::timeout(self.wait, acting).await {
             Err(_) => Ok(None),
             Ok(Err(_)) => Err(Problem::internal()),
             Ok(Ok(done)) => done.map(Some).map_err(Into::into),
