@@ -261,6 +261,7 @@ impl Metrics {
             }
             // From the time before this daemon.
             let query = HistoryQuery {
+                since: None,
                 pipeline: Some(name.clone()),
                 status: Some("succeeded".to_owned()),
                 before: None,
