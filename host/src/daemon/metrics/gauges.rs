@@ -39,17 +39,19 @@ pub fn gather(
     let view = daemon.view();
     let build = gauges(&mut own, "build_info", "The version of etl-host", None);
     set(&build, vec![("version", view.version)], 1.0);
-    let limit = gauges(&mut own, "max_concurrent_runs", "Most runs at once", None);
-    set(&limit, Labels::new(), number(view.max_concurrent_runs));
+    let limit = Gauge::<f64, AtomicU64>::default();
+    limit.set(number(view.max_concurrent_runs));
+    own.register("max_concurrent_runs", "Most runs at once", limit);
 
     let mut process = Registry::default();
-    let started = gauges(
-        &mut process,
+    let started = Gauge::<f64, AtomicU64>::default();
+    started.set(seconds(view.started_at));
+    process.register_with_unit(
         "process_start_time",
         "When the daemon began, since the Unix epoch",
-        Some(Unit::Seconds),
+        Unit::Seconds,
+        started,
     );
-    set(&started, Labels::new(), seconds(view.started_at));
     (own, process)
 }
 
