@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::api::{Body, Name, Shared};
 use super::problem::{ErrorBody, Problem};
+use crate::daemon::operations::Operations;
 use crate::daemon::view::{PipelineView, RunRequest};
 
 /// All pipelines.
@@ -54,7 +55,7 @@ pub struct Deleted {
     responses((status = 200, description = "As it is", body = Pipelines), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn list(State(api): Shared) -> Result<Json<Pipelines>, Problem> {
-    let pipelines = api.ask(|daemon| daemon.pipelines()).await?;
+    let pipelines = api.ask(Operations::pipelines).await?;
     Ok(Json(Pipelines { pipelines }))
 }
 

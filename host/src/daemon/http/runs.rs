@@ -111,7 +111,6 @@ pub async fn list(
         before: asked.before.clone(),
         // One more tells whether there is a next page.
         limit: limit + 1,
-        ..HistoryQuery::default()
     };
     let mut runs = api.ask(move |daemon| daemon.history(&filter)).await?;
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -124,7 +123,7 @@ pub async fn list(
         );
         for (key, value) in [("pipeline", &asked.pipeline), ("status", &asked.status)] {
             if let Some(value) = value {
-                address.push_str(&format!("&{key}={}", escaped(value)));
+                address.extend(["&", key, "=", &escaped(value)]);
             }
         }
         address

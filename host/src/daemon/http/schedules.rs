@@ -10,7 +10,7 @@ use crate::daemon::schedules::{ScheduleChange, ScheduleRequest, ScheduleView};
 type Answer = Result<Json<ScheduleView>, Problem>;
 
 async fn change(api: Api, name: String, change: ScheduleChange) -> Answer {
-    api.ask(move |daemon| daemon.change_schedule(&name, change))
+    api.ask(move |daemon| daemon.change_schedule(&name, &change))
         .await
         .map(Json)
 }

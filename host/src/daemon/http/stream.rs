@@ -37,13 +37,12 @@ pub async fn progress(
     let shutdown = api.shutdown.clone();
     let following = stream::unfold(Some((api, id, Some(first))), |state| async {
         let (api, id, known) = state?;
-        let details = match known {
-            Some(first) => first,
-            None => {
-                tokio::time::sleep(PROGRESS).await;
-                // The history may be away for a moment; the stream ends, and who follows asks again.
-                details(&api, &id).await.ok()?
-            }
+        let details = if let Some(first) = known {
+            first
+        } else {
+            tokio::time::sleep(PROGRESS).await;
+            // The history may be away for a moment; the stream ends, and who follows asks again.
+            details(&api, &id).await.ok()?
         };
         Some(match details.current {
             Some(run) => (event("progress", &run), Some((api, id, None))),

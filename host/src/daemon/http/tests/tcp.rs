@@ -27,7 +27,7 @@ fn config(token: bool) -> Http {
 fn exchange(address: SocketAddr, bytes: &[u8], noise: bool) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
-        .set_read_timeout(Some(Duration::from_secs(60)))
+        .set_read_timeout(Some(Duration::from_mins(1)))
         .unwrap();
     // The other side may have closed already.
     let _ = stream.write_all(bytes);
@@ -42,10 +42,10 @@ fn exchange(address: SocketAddr, bytes: &[u8], noise: bool) -> String {
 /// Sends a request, and returns status and answer.
 async fn ask(address: SocketAddr, line: &str, headers: &[&str], body: &str) -> (u16, String) {
     let mut request = format!("{line} HTTP/1.1\r\nConnection: close\r\n");
-    for header in headers {
-        request.push_str(&format!("{header}\r\n"));
+    for header in headers.iter().copied() {
+        request.extend([header, "\r\n"]);
     }
-    request.push_str(&format!("\r\n{body}"));
+    request.extend(["\r\n", body]);
     let answer = tokio::task::spawn_blocking(move || exchange(address, request.as_bytes(), false));
     let answer = answer.await.unwrap();
     let status = answer.get(9..12).and_then(|status| status.parse().ok());
