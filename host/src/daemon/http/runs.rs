@@ -105,12 +105,12 @@ pub async fn list(
         ));
     }
     let filter = HistoryQuery {
-        since: None,
         pipeline: asked.pipeline.clone(),
         status: asked.status.clone(),
         before: asked.before.clone(),
         // One more tells whether there is a next page.
         limit: limit + 1,
+        ..HistoryQuery::default()
     };
     let mut runs = api.ask(move |daemon| daemon.history(&filter)).await?;
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
