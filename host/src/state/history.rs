@@ -97,11 +97,39 @@ pub struct HistoryQuery {
     pub status: Option<String>,
     /// Only those that began before this run.
     pub before: Option<String>,
+    /// Only those that began at this time or later.
+    pub since: Option<Timestamp>,
     /// At most so many.
     pub limit: u32,
 }
 
+/// One run with what its report says.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunDetails {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The run.
+    #[serde(flatten)]
+    pub record: RunRecord,
+    /// How long it took.
+    pub seconds: Option<f64>,
+    /// Rows read.
+    pub extracted: Option<u64>,
+    /// Rows set aside.
+    pub quarantined: Option<u64>,
+    /// Attempts of all partitions.
+    pub attempts: Option<u32>,
+    /// Why it did not succeed: the first reason.
+    pub error: Option<String>,
+}
+
 const COLUMNS: &str = "run_id, status, started_at, finished_at, holder, cause, scheduled_for, json_extract(report, '$.rows.loaded') AS loaded";
+
+/// What [`RunDetails`] needs besides.
+const DETAILS: &str = ", json_extract(report, '$.seconds') AS seconds, json_extract(report, '$.rows.extracted') AS extracted, \
+     json_extract(report, '$.rows.quarantined') AS quarantined, json_extract(report, '$.attempts') AS attempts, \
+     coalesce((SELECT json_extract(value, '$.error.message') FROM json_each(report, '$.partitions') \
+         WHERE json_extract(value, '$.error.message') IS NOT NULL LIMIT 1), json_extract(report, '$.error.message')) AS error";
 
 impl State {
     /// Notes that a run began.
@@ -215,17 +243,64 @@ impl State {
 
     /// Runs of any pipeline, newest first, each with its pipeline.
     pub fn runs(&self, query: &HistoryQuery) -> Result<Vec<(String, RunRecord)>> {
+        self.page("", query, |row| Ok((row.get("pipeline")?, record(row)?)))
+    }
+
+    /// The same, with what their reports say.
+    pub fn run_details(&self, query: &HistoryQuery) -> Result<Vec<RunDetails>> {
+        self.page(DETAILS, query, |row| {
+            let count = |name: &str| -> rusqlite::Result<Option<u64>> {
+                let count: Option<i64> = row.get(name)?;
+                Ok(count.and_then(|count| u64::try_from(count).ok()))
+            };
+            Ok(RunDetails {
+                pipeline: row.get("pipeline")?,
+                record: record(row)?,
+                seconds: row.get("seconds")?,
+                extracted: count("extracted")?,
+                quarantined: count("quarantined")?,
+                attempts: row.get("attempts")?,
+                error: row.get("error")?,
+            })
+        })
+    }
+
+    /// A run that is still noted as running may be interrupted, which only its holder tells. So the rows are counted here.
+    fn page<T>(
+        &self,
+        columns: &str,
+        query: &HistoryQuery,
+        read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
         let mut statement = self.database.prepare_cached(&format!(
-            "SELECT pipeline, {COLUMNS} FROM runs
-             WHERE (?1 IS NULL OR pipeline = ?1) AND (?2 IS NULL OR status = ?2)
+            "SELECT pipeline, {COLUMNS}{columns} FROM runs
+             WHERE (?1 IS NULL OR pipeline = ?1)
+               AND (?2 IS NULL OR status = ?2 OR (?2 = 'interrupted' AND status = 'running'))
                AND (?3 IS NULL OR (started_at, run_id) < (SELECT started_at, run_id FROM runs WHERE run_id = ?3))
-             ORDER BY started_at DESC, run_id DESC LIMIT ?4"
+               AND (?4 IS NULL OR julianday(started_at) >= julianday(?4))
+             ORDER BY started_at DESC, run_id DESC"
         ))?;
-        let rows = statement.query_map(
-            params![query.pipeline, query.status, query.before, query.limit],
-            |row| Ok((row.get("pipeline")?, record(row)?)),
-        )?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let since = query.since.map(|since| since.to_string());
+        let mut rows =
+            statement.query(params![query.pipeline, query.status, query.before, since])?;
+        let mut page = Vec::new();
+        while page.len() < query.limit as usize
+            && let Some(row) = rows.next()?
+        {
+            let wanted = query.status.as_deref();
+            if wanted.is_none_or(|wanted| record(row).is_ok_and(|run| run.status == wanted)) {
+                page.push(read(row)?);
+            }
+        }
+        Ok(page)
+    }
+
+    /// Whether there was such a run.
+    pub fn knows_run(&self, run_id: &str) -> Result<bool> {
+        Ok(self
+            .database
+            .prepare_cached("SELECT count(*) > 0 FROM runs WHERE run_id = ?1")?
+            .query_row([run_id], |row| row.get(0))?)
     }
 
     /// The latest run of a pipeline.

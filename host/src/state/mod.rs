@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 pub use crashes::Crashes;
-pub use history::{HistoryQuery, RunRecord, RunStart, RunningRecord, Trigger};
+pub use history::{HistoryQuery, RunDetails, RunRecord, RunStart, RunningRecord, Trigger};
 pub use plugins::FileStamp;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -130,6 +130,11 @@ impl State {
             ),
         )
         .hint("choose a writable folder with --state-dir or ETL_STATE_DIR")
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Where copies of plugin files are kept.

@@ -159,6 +159,7 @@ mod tests {
             jitter: Duration::from_mins(5),
             catch_up: CatchUp::All(3),
             overlap: Overlap::Queue,
+            late_after: None,
         };
         {
             let state = State::open(folder.path()).unwrap();

@@ -33,7 +33,7 @@ pub struct ScheduleCommand {
     /// Zone of the schedule, such as Europe/Berlin [default: the configuration's, or UTC]
     #[arg(long, global = true, value_name = "ZONE")]
     timezone: Option<String>,
-    /// Start each run later by up to so much, such as 5m [default: the configuration's, or 0s]
+    /// Start each run later by less than this, such as 5m [default: the configuration's, or 0s]
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse)]
     jitter: Option<Duration>,
     /// Runs that were missed: none, last, all (at most 100), or all:N [default: the configuration's, or last]
@@ -139,6 +139,7 @@ pub fn schedule(globals: &Globals, command: &ScheduleCommand) -> Result<u8, Fail
         command.apply(&session.state, pipeline, form, now)?;
         Shown::new(pipeline, holding()?, now, NEXT)?
     };
+    shown.is_preview = command.preview.is_some();
     shown.notice = notice.flatten();
     if globals.output == Output::Json {
         print_json(&shown.to_json())?;

@@ -20,7 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{ErrorBody, Problem};
-use super::{pipelines, runs, stream, system};
+use super::{logs, pipelines, runs, schedules, stream, system};
 use crate::daemon::operations::Operations;
 use crate::daemon::view::Event;
 
@@ -136,6 +136,10 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(pipelines::run))
         .routes(routes!(pipelines::start))
         .routes(routes!(pipelines::stop))
+        .routes(routes!(schedules::get, schedules::set, schedules::remove))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(logs::get))
         .routes(routes!(runs::list))
         .routes(routes!(runs::get))
         .routes(routes!(runs::cancel))

@@ -105,6 +105,7 @@ pub async fn list(
         ));
     }
     let filter = HistoryQuery {
+        since: None,
         pipeline: asked.pipeline.clone(),
         status: asked.status.clone(),
         before: asked.before.clone(),

@@ -78,14 +78,14 @@ pub async fn events(State(api): Shared) -> Sse<impl Stream<Item = Result<Sent, I
     sse(following.take_until(api.shutdown.cancelled_owned()))
 }
 
-fn sse<S>(stream: S) -> Sse<impl Stream<Item = Result<Sent, Infallible>>>
+pub fn sse<S>(stream: S) -> Sse<impl Stream<Item = Result<Sent, Infallible>>>
 where
     S: Stream<Item = Sent> + Send + 'static,
 {
     Sse::new(stream.map(Ok)).keep_alive(KeepAlive::new().interval(HEARTBEAT))
 }
 
-fn event(name: &str, data: &impl serde::Serialize) -> Sent {
+pub fn event(name: &str, data: &impl serde::Serialize) -> Sent {
     // JSON has no line breaks of its own, and nothing here fails to become JSON.
     let data = serde_json::to_string(data).unwrap_or_else(|_| "null".to_owned());
     Sent::default().event(name).data(data)
