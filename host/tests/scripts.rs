@@ -233,6 +233,64 @@ fn a_daemon_and_a_timer_are_never_both() {
 }
 
 #[test]
+fn a_daemon_is_told_to_start_stop_and_delete() {
+    let project = project();
+    project.config(
+        "misbehaving",
+        "settings: { misbehave: waits-until-cancelled }\n",
+    );
+    let mut daemon = daemon(&project);
+    let (stdout, _) = said(&project, MANAGE, &["start", "misbehaving"], 0);
+    assert!(stdout.contains("misbehaving: started, run "), "{stdout}");
+    daemon
+        .wait_for_stderr(|line| line.contains("waiting to be cancelled"))
+        .unwrap();
+    let status = project.result(&["status"], 0);
+    assert_eq!(status["daemon"]["process"], daemon.id());
+    let (block, _) = said(&project, MONITOR, &["misbehaving"], 0);
+    assert!(block.contains("Status: Running\n"), "{block}");
+    assert!(!block.contains("Memory Usage: 0MB"), "{block}");
+    said(&project, MANAGE, &["stop", "misbehaving"], 0);
+    let (block, _) = said(&project, MONITOR, &["misbehaving"], 0);
+    assert!(
+        block.contains("Status: Stopped\nMemory Usage: 0MB\n"),
+        "{block}"
+    );
+    let (_, stderr) = said(&project, MANAGE, &["delete", "misbehaving"], 2);
+    assert!(stderr.contains("--yes"), "{stderr}");
+    daemon.signal(Signal::TERM).unwrap();
+    daemon.finish().unwrap().require_code(143).unwrap();
+}
+
+#[test]
+fn a_timer_is_stopped_and_removed_with_its_pipeline() {
+    let project = Project::new(operators::HOST);
+    let library = project.plugin("login-analytics");
+    let daily = ["schedule", "login-analytics", "daily", "00:00"];
+    said(&project, MANAGE, &daily, 0);
+    let (stdout, _) = said(&project, MANAGE, &["stop", "login-analytics"], 0);
+    let timer = "etl-pipeline-login-analytics.timer";
+    assert!(
+        stdout.contains(&format!("systemctl disable --now {timer}")),
+        "{stdout}"
+    );
+    let (block, _) = said(&project, MONITOR, &["login-analytics"], 0);
+    assert!(block.contains("Status: Stopped\n"), "{block}");
+    let (stdout, _) = said(&project, MANAGE, &["start", "login-analytics"], 0);
+    assert!(
+        stdout.contains("systemctl start --no-block etl-pipeline-login-analytics.service"),
+        "{stdout}"
+    );
+    let (block, _) = said(&project, MONITOR, &["login-analytics"], 0);
+    assert!(block.contains("Status: Idle\n"), "{block}");
+    said(&project, MANAGE, &["delete", "login-analytics", "--yes"], 0);
+    assert_eq!(units(&project), [""; 0]);
+    assert!(!library.exists());
+    let (stdout, _) = said(&project, MANAGE, &["list"], 0);
+    assert!(!stdout.contains("login-analytics"), "{stdout}");
+}
+
+#[test]
 fn the_monitor_tells_the_true_memory_of_a_run() {
     let project = project();
     let (block, _) = said(&project, MONITOR, &["misbehaving"], 0);

@@ -72,7 +72,9 @@ fn the_service_is_understood_and_exposes_little() {
 fn a_pipelines_service_is_hardened_as_the_daemons_is() {
     let fences = |name: &str| -> BTreeSet<String> {
         let text = fs::read_to_string(scripts().join("systemd").join(name)).unwrap();
-        let hardened = text.lines().skip_while(|line| !line.starts_with("NoNewPrivileges="));
+        let hardened = text
+            .lines()
+            .skip_while(|line| !line.starts_with("NoNewPrivileges="));
         let settings = hardened.take_while(|line| !line.starts_with("[Install]"));
         let settings = settings.filter(|line| !line.is_empty() && !line.starts_with('#'));
         settings.map(str::to_owned).collect()
@@ -84,7 +86,10 @@ fn a_pipelines_service_is_hardened_as_the_daemons_is() {
         .cloned()
         .collect();
     // Those of the daemon stand before.
-    assert_eq!(other, ["PrivateDevices=yes", "PrivateTmp=yes", "UMask=0027"][..0]);
+    assert_eq!(
+        other,
+        ["PrivateDevices=yes", "PrivateTmp=yes", "UMask=0027"][..0]
+    );
 }
 
 #[test]
@@ -92,11 +97,17 @@ fn an_installation_holds_what_it_needs_and_keeps_settings() {
     let project = Project::new(HOST);
     let root = installed(&project);
     let daemon = root.join("etc/etl-host/etl-host.yaml");
-    assert_eq!(fs::read_to_string(&daemon).unwrap(), "logs: { rotate: false }\n");
+    assert_eq!(
+        fs::read_to_string(&daemon).unwrap(),
+        "logs: { rotate: false }\n"
+    );
     fs::write(&daemon, "max_concurrent_runs: 2\n").unwrap();
     fs::write(root.join("var/lib/etl-host/.env"), "A=1\n").unwrap();
     installed(&project);
-    assert_eq!(fs::read_to_string(&daemon).unwrap(), "max_concurrent_runs: 2\n");
+    assert_eq!(
+        fs::read_to_string(&daemon).unwrap(),
+        "max_concurrent_runs: 2\n"
+    );
     let env = root.join("var/lib/etl-host/.env");
     assert_eq!(fs::read_to_string(&env).unwrap(), "A=1\n");
     let mode = |path: &str| fs::metadata(root.join(path)).unwrap().permissions().mode() & 0o777;
@@ -109,15 +120,24 @@ fn an_installation_holds_what_it_needs_and_keeps_settings() {
             .arg("--help")
             .output()
             .unwrap();
-        assert!(help.status.success() && help.stdout.starts_with(b""), "{name}");
-        assert!(String::from_utf8_lossy(&help.stdout).contains(".sh"), "{name}");
+        assert!(
+            help.status.success() && help.stdout.starts_with(b""),
+            "{name}"
+        );
+        assert!(
+            String::from_utf8_lossy(&help.stdout).contains(".sh"),
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn logrotate_takes_no_line_from_a_run_that_goes_on() {
     let project = kinds::misbehaving(10);
-    project.config("misbehaving", "settings: { misbehave: waits-until-cancelled }\n");
+    project.config(
+        "misbehaving",
+        "settings: { misbehave: waits-until-cancelled }\n",
+    );
     let file = scripts().join("logrotate/etl-pipelines");
     let text = fs::read_to_string(file).unwrap();
     for line in [
@@ -169,7 +189,14 @@ fn logrotate_takes_no_line_from_a_run_that_goes_on() {
         running.signal(Signal::INT).unwrap();
         running.finish().unwrap().require_code(130).unwrap();
         let shown = project
-            .program(&["--log-dir", "logs", "--output", "json", "logs", "misbehaving"])
+            .program(&[
+                "--log-dir",
+                "logs",
+                "--output",
+                "json",
+                "logs",
+                "misbehaving",
+            ])
             .args(["--run", "last"])
             .run()
             .unwrap()
@@ -181,13 +208,20 @@ fn logrotate_takes_no_line_from_a_run_that_goes_on() {
             line["message"].as_str().unwrap().to_owned()
         };
         assert_eq!(message(&lines[0]), "run started");
-        assert!(message(lines.last().unwrap()).starts_with("run cancelled"), "{lines:?}");
+        assert!(
+            message(lines.last().unwrap()).starts_with("run cancelled"),
+            "{lines:?}"
+        );
         all.extend(lines);
     }
     // What lies in the folder is what was shown, line by line: nothing is lost, nothing comes twice.
     let mut kept = String::new();
     for file in ["misbehaving.log.3.gz", "misbehaving.log.2.gz"] {
-        let unpacked = Command::new("gzip").arg("-dc").arg(logs.join(file)).output().unwrap();
+        let unpacked = Command::new("gzip")
+            .arg("-dc")
+            .arg(logs.join(file))
+            .output()
+            .unwrap();
         assert!(unpacked.status.success(), "{file}");
         kept.push_str(&String::from_utf8(unpacked.stdout).unwrap());
     }
