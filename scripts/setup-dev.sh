@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs what development and tests need: a C compiler, the server programs of PostgreSQL, two clients of SQL Server
-# (FreeTDS and python-tds), systemd-analyze, logrotate, the programs cargo-deny, shellcheck and check-jsonschema, and for fuzzing
-# cargo-fuzz and a C++ compiler. Says nothing when all is there. It starts no service and touches no configuration but
-# the one line that keeps Debian from making a PostgreSQL cluster of its own. Docker, which `make demo` uses, is yours
-# to install.
+# (FreeTDS and python-tds), systemd-analyze, logrotate, the programs cargo-deny, shellcheck and check-jsonschema, and for
+# fuzzing cargo-fuzz and a C++ compiler. Says nothing when all is there. It starts no service and touches no
+# configuration but the one line that keeps Debian from making a PostgreSQL cluster of its own. Docker, which
+# `make demo` uses, is yours to install.
 #
 #   scripts/setup-dev.sh                         install all that is missing
 #   scripts/setup-dev.sh build|test|check|fuzz   only what that target of make needs
@@ -194,7 +194,7 @@ install_oteltap() {
 has_systemd_analyze() { has systemd-analyze; }
 install_systemd_analyze() { can_apt && apt_install systemd; }
 
-# --- logrotate: the tests try its file ---------------------------------------------------------
+# --- logrotate: the tests try the file that is written for it --------------------------------------------------
 
 has_logrotate() { has logrotate || [ -x /usr/sbin/logrotate ]; }
 install_logrotate() { can_apt && apt_install logrotate; }

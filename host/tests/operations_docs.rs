@@ -211,6 +211,10 @@ fn install(project: &Project) -> PathBuf {
     }
     let command = "sudo scripts/install-service.sh";
     run(project, command, &root).require_code(0).unwrap();
+    // logrotate wants to know the user.
+    let rotation = root.join("etc/logrotate.d/etl-pipelines");
+    let text = fs::read_to_string(&rotation).unwrap();
+    fs::write(&rotation, text.replace("etl etl", "daemon daemon")).unwrap();
     // What a release build would have left.
     fs::create_dir_all(project.path("target/release")).unwrap();
     let library = artifact::plugin("login-analytics").unwrap();
