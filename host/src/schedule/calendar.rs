@@ -46,11 +46,11 @@ pub(super) fn to_calendar(cron: &Cron, zone: &str) -> Result<String, CalendarErr
         }
         weekday = weekdays_to_text(&weekdays);
     } else if only_day && !any_day {
-        match (pattern.days.has_modifiers(), days.is_empty()) {
-            (false, _) => day = format!("-{}", values_to_text(&days, 1, 31)),
-            (true, true) => day = "~01".to_owned(),
+        day = match (pattern.days.has_modifiers(), days.is_empty()) {
+            (false, _) => format!("-{}", values_to_text(&days, 1, 31)),
+            (true, true) => "~01".to_owned(),
             (true, false) => return Err(CalendarError::Modifier),
-        }
+        };
     } else if !only_day && !only_weekday && !any_day && !any_weekday {
         return Err(CalendarError::EitherDay);
     }

@@ -13,10 +13,7 @@ pub(super) fn config(cron: &str, timezone: &str) -> config::Schedule {
     config::Schedule {
         cron: cron.to_owned(),
         timezone: timezone.to_owned(),
-        jitter: Duration::ZERO,
-        catch_up: config::CatchUp::Last,
-        overlap: config::Overlap::Skip,
-        late_after: None,
+        ..config::Schedule::default()
     }
 }
 

@@ -159,7 +159,7 @@ mod tests {
             jitter: Duration::from_mins(5),
             catch_up: CatchUp::All(3),
             overlap: Overlap::Queue,
-            late_after: None,
+            late_after: Some(Duration::from_hours(1)),
         };
         {
             let state = State::open(folder.path()).unwrap();
