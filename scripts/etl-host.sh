@@ -20,7 +20,7 @@ has() { command -v "$1" >/dev/null 2>&1; }
 # Where install-service.sh has put it, this tells of the service: where it works, and as whom.
 service_user=
 if [ -f "$(dirname "${BASH_SOURCE[0]}")/service.sh" ]; then
-    # shellcheck source=scripts/systemd/service.sh
+    # shellcheck source=scripts/systemd/service.sh disable=SC1091
     source "$(dirname "${BASH_SOURCE[0]}")/service.sh"
 fi
 

@@ -147,11 +147,17 @@ write_unit() {
     mv -f "$path.new" "$path"
 }
 
-write_units() {
-    local when=$1 form=$2 user unit=$units/etl-pipeline-$pipeline
+# The user whom the pipeline runs as.
+service_account() {
+    local user
     user=$(dotenv ETL_SERVICE_USER etl)
     getent passwd "$user" >/dev/null ||
         fail 3 "there is no user '$user' to run the pipeline as: scripts/install-service.sh makes it, or name another one in ETL_SERVICE_USER"
+    printf '%s' "$user"
+}
+
+write_units() {
+    local when=$1 form=$2 user=$3 unit=$units/etl-pipeline-$pipeline
     write_unit "$unit.service" "$(service_text "$user")"
     write_unit "$unit.timer" "$(fill "$HERE/systemd/etl-pipeline.timer.in" \
         "PIPELINE=$pipeline" "FORM=$form" "WHEN=$when")"
@@ -170,7 +176,7 @@ remove_units() {
 # --- commands ------------------------------------------------------------------------------------------------------
 
 schedule() {
-    local change=${1-} when
+    local change=${1-} when user
     case $change in
     '' | -*)
         etl schedule "$pipeline" "$@"
@@ -202,8 +208,10 @@ schedule() {
         # Checks pipeline and form, before anything is changed.
         when=$(etl schedule "$pipeline" "$@" --timer)
         require_units_dir
+        user=$(service_account)
+        # Before there is a timer, or a daemon that starts now would follow its own schedule too.
         etl schedule "$pipeline" external >/dev/null
-        write_units "$when" "$*"
+        write_units "$when" "$*" "$user"
         say "wrote $units/etl-pipeline-$pipeline.service and .timer"
         tell_systemd daemon-reload
         tell_systemd enable --now "etl-pipeline-$pipeline.timer"
@@ -212,11 +220,13 @@ schedule() {
 }
 
 start() {
-    etl start "$pipeline" "$@"
-    if has_unit "$pipeline"; then
-        tell_systemd enable --now "etl-pipeline-$pipeline.timer"
-        tell_systemd start --no-block "etl-pipeline-$pipeline.service"
+    if ! has_unit "$pipeline"; then
+        etl start "$pipeline" "$@"
+        return
     fi
+    etl start "$pipeline" --no-run "$@"
+    tell_systemd enable --now "etl-pipeline-$pipeline.timer"
+    tell_systemd start --no-block "etl-pipeline-$pipeline.service"
 }
 
 stop() {

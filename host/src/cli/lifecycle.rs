@@ -1,7 +1,6 @@
 //! `etl-host start`, `stop` and `delete`: asked of the daemon; without one, done to the state as far as that goes.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,7 +9,7 @@ use serde_json::json;
 
 use super::{Failure, Globals, Output, build_runtime, print, print_json};
 use crate::daemon::client::Client;
-use crate::daemon::trash;
+use crate::daemon::{process_of, trash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::Session;
 use crate::state::{RunningRecord, State};
@@ -24,6 +23,9 @@ pub struct Start {
     /// Pipelines, or plugins for all of their pipelines
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
+    /// Only let them run again, by their schedule or somebody else's; needs no daemon
+    #[arg(long)]
+    no_run: bool,
 }
 
 /// Flags of `stop`.
@@ -54,6 +56,14 @@ pub fn start(globals: &Globals, command: &Start) -> Result<u8, Failure> {
     for name in &names {
         session.state.set_disabled(name, false)?;
         session.state.forget_crashes(name)?;
+        if command.no_run && globals.output == Output::Json {
+            print_json(&json!({ "pipeline": name, "run_id": null }))?;
+        } else if command.no_run {
+            print(&format!("{name}: may run again\n"));
+        }
+    }
+    if command.no_run {
+        return Ok(0);
     }
     build_runtime()?.block_on(async {
         let Some(daemon) = Client::open(&globals.state_dir).await? else {
@@ -168,7 +178,8 @@ async fn end_runs(state: &State, name: &str, now: bool) -> Result<Vec<String>> {
         running.retain(|run| run.pipeline == name);
         Ok(running)
     };
-    let daemon = daemon_process(state.folder());
+    // Its runs are ended by asking it.
+    let daemon = process_of(state.folder());
     let first = of_pipeline(state)?;
     for run in first.iter().filter(|run| Some(run.process) != daemon) {
         let process = i32::try_from(run.process).ok().and_then(Pid::from_raw);
@@ -181,12 +192,6 @@ async fn end_runs(state: &State, name: &str, now: bool) -> Result<Vec<String>> {
         tokio::time::sleep(LOOK_AGAIN).await;
     }
     Ok(first.into_iter().map(|run| run.run_id).collect())
-}
-
-/// The process that has the state folder's lock, if there is one; its runs are ended by asking it.
-fn daemon_process(state_dir: &Path) -> Option<u32> {
-    let text = std::fs::read_to_string(state_dir.join("daemon.lock")).ok()?;
-    text.trim().parse().ok()
 }
 
 fn confirm(names: &[String]) -> Result<()> {

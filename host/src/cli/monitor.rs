@@ -18,6 +18,7 @@ use crate::daemon::view::PipelineState;
 use crate::error::Result;
 use crate::logs::{Filter, Level, Reader, Record};
 use crate::process::Usage;
+use crate::schedule::Origin;
 use crate::session::{Found, Session};
 use crate::state::{RunRecord, RunningRecord};
 use crate::worker::workers_of;
@@ -39,6 +40,7 @@ struct Block {
     memory_bytes: u64,
     last_run: Option<Timestamp>,
     next_run: Option<Timestamp>,
+    schedule_is_of_others: bool,
     lines: Vec<String>,
 }
 
@@ -77,7 +79,10 @@ pub fn monitor(globals: &Globals, command: &Monitor) -> Result<u8, Failure> {
             .find(|run| run.pipeline == found.manifest.name);
         let mut block = block(globals, &session, found, run)?;
         if let Some(live) = live.get(&block.pipeline) {
-            block.next_run = live.next_run;
+            // One that only depends on others is due with them. Of changes the daemon knows a second later than this.
+            if block.schedule_is_of_others {
+                block.next_run = live.next_run;
+            }
             if live.state == PipelineState::Queued {
                 block.status = "Queued";
             }
@@ -142,6 +147,7 @@ fn block(
         memory_bytes: run.map_or(0, |run| resident_bytes(run, in_process)),
         last_run: last_run.and_then(|last| last.started_at.parse().ok()),
         next_run,
+        schedule_is_of_others: effective.origin == Origin::None && !disabled && !parked,
         lines: last_lines(globals, pipeline)?,
     })
 }
@@ -229,6 +235,7 @@ mod tests {
             memory_bytes: 129_600_000,
             last_run: at("2024-01-20T15:30:00Z"),
             next_run: at("2024-01-20T16:00:00.9Z"),
+            schedule_is_of_others: false,
             lines: vec![
                 "[INFO] Processed 1000 records".to_owned(),
                 "[INFO] Successfully loaded to PostgreSQL".to_owned(),
