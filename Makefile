@@ -64,7 +64,7 @@ check: ## format, lints, documentation, licences, shell scripts, compose file
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 	$(CARGO) deny --log-level error check bans licenses sources
-	shellcheck .ci/run scripts/*.sh host/testkit/src/postgres/*.sh
+	shellcheck .ci/run scripts/*.sh scripts/systemd/*.sh host/testkit/src/postgres/*.sh
 	check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 fuzz: ## FUZZ_SECONDS (600) of any input for each fuzz target: configurations, rows of SQL Server

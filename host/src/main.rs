@@ -7,7 +7,7 @@ use etl_host::cli::{self, Arguments};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    cli::telemetry::install(&arguments.globals);
+    cli::telemetry::install(&arguments);
     let code = cli::main(arguments);
     cli::telemetry::end();
     code

@@ -28,6 +28,10 @@ fn help_is_as_documented() {
         &expect_file!["golden/help-backfill.txt"],
     );
     check(
+        &["schedule", "--help"],
+        &expect_file!["golden/help-schedule.txt"],
+    );
+    check(
         &["checkpoint", "set", "--help"],
         &expect_file!["golden/help-checkpoint-set.txt"],
     );
@@ -51,6 +55,7 @@ fn completions_name_every_command() {
             "doctor",
             "verify",
             "backfill",
+            "schedule",
             "checkpoint",
         ] {
             assert!(finished.stdout.contains(command), "{shell}: {command}");

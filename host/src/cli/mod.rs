@@ -10,8 +10,10 @@ mod doctor;
 mod enable;
 mod history;
 mod info;
+mod lifecycle;
 mod list;
 mod logs;
+mod monitor;
 mod progress;
 mod run;
 mod schedule;
@@ -181,12 +183,21 @@ pub enum Command {
     Run(run::Run),
     /// Run pipelines on their schedules until stopped: the daemon
     Serve(serve::Serve),
+    /// Let pipelines run, and start a run of each in the daemon
+    Start(lifecycle::Start),
+    /// Stop pipelines: their runs end, and none is started by itself
+    Stop(lifecycle::Stop),
+    /// Move a pipeline's library, configuration and logs to the trash; loaded data stay
+    Delete(lifecycle::Delete),
     /// What runs now, with the memory and CPU time of each process
     Status(status::Status),
     /// The runs of the past: how long they took, what they loaded, why they failed
     History(history::History),
     /// What the runs of a pipeline said
     Logs(logs::Logs),
+    /// What scripts/monitor-pipelines.sh shows
+    #[command(hide = true)]
+    Monitor(monitor::Monitor),
     /// Let a pipeline run again that was parked because its plugin crashed too often
     Enable(enable::Enable),
     /// Show or change when a pipeline runs by itself
@@ -221,10 +232,14 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::List => list::list(&globals),
         Command::Info(command) => info::info(&globals, &command),
         Command::Run(command) => run::run(&globals, command),
+        Command::Start(command) => lifecycle::start(&globals, &command),
+        Command::Stop(command) => lifecycle::stop(&globals, &command),
+        Command::Delete(command) => lifecycle::delete(&globals, &command),
         Command::Serve(command) => serve::serve(&globals, &command),
         Command::Status(command) => status::status(&globals, &command),
         Command::History(command) => history::history(&globals, &command),
         Command::Logs(command) => logs::logs(&globals, &command),
+        Command::Monitor(command) => monitor::monitor(&globals, &command),
         Command::Enable(command) => enable::enable(&globals, &command),
         Command::Schedule(command) => schedule::schedule(&globals, &command),
         Command::Validate(command) => validate::validate(&globals, &command),

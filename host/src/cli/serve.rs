@@ -9,6 +9,7 @@ use super::{Failure, Globals, signals, telemetry};
 use crate::config::{self, Layer};
 use crate::daemon::{Daemon, http};
 use crate::error::{Error, ErrorKind};
+use crate::logs;
 use crate::session;
 
 /// The daemon's configuration, in the folder of configurations.
@@ -26,6 +27,7 @@ pub struct Serve {
 pub fn serve(globals: &Globals, command: &Serve) -> Result<u8, Failure> {
     let config = load_config(globals, command)?;
     telemetry::serve(config.logs.rotate);
+    logs::hide(config.secrets());
     let folders = globals.folders();
     let (_, stopped_by) = signals::drive(async |shutdown| {
         let http = config.http.clone();

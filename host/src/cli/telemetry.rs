@@ -11,18 +11,21 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use super::{Globals, LogFormat, progress};
+use super::{Arguments, Command, LogFormat, progress};
 use crate::logs::{Folder, Level, Record, Told, is_span_of_host};
 use crate::traces;
 
 static FOLDER: OnceLock<Folder> = OnceLock::new();
 
-/// Installs the log: on stderr warnings by default, more with `-v`, anything with `ETL_LOG`; in the files the life of
+/// Installs the log: on stderr warnings by default (the daemon tells of runs), more with `-v`, anything with `ETL_LOG`; in the files the life of
 /// runs, and every detail with `-vv`.
-pub fn install(globals: &Globals) {
+pub fn install(arguments: &Arguments) {
+    let globals = &arguments.globals;
+    // A daemon that says nothing looks like one that hangs.
+    let serves = matches!(arguments.command, Command::Serve(_));
     let level = match globals.verbose {
-        0 => "warn",
-        1 => "info",
+        0 if !serves => "warn",
+        0 | 1 => "info",
         _ => "debug",
     };
     let of_stderr = std::env::var("ETL_LOG")

@@ -48,6 +48,7 @@ pub use parse::is_host;
 pub use positions::Positions;
 pub use schedule_words::NotAWord;
 pub use secret::Secret;
+pub(crate) use suggest::closest;
 pub use table::TableNameError;
 
 /// One YAML text that takes part in a configuration.

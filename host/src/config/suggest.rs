@@ -7,7 +7,7 @@ const MAX_CHARS: usize = 40;
 
 /// The candidate nearest to `word`, unless all are too far away to be what was meant. A word cut short or drawn
 /// out is near, such as `user` to `username`.
-pub(super) fn closest<'a>(
+pub(crate) fn closest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

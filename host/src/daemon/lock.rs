@@ -3,15 +3,33 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// Somebody may only look whether there is a daemon.
+const TRIES: u32 = 5;
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// The lock on a state folder, held as long as this lives.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
+}
+
+/// The process of the daemon that works with a state folder; `None` if there is none.
+pub fn process_of(state_dir: &Path) -> Option<u32> {
+    let mut file = File::open(state_dir.join("daemon.lock")).ok()?;
+    // Given back at once; a daemon that starts in this moment tries again.
+    if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        return None;
+    }
+    let mut holder = String::new();
+    file.read_to_string(&mut holder).ok()?;
+    holder.trim().parse().ok()
 }
 
 impl Lock {
@@ -32,7 +50,12 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(refused)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut tries = 0..TRIES;
+        while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if tries.next().is_some() {
+                std::thread::sleep(PAUSE);
+                continue;
+            }
             let mut holder = String::new();
             // Only to say who it is.
             let _ = file.read_to_string(&mut holder);
@@ -66,7 +89,9 @@ mod tests {
             error.contains(&format!("(process {})", std::process::id())),
             "{error}"
         );
+        assert_eq!(process_of(folder.path()), Some(std::process::id()));
         drop(first);
+        assert_eq!(process_of(folder.path()), None);
         Lock::take(folder.path()).unwrap();
     }
 }

@@ -18,13 +18,15 @@ pub mod pipeline;
 mod refusal;
 mod roster;
 mod runner;
+pub mod schedules;
 #[cfg(test)]
 mod stage_daemon;
 mod standing;
-mod trash;
+pub mod trash;
 pub mod view;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,6 +40,7 @@ pub use self::active::{ActiveRun, ActiveRuns, partitions};
 pub use self::agenda::Agenda;
 use self::clock::{Clock, SystemClock};
 use self::lock::Lock;
+pub use self::lock::process_of;
 use self::metrics::Metrics;
 use self::notify::{EndedRun, Notifier, Observation};
 use self::pipeline::{Pace, PipelineTask, RunOrder, Shared, Spec};
@@ -433,6 +436,11 @@ impl Daemon {
         &self.pools
     }
 
+    /// Where the logs of pipelines lie.
+    pub fn log_dir(&self) -> PathBuf {
+        self.folders.log_dir.clone()
+    }
+
     /// The daemon as a whole.
     pub fn view(&self) -> DaemonView {
         DaemonView {
@@ -520,7 +528,7 @@ struct Look {
 /// What it looked like.
 #[derive(PartialEq)]
 struct Seen {
-    files: Vec<(std::path::PathBuf, u64, Option<std::time::SystemTime>)>,
+    files: Vec<(PathBuf, u64, Option<std::time::SystemTime>)>,
     state: i64,
 }
 

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 use super::metrics::Metrics;
+use super::schedules::{ScheduleChange, ScheduleView};
 use super::view::{
     DaemonView, Event, PipelineView, ProcessView, RefusedPlugin, RunRequest, RunSummary, RunView,
 };
@@ -23,6 +24,10 @@ pub trait Operations: Send + Sync + 'static {
     async fn start(&self, name: &str) -> Result<Option<String>, Refusal>;
     async fn stop(&self, name: &str, now: bool) -> Result<(), Refusal>;
     async fn delete(&self, name: &str) -> Result<PathBuf, Refusal>;
+    fn schedule(&self, name: &str) -> Result<ScheduleView, Refusal>;
+    fn change_schedule(&self, name: &str, change: &ScheduleChange)
+    -> Result<ScheduleView, Refusal>;
+    fn log_dir(&self) -> PathBuf;
     fn running(&self) -> Vec<RunView>;
     fn history(&self, query: &HistoryQuery) -> Result<Vec<RunSummary>, Refusal>;
     fn summary(&self, run_id: &str) -> Result<Option<RunSummary>, Refusal>;
@@ -64,6 +69,19 @@ impl Operations for Daemon {
     }
     async fn delete(&self, name: &str) -> Result<PathBuf, Refusal> {
         self.delete(name).await
+    }
+    fn schedule(&self, name: &str) -> Result<ScheduleView, Refusal> {
+        self.schedule(name)
+    }
+    fn change_schedule(
+        &self,
+        name: &str,
+        change: &ScheduleChange,
+    ) -> Result<ScheduleView, Refusal> {
+        self.change_schedule(name, change)
+    }
+    fn log_dir(&self) -> PathBuf {
+        self.log_dir()
     }
     fn running(&self) -> Vec<RunView> {
         self.running()

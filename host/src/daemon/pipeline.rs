@@ -314,8 +314,9 @@ impl PipelineTask {
         if !spec.enabled {
             return Ok(());
         }
+        let busy = self.is_busy();
         self.recover(spec).await?;
-        self.claim_passed(spec, now).await?;
+        self.claim_passed(spec, now, busy).await?;
         let prune_at = self.pruned_at.map(|at| at.saturating_add(PRUNE_EVERY));
         if prune_at.is_none_or(|at| at.unwrap_or(Timestamp::MAX) <= now) {
             let before = now.saturating_sub(KEEP).unwrap_or(Timestamp::MIN);
@@ -399,8 +400,13 @@ impl PipelineTask {
         Ok(())
     }
 
-    /// Claims the instants that have passed.
-    async fn claim_passed(&mut self, spec: &Spec, now: Timestamp) -> Result<()> {
+    /// Claims the instants that have passed. `busy` is whether a run went on before any of this: with `catch_up: all`,
+    /// instants that are made up for together are not in each other's way.
+    async fn claim_passed(&mut self, spec: &Spec, now: Timestamp, busy: bool) -> Result<()> {
+        let overlap = match spec.catch_up {
+            CatchUp::All(_) if !busy => Overlap::Queue,
+            _ => spec.overlap,
+        };
         let seen = self.seen.unwrap_or(spec.since).max(spec.since);
         self.seen = Some(seen);
         let decided = fates(&spec.agenda.passed(seen, now), now, spec.catch_up);
@@ -424,17 +430,17 @@ impl PipelineTask {
         }
         for (instant, fate) in decided {
             if fate == Fate::Run {
-                self.claim_due(DueRun::new(&self.name, instant), spec)
-                    .await?;
+                let due = DueRun::new(&self.name, instant);
+                self.claim_due(due, overlap, spec).await?;
                 self.seen = Some(instant);
             }
         }
         Ok(())
     }
 
-    async fn claim_due(&mut self, due: DueRun, spec: &Spec) -> Result<()> {
+    async fn claim_due(&mut self, due: DueRun, overlap: Overlap, spec: &Spec) -> Result<()> {
         let busy = self.is_busy() || !self.foreign.is_empty();
-        let left_out = match spec.overlap {
+        let left_out = match overlap {
             Overlap::Skip if busy => Some("an earlier run was not over"),
             Overlap::Queue if self.queue.len() >= MOST_QUEUED => Some("too many runs wait already"),
             _ => None,
@@ -449,7 +455,7 @@ impl PipelineTask {
                 self.tell_not_run(&claim.due, status, left_out);
             }
             Claimed::New => {
-                if spec.overlap == Overlap::Cancel {
+                if overlap == Overlap::Cancel {
                     self.stop_all("a newer run was due");
                 }
                 self.push(claim.due, spec);

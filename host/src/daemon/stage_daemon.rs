@@ -12,6 +12,7 @@ use tokio::sync::broadcast;
 
 use super::metrics::Metrics;
 use super::operations::Operations;
+use super::schedules::{ScheduleChange, ScheduleView};
 use super::view::{
     DaemonView, Event, PartitionView, PipelineState, PipelineView, ProcessView, RefusedPlugin,
     RunRequest, RunSummary, RunView,
@@ -20,6 +21,7 @@ use super::{HistoryQuery, Refusal};
 use crate::error::Error;
 use crate::pool::{BreakerState, Condition, PoolUse};
 use crate::process::Usage;
+use crate::schedule::Origin;
 
 /// The run that goes on until [`StageDaemon::end`].
 pub const CURRENT: &str = "run-current";
@@ -36,6 +38,8 @@ pub struct StageDaemon {
     pub events: broadcast::Sender<Event>,
     /// What it was asked to do.
     pub asked: Mutex<Vec<String>>,
+    /// The logs of pipelines.
+    pub logs: tempfile::TempDir,
     over: Mutex<bool>,
 }
 
@@ -47,6 +51,7 @@ impl Default for StageDaemon {
             metrics: Metrics::default(),
             events: broadcast::channel(4).0,
             asked: Mutex::default(),
+            logs: tempfile::tempdir().unwrap(),
             over: Mutex::default(),
         }
     }
@@ -177,6 +182,33 @@ impl Operations for StageDaemon {
         Self::known(name)?;
         self.note(format!("delete {name}"));
         Ok(PathBuf::from("trash/logins"))
+    }
+    fn schedule(&self, name: &str) -> Result<ScheduleView, Refusal> {
+        Self::known(name)?;
+        Ok(ScheduleView {
+            pipeline: name.to_owned(),
+            origin: Origin::None,
+            paused: false,
+            changed_at: None,
+            schedule: None,
+            description: None,
+            next: Vec::new(),
+        })
+    }
+    fn change_schedule(
+        &self,
+        name: &str,
+        change: &ScheduleChange,
+    ) -> Result<ScheduleView, Refusal> {
+        let view = self.schedule(name)?;
+        self.note(match change {
+            ScheduleChange::Set(request) => format!("schedule {name} {}", request.form),
+            other => format!("schedule {name} {other:?}"),
+        });
+        Ok(view)
+    }
+    fn log_dir(&self) -> PathBuf {
+        self.logs.path().to_owned()
     }
     fn running(&self) -> Vec<RunView> {
         let over = *self.over.lock().unwrap();

@@ -86,16 +86,8 @@ pub struct Reader {
 impl Reader {
     /// Opens the log of a pipeline, at its end: [`next_lines`](Self::next_lines) gives what comes from now on.
     pub fn open(folder: &Path, pipeline: &str, filter: Filter) -> Result<Self> {
-        let mut reader = Self {
-            folder: folder.to_owned(),
-            name: pipeline.to_owned(),
-            filter,
-            open: None,
-            rest: Vec::new(),
-        };
-        let files = reader.load_files()?;
-        let Some((file, found)) = files.into_iter().next() else {
-            return Err(Error::new(
+        Self::find(folder, pipeline, filter)?.ok_or_else(|| {
+            Error::new(
                 ErrorKind::Refused,
                 format!(
                     "pipeline {pipeline} has no log in {} yet",
@@ -105,14 +97,29 @@ impl Reader {
             .hint(format!(
                 "run it: etl-host run {pipeline}; if it runs elsewhere, as a service for example, name the folder of \
                  its logs with --log-dir"
-            )));
+            ))
+        })
+    }
+
+    /// As [`open`](Self::open); `None` if the pipeline has no log yet.
+    pub fn find(folder: &Path, pipeline: &str, filter: Filter) -> Result<Option<Self>> {
+        let mut reader = Self {
+            folder: folder.to_owned(),
+            name: pipeline.to_owned(),
+            filter,
+            open: None,
+            rest: Vec::new(),
+        };
+        let files = reader.load_files()?;
+        let Some((file, found)) = files.into_iter().next() else {
+            return Ok(None);
         };
         reader.open = Some(Open {
             file,
             inode: found.inode,
             position: found.bytes,
         });
-        Ok(reader)
+        Ok(Some(reader))
     }
 
     /// The run that was started last, as far as the log knows.

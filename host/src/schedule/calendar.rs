@@ -46,11 +46,11 @@ pub(super) fn to_calendar(cron: &Cron, zone: &str) -> Result<String, CalendarErr
         }
         weekday = weekdays_to_text(&weekdays);
     } else if only_day && !any_day {
-        match (pattern.days.has_modifiers(), days.is_empty()) {
-            (false, _) => day = format!("-{}", values_to_text(&days, 1, 31)),
-            (true, true) => day = "~01".to_owned(),
+        day = match (pattern.days.has_modifiers(), days.is_empty()) {
+            (false, _) => format!("-{}", values_to_text(&days, 1, 31)),
+            (true, true) => "~01".to_owned(),
             (true, false) => return Err(CalendarError::Modifier),
-        }
+        };
     } else if !only_day && !only_weekday && !any_day && !any_weekday {
         return Err(CalendarError::EitherDay);
     }
@@ -88,8 +88,8 @@ fn values_to_text(values: &[u16], first: u16, last: u16) -> String {
         if step == 1 {
             return format!("{}..{}", two(*from), two(*to));
         }
-        // A step of systemd goes on to the end of the field.
-        if to + step > last {
+        // Some versions of systemd lose the first value of the next round unless the steps go around evenly.
+        if *from == first && to + step == last + 1 {
             return format!("{}/{step}", two(*from));
         }
     }
@@ -113,8 +113,9 @@ mod tests {
         for (cron, text) in [
             ("0 0 * * *", "*-*-* 00:00:00 UTC"),
             ("*/15 * * * *", "*-*-* *:00/15:00 UTC"),
-            ("*/7 * * * *", "*-*-* *:00/7:00 UTC"),
+            ("*/7 8 * * *", "*-*-* 08:00,07,14,21,28,35,42,49,56:00 UTC"),
             ("10 30 2 * * *", "*-*-* 02:30:10 UTC"),
+            ("0 */5 * * *", "*-*-* 00,05,10,15,20:00:00 UTC"),
             (
                 "0 9-17 * * mon-fri",
                 "Mon,Tue,Wed,Thu,Fri *-*-* 09..17:00:00 UTC",

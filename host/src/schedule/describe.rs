@@ -12,6 +12,9 @@ const DAYS: [&str; 7] = [
     "Saturday",
 ];
 
+/// So many times of a day are told one by one.
+const MOST_TIMES: usize = 6;
+
 impl Schedule {
     /// The schedule in words, such as `every day at 00:00, UTC`.
     pub fn describe(&self) -> String {
@@ -29,6 +32,13 @@ impl Schedule {
                 ([0], Some(1)) => return "every hour".to_owned(),
                 ([minute], Some(1)) => return format!("every hour at minute {minute}"),
                 ([0], Some(step)) => return format!("every {step} hours"),
+                ([minute], None) if (2..=MOST_TIMES).contains(&hours.len()) => {
+                    let times: Vec<String> = hours
+                        .iter()
+                        .map(|hour| format!("{hour:02}:{minute:02}"))
+                        .collect();
+                    return format!("every day at {}", times.join(", "));
+                }
                 _ => {}
             }
         }

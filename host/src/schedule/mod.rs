@@ -25,7 +25,7 @@ pub use self::cron::{Cron, CronError, Field};
 pub use self::effective::{Effective, Origin, SetSchedule, Setting, effective};
 pub use self::form::{Form, FormError};
 use self::zone::{Instants, instants};
-pub use self::zone::{UnknownZone, zone, zone_names};
+pub use self::zone::{UnknownZone, zone};
 use crate::config;
 use crate::error::Error;
 
@@ -45,7 +45,13 @@ pub enum ScheduleError {
 
 impl From<ScheduleError> for Error {
     fn from(error: ScheduleError) -> Self {
-        Self::config(error.to_string())
+        let refused = Self::config(error.to_string());
+        match error {
+            ScheduleError::Zone(UnknownZone { meant: Some(zone) }) => {
+                refused.hint(format!("did you mean {zone}?"))
+            }
+            _ => refused,
+        }
     }
 }
 

@@ -13,10 +13,7 @@ pub(super) fn config(cron: &str, timezone: &str) -> config::Schedule {
     config::Schedule {
         cron: cron.to_owned(),
         timezone: timezone.to_owned(),
-        jitter: Duration::ZERO,
-        catch_up: config::CatchUp::Last,
-        overlap: config::Overlap::Skip,
-        late_after: None,
+        ..config::Schedule::default()
     }
 }
 
@@ -356,6 +353,7 @@ fn people_are_told_in_words() {
         ("7 */1 * * *", "every hour at minute 7"),
         ("0 */2 * * *", "every 2 hours"),
         ("0 0,12 * * *", "every 12 hours"),
+        ("30 */10 * * *", "every day at 00:30, 10:30, 20:30"),
         ("* * * * * *", "every second"),
         ("*/10 * * * * *", "every 10 seconds"),
         ("0 0 L * *", "at 00:00, on the last day of the month"),

@@ -7,28 +7,35 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{self, AmbiguousOffset, Offset, TimeZone};
 
+use crate::config::closest;
+
 /// The name is that of no zone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(r#"expected the name of a time zone such as "UTC" or "Europe/Berlin""#)]
-pub struct UnknownZone;
+pub struct UnknownZone {
+    /// The zone that may be meant.
+    pub meant: Option<String>,
+}
 
 /// The zone of this very name.
 pub fn zone(name: &str) -> Result<TimeZone, UnknownZone> {
-    let zone = TimeZone::get(name).map_err(|_| UnknownZone)?;
-    // The database does not mind capitals, others do.
-    if zone.iana_name() == Some(name) {
-        Ok(zone)
-    } else {
-        Err(UnknownZone)
+    match TimeZone::get(name) {
+        // The database does not mind capitals, others do.
+        Ok(zone) if zone.iana_name() == Some(name) => Ok(zone),
+        _ => Err(UnknownZone { meant: like(name) }),
     }
 }
 
-/// The names of all zones.
-pub fn zone_names() -> Vec<String> {
-    tz::db()
+/// The zone whose name is nearest.
+fn like(name: &str) -> Option<String> {
+    let names: Vec<String> = tz::db()
         .available()
-        .map(|name| name.as_str().to_owned())
-        .collect()
+        .map(|known| known.as_str().to_owned())
+        .collect();
+    // Only small letters are compared.
+    let lower: Vec<String> = names.iter().map(|known| known.to_lowercase()).collect();
+    let near = closest(name, lower.iter().map(String::as_str))?;
+    names.into_iter().find(|known| known.to_lowercase() == near)
 }
 
 /// When a local time is.
@@ -82,17 +89,16 @@ mod tests {
         for name in ["UTC", "Europe/Berlin", "Australia/Lord_Howe", "Etc/GMT+5"] {
             assert!(zone(name).is_ok(), "{name}");
         }
-        for name in [
-            "",
-            "europe/berlin",
-            "Europe/Bonn",
-            "CEST",
-            "+01:00",
-            "Etc/Unknown",
-        ] {
-            assert_eq!(zone(name), Err(UnknownZone), "{name}");
+        for name in ["", "CEST+2", "+01:00", "Etc/Unknown"] {
+            assert!(zone(name).is_err(), "{name}");
         }
-        assert!(zone_names().contains(&"Asia/Kathmandu".to_owned()));
+        for (name, meant) in [
+            ("europe/berlin", "Europe/Berlin"),
+            ("Asia/Katmandhu", "Asia/Katmandu"),
+            ("America/NewYork", "America/New_York"),
+        ] {
+            assert_eq!(zone(name).unwrap_err().meant.as_deref(), Some(meant));
+        }
     }
 
     #[test]

@@ -132,6 +132,11 @@ impl State {
         .hint("choose a writable folder with --state-dir or ETL_STATE_DIR")
     }
 
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Where copies of plugin files are kept.
     pub fn plugin_cache(&self) -> PathBuf {
         // Plugins are loaded by absolute path, whatever the working directory of the child.

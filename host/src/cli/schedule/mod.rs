@@ -3,6 +3,7 @@
 //! A change goes into the state folder, where a running daemon sees it within a second.
 
 mod shown;
+mod timer;
 
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub struct ScheduleCommand {
     /// Zone of the schedule, such as Europe/Berlin [default: the configuration's, or UTC]
     #[arg(long, global = true, value_name = "ZONE")]
     timezone: Option<String>,
-    /// Start each run later by up to so much, such as 5m [default: the configuration's, or 0s]
+    /// Start each run later by less than this, such as 5m [default: the configuration's, or 0s]
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse)]
     jitter: Option<Duration>,
     /// Runs that were missed: none, last, all (at most 100), or all:N [default: the configuration's, or last]
@@ -47,6 +48,9 @@ pub struct ScheduleCommand {
     /// With --preview: the instants after this one, RFC 3339 [default: now]
     #[arg(long, global = true, value_name = "INSTANT", requires = "preview")]
     from: Option<Timestamp>,
+    /// Change nothing, and show the schedule as lines of a systemd timer
+    #[arg(long, global = true, conflicts_with = "preview")]
+    timer: bool,
 }
 
 /// What to change.
@@ -118,6 +122,15 @@ pub fn schedule(globals: &Globals, command: &ScheduleCommand) -> Result<u8, Fail
     let (form, notice) = command.form(configured.as_ref())?.unzip();
     let now = Timestamp::now();
     let holding = || holding(&session, &found, configured.as_ref());
+    if command.timer {
+        let effective = command.preview_of(form, holding)?;
+        let none = || {
+            Error::config(format!("{pipeline} has no schedule"))
+                .hint("name one, such as `daily 00:00`")
+        };
+        print(&timer::to_timer(&effective.schedule.ok_or_else(none)?)?);
+        return Ok(0);
+    }
     let mut shown = if let Some(count) = command.preview {
         let effective = command.preview_of(form, holding)?;
         let from = command.from.unwrap_or(now);
@@ -126,6 +139,7 @@ pub fn schedule(globals: &Globals, command: &ScheduleCommand) -> Result<u8, Fail
         command.apply(&session.state, pipeline, form, now)?;
         Shown::new(pipeline, holding()?, now, NEXT)?
     };
+    shown.is_preview = command.preview.is_some();
     shown.notice = notice.flatten();
     if globals.output == Output::Json {
         print_json(&shown.to_json())?;
@@ -196,10 +210,10 @@ impl ScheduleCommand {
                 paused: false,
                 changed_at: None,
             }),
-            None if self.change.is_some() => Err(Error::config("--preview goes with a schedule")
-                .hint(
-                    "name one, such as `daily 00:00 --preview 10`, or none for the one that holds",
-                )),
+            None if self.change.is_some() => Err(Error::config(
+                "--preview and --timer go with a schedule",
+            )
+            .hint("name one, such as `daily 00:00 --preview 10`, or none for the one that holds")),
             None => Ok(Effective {
                 paused: false,
                 ..holding()?

@@ -20,6 +20,8 @@ pub(in crate::cli) struct Shown {
     pub next: Vec<Timestamp>,
     /// What is true of it, but may not be meant.
     pub notice: Option<String>,
+    /// It is only looked at, and holds for nothing.
+    pub is_preview: bool,
 }
 
 impl Shown {
@@ -39,6 +41,7 @@ impl Shown {
             schedule,
             next,
             notice: None,
+            is_preview: false,
         })
     }
 
@@ -50,6 +53,7 @@ impl Shown {
             .collect();
         json!({
             "pipeline": self.pipeline,
+            "preview": self.is_preview,
             "origin": self.effective.origin,
             "paused": self.effective.paused,
             "changed_at": self.effective.changed_at,
@@ -112,7 +116,11 @@ impl Shown {
         };
         // Writing to a String cannot fail, here and below.
         let mut text = String::new();
-        let _ = writeln!(text, "  comes from  {origin}{at}");
+        if self.is_preview {
+            text.push_str("  preview     nothing is changed\n");
+        } else {
+            let _ = writeln!(text, "  comes from  {origin}{at}");
+        }
         if let Some(schedule) = schedule {
             let _ = writeln!(
                 text,
@@ -135,8 +143,7 @@ impl Shown {
             let _ = writeln!(text, "  note        {notice}");
         }
         if !self.next.is_empty() {
-            let zone = self.schedule.as_ref().map_or("UTC", Schedule::zone_name);
-            let mut lines = table(&["next", "UTC", zone], &[]);
+            let mut lines = table(&["next", "UTC", "local"], &[]);
             for (index, due) in self.next.iter().enumerate() {
                 lines.add_row([
                     (index + 1).to_string(),

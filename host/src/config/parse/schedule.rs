@@ -4,9 +4,8 @@ use super::{delay, pipeline_name, timeout};
 use crate::config::document::Data;
 use crate::config::model::{CatchUp, Dependency, Overlap, Schedule};
 use crate::config::section::{Reported, Section};
-use crate::config::suggest::closest;
 use crate::config::value::Value;
-use crate::schedule::{Cron, zone, zone_names};
+use crate::schedule::{Cron, zone};
 
 pub(super) fn schedule(mut section: Section<'_>) -> Result<Schedule, Reported> {
     let cron = section.required("cron", |value| {
@@ -45,22 +44,11 @@ pub(super) fn schedule(mut section: Section<'_>) -> Result<Schedule, Reported> {
 fn timezone(value: Value<'_>) -> Result<String, Reported> {
     let name = value.text()?;
     if let Err(unknown) = zone(&name) {
-        let fix = zone_like(&name).map(|zone| format!("did you mean {zone}?"));
-        return Err(value.unexpected(&unknown.to_string(), fix));
+        let expected = unknown.to_string();
+        let fix = unknown.meant.map(|zone| format!("did you mean {zone}?"));
+        return Err(value.unexpected(&expected, fix));
     }
     Ok(name)
-}
-
-/// The name of a zone that was meant.
-fn zone_like(name: &str) -> Option<String> {
-    let names = zone_names();
-    // What is compared is in small letters.
-    let lower: Vec<String> = names.iter().map(|zone| zone.to_lowercase()).collect();
-    let near = closest(name, lower.iter().map(String::as_str))?;
-    names
-        .iter()
-        .find(|zone| zone.to_lowercase() == near)
-        .cloned()
 }
 
 fn catch_up(value: Value<'_>) -> Result<CatchUp, Reported> {

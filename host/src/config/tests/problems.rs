@@ -120,7 +120,7 @@ fn problems_of_every_layer_are_told() {
             p (default config):1:1: "": expected text as a key (put the key in quotes)
             p (default config):1:1: 1: expected text as a key (put the key in quotes)
             p (default config):2:1: true: expected text as a key (put the key in quotes)
-        p (default config):4:16: settings.x: expected a finite number"#]],
+            p (default config):4:16: settings.x: expected a finite number"#]],
     );
 }
 
@@ -137,9 +137,9 @@ source:
 sink: { type: sqlite, path: out.db, table: t }
 "],
         &expect![[r#"
-        p (default config):4:9: source.port: expected a port between 1 and 65535, found "x"
-        p (default config):6:3: source.credentials.username: is required but not given
-        p (default config):6:18: source.credentials.user: is not a known key (did you mean username?)"#]],
+            p (default config):4:9: source.port: expected a port between 1 and 65535, found "x"
+            p (default config):6:3: source.credentials.username: is required but not given
+            p (default config):6:18: source.credentials.user: is not a known key (did you mean username?)"#]],
     );
 }
 
@@ -161,8 +161,8 @@ fn quoted_numbers_without_a_variable_are_text() {
     check_problems(
         &[&text],
         &expect![[r#"
-        p (default config):4:32: error_handling.max_retries: expected a number of retries between 0 and 4294967295, found the value of "${YAML}"
-        p (default config):4:56: error_handling.retry_delay: expected a duration such as "500ms", "5s", "15m", "1h" or "2d", found the empty value of "${EMPTY}""#]],
+            p (default config):4:32: error_handling.max_retries: expected a number of retries between 0 and 4294967295, found the value of "${YAML}"
+            p (default config):4:56: error_handling.retry_delay: expected a duration such as "500ms", "5s", "15m", "1h" or "2d", found the empty value of "${EMPTY}""#]],
     );
 }
 

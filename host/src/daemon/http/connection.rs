@@ -40,6 +40,7 @@ pub struct Connections {
     shutdown: CancellationToken,
     tasks: TaskTracker,
     free: Arc<Semaphore>,
+    head_limit: Duration,
 }
 
 impl Connections {
@@ -50,7 +51,15 @@ impl Connections {
             shutdown,
             tasks,
             free: Arc::new(Semaphore::new(CONNECTIONS)),
+            head_limit: HEAD_LIMIT,
         }
+    }
+
+    /// Another limit, so that a test need not wait for it.
+    #[cfg(test)]
+    pub fn head_limit(mut self, limit: Duration) -> Self {
+        self.head_limit = limit;
+        self
     }
 
     /// Accepts connections of the Unix socket.
@@ -98,7 +107,7 @@ impl Connections {
         let Some(tls) = tls else {
             return self.http(stream, Some(peer)).await;
         };
-        match timeout(HEAD_LIMIT, tls.accept(stream)).await {
+        match timeout(self.head_limit, tls.accept(stream)).await {
             Ok(Ok(stream)) => self.http(stream, Some(peer)).await,
             Ok(Err(error)) => tracing::debug!(%error, %peer, "no TLS with a client of the API"),
             Err(_) => tracing::debug!(%peer, "a client of the API took too long for TLS"),
@@ -118,7 +127,7 @@ impl Connections {
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_LIMIT)
+            .header_read_timeout(self.head_limit)
             .max_buf_size(BUFFER)
             .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);

@@ -6,10 +6,12 @@
 mod api;
 mod connection;
 mod guard;
+mod logs;
 mod pipelines;
 mod problem;
 mod rate;
 mod runs;
+mod schedules;
 pub(super) mod socket;
 mod stream;
 mod system;

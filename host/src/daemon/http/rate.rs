@@ -52,17 +52,18 @@ impl Rates {
         Err(Duration::from_secs_f64((1.0 - bucket.left) / per_second))
     }
 
-    /// Forgets clients whose bucket is full again, and if there is none, the one that has been quiet for longest.
+    /// Forgets clients whose bucket is full again, and if that is not enough, the half that has been quiet for longest.
     fn forget(&mut self, now: Instant) {
         let full = Duration::from_secs_f64(self.burst / self.per_second);
         self.buckets
             .retain(|_, bucket| now.saturating_duration_since(bucket.at) < full);
-        if self.buckets.len() >= CLIENTS {
-            let quietest = self.buckets.iter().min_by_key(|(_, bucket)| bucket.at);
-            if let Some(client) = quietest.map(|(client, _)| *client) {
-                self.buckets.remove(&client);
-            }
+        if self.buckets.len() < CLIENTS {
+            return;
         }
+        let mut times: Vec<Instant> = self.buckets.values().map(|bucket| bucket.at).collect();
+        let (_, median, _) = times.select_nth_unstable(CLIENTS / 2);
+        let median = *median;
+        self.buckets.retain(|_, bucket| bucket.at > median);
     }
 }
 
@@ -138,7 +139,7 @@ mod tests {
             assert!(rates.buckets.len() <= CLIENTS);
         }
         rates
-            .take(client(u32::MAX), now + Duration::from_secs(60))
+            .take(client(u32::MAX), now + Duration::from_mins(1))
             .unwrap();
         assert_eq!(rates.buckets.len(), 1);
     }

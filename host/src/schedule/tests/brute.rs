@@ -48,12 +48,11 @@ fn values(field: &str, min: u8, max: u8) -> BTreeSet<u8> {
     let mut values = BTreeSet::new();
     for item in field.split(',') {
         let (range, step) = item.split_once('/').unwrap_or((item, "1"));
-        let (from, to) = match range {
-            "*" => (min, max),
-            _ => {
-                let (from, to) = range.split_once('-').unwrap_or((range, range));
-                (from.parse().unwrap(), to.parse().unwrap())
-            }
+        let (from, to) = if range == "*" {
+            (min, max)
+        } else {
+            let (from, to) = range.split_once('-').unwrap_or((range, range));
+            (from.parse().unwrap(), to.parse().unwrap())
         };
         values.extend((from..=to).step_by(step.parse().unwrap()));
     }

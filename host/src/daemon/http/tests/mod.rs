@@ -1,5 +1,8 @@
 //! The API over its real listeners, before a daemon that plays its part.
 
+mod document;
+mod tcp;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -245,4 +248,101 @@ async fn events_arrive_and_who_is_too_slow_is_told() {
             break;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_is_set_and_paused() {
+    let stage = Stage::open(None).await;
+    let client = stage.client().await;
+    let path = "/api/v1/pipelines/logins/schedule";
+    client.get(path).await.unwrap();
+    client
+        .put(path, &json!({"form": "daily 03:00"}))
+        .await
+        .unwrap();
+    client.post(&format!("{path}/pause"), None).await.unwrap();
+    client.post(&format!("{path}/resume"), None).await.unwrap();
+    let view = client.delete(path).await.unwrap();
+    assert_eq!(view["origin"], "none");
+    assert_eq!(
+        stage.asked(),
+        [
+            "schedule logins daily 03:00",
+            "schedule logins Pause",
+            "schedule logins Resume",
+            "schedule logins Remove"
+        ]
+    );
+    let wrong = client.put(path, &json!({"cron": "x"})).await.unwrap_err();
+    assert!(text(&wrong).contains("unknown field `cron`"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_read_and_followed() {
+    use std::io::Write;
+    let stage = Stage::open(None).await;
+    let client = stage.client().await;
+    let path = "/api/v1/pipelines/logins/logs";
+    let failure = client.get(path).await.unwrap_err();
+    assert!(text(&failure).contains("has no log"), "{}", text(&failure));
+    let mut log = std::fs::File::create(stage.daemon.logs.path().join("logins.log")).unwrap();
+    let mut say = |level: &str, message: &str| {
+        let line = json!({
+            "time": "2026-03-01T00:00:00.000Z", "level": level, "target": "etl_host",
+            "message": message, "pipeline": "logins", "run_id": "run-1",
+        });
+        writeln!(log, "{line}").unwrap();
+    };
+    say("INFO", "one");
+    say("ERROR", "two");
+    let messages = |answer: &Value| {
+        let lines = answer["lines"].as_array().unwrap();
+        let all: Vec<_> = lines.iter().map(|line| line["message"].clone()).collect();
+        Value::from(all)
+    };
+    let all = client.get(path).await.unwrap();
+    assert_eq!(messages(&all), json!(["one", "two"]));
+    let some = client
+        .get(&format!("{path}?level=ERROR&run=run-1&lines=5"))
+        .await;
+    assert_eq!(messages(&some.unwrap()), json!(["two"]));
+    for wrong in ["lines=10001", "level=LOUD", "folow=true"] {
+        assert!(
+            client.get(&format!("{path}?{wrong}")).await.is_err(),
+            "{wrong}"
+        );
+    }
+    let mut following = client
+        .follow(&format!("{path}?follow=true&lines=1"))
+        .await
+        .unwrap();
+    let first = following.next().await.unwrap().unwrap();
+    assert_eq!(
+        (first.event.as_str(), &first.data["message"]),
+        ("line", &json!("two"))
+    );
+    say("INFO", "three");
+    let next = following.next().await.unwrap().unwrap();
+    assert_eq!(next.data["message"], "three");
+    // A name is no path.
+    let outside = client
+        .get("/api/v1/pipelines/..%2Flogins/logs")
+        .await
+        .unwrap_err();
+    assert!(text(&outside).contains("there is no pipeline"));
+}
+
+#[tokio::test]
+async fn what_takes_longer_goes_on_behind_the_answer() {
+    let daemon = Arc::new(StageDaemon::default());
+    let api = |wait| Api::new(daemon.clone(), CancellationToken::new()).wait(wait);
+    let stop = async |wait| {
+        let request = api::Body(pipelines::StopRequest::default());
+        let name = api::Name("logins".to_owned());
+        let stopped = pipelines::stop(axum::extract::State(api(wait)), name, request).await;
+        stopped.unwrap().status().as_u16()
+    };
+    assert_eq!(stop(Duration::ZERO).await, 202);
+    daemon.end();
+    assert_eq!(stop(Duration::from_mins(1)).await, 200);
 }
