@@ -152,7 +152,7 @@ impl Session {
         let folders = std::iter::once(&self.folders.plugins_dir).chain(&self.folders.config_dir);
         let entries = folders.filter_map(|folder| std::fs::read_dir(folder).ok());
         let mut files: Vec<_> = entries
-            .flat_map(|entries| entries.flatten())
+            .flat_map(Iterator::flatten)
             .filter(|entry| entry.path().extension().is_some_and(|it| it == "yaml"))
             .filter_map(|entry| {
                 let seen = std::fs::metadata(entry.path()).ok()?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Failure, Globals, Output, build_runtime, print, print_json};
 use crate::daemon::client::Client;
@@ -81,7 +81,7 @@ pub fn start(globals: &Globals, command: &Start) -> Result<u8, Failure> {
         };
         for name in &names {
             let started = daemon.post(&path(name, "start"), None).await?;
-            let run = started["run_id"].as_str();
+            let run = started.get("run_id").and_then(Value::as_str);
             if globals.output == Output::Json {
                 print_json(&json!({ "pipeline": name, "run_id": run }))?;
             } else if let Some(run) = run {
@@ -140,7 +140,13 @@ pub fn delete(globals: &Globals, command: &Delete) -> Result<u8, Failure> {
             return Ok(trash::delete(&session, name)?.display().to_string());
         };
         let deleted = daemon.delete(&format!("/api/v1/pipelines/{name}")).await?;
-        Ok::<_, Failure>(deleted["trash"].as_str().unwrap_or_default().to_owned())
+        Ok::<_, Failure>(
+            deleted
+                .get("trash")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
+        )
     })?;
     if globals.output == Output::Json {
         print_json(&json!({ "pipelines": names, "trash": trash }))?;

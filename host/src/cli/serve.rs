@@ -29,7 +29,7 @@ pub fn serve(globals: &Globals, command: &Serve) -> Result<u8, Failure> {
     telemetry::serve(config.logs.rotate);
     logs::hide(config.secrets());
     let folders = globals.folders();
-    let (_, stopped_by) = signals::drive(async |shutdown| {
+    let ((), stopped_by) = signals::drive(async |shutdown| {
         let http = config.http.clone();
         let daemon = Daemon::open(&folders, config, shutdown)?;
         // It answers until the last run has ended, so that people see what the daemon waits for.

@@ -10,7 +10,7 @@ use crate::config::{self, CatchUp};
 use crate::schedule::Schedule;
 
 /// How late an instant is run whatever `catch_up` says: a restart of the daemon is not an outage.
-pub const GRACE: Duration = Duration::from_secs(60);
+pub const GRACE: Duration = Duration::from_mins(1);
 /// How many instants are looked at in one go.
 const MOST: usize = 1_000;
 

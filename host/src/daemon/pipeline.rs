@@ -29,7 +29,7 @@ use crate::sink::due::{Claimed, DueClaim, DueNote, DueRecord, DueRun, DueRuns, D
 use crate::state::Trigger;
 
 /// How long a claim lasts unless it is renewed.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 /// How often one due instant is begun: a run that takes the daemon down with it must not do so for ever.
 const MOST_TRIES: u32 = 5;
 /// Due instants that wait behind a run.
@@ -38,7 +38,7 @@ const MOST_QUEUED: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The waits after a failure of the sink: doubled from the first to the last.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LAST_WAIT: Duration = Duration::from_secs(60);
+const LAST_WAIT: Duration = Duration::from_mins(1);
 /// How long finished due runs are kept in the sink, and how often older ones are removed.
 const KEEP: Duration = Duration::from_hours(24 * 90);
 const PRUNE_EVERY: Duration = Duration::from_hours(24);
@@ -57,7 +57,7 @@ pub struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            idle: Duration::from_secs(60),
+            idle: Duration::from_mins(1),
             busy: LEASE / 3,
             foreign: Duration::from_secs(5),
         }

@@ -249,7 +249,8 @@ mod tests {
             .rev()
             .map(|number| fs::read_to_string(path_of(folder.path(), "copy", number)).unwrap())
             .collect();
-        let expected: String = (0..80).map(|line| format!("line {line:04}\n")).collect();
+        let lines: Vec<String> = (0..80).map(|line| format!("line {line:04}\n")).collect();
+        let expected = lines.concat();
         assert_eq!(all, expected);
         // One more file than is kept: the oldest is gone.
         look_again(&mut writers[0]);

@@ -152,7 +152,7 @@ pub enum Claimed {
     /// The due run is the claimant's.
     New,
     /// Somebody was there first; the claimant itself, if the answer to an earlier claim was lost.
-    Exists(DueRecord),
+    Exists(Box<DueRecord>),
 }
 
 /// A due run, as the sink keeps it. Times are by the sink's clock, but for `scheduled_for`.

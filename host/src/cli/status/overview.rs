@@ -226,15 +226,13 @@ fn per_second(rows: u64, seconds: f64) -> Option<u64> {
 
 /// The schedule for people.
 fn in_words(known: &Known) -> Option<String> {
-    match known.effective.origin {
-        Origin::External => Some("by a timer outside of etl-host".to_owned()),
-        _ => {
-            let schedule = known.effective.schedule.as_ref()?;
-            Schedule::new(schedule)
-                .ok()
-                .map(|schedule| schedule.describe())
-        }
+    if known.effective.origin == Origin::External {
+        return Some("by a timer outside of etl-host".to_owned());
     }
+    let schedule = known.effective.schedule.as_ref()?;
+    Schedule::new(schedule)
+        .ok()
+        .map(|schedule| schedule.describe())
 }
 
 impl Overview {

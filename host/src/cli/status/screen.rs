@@ -61,7 +61,7 @@ impl Screen {
     }
 
     /// Columns and lines.
-    pub fn size(&self) -> (usize, usize) {
+    pub fn size() -> (usize, usize) {
         match tcgetwinsize(stdout()) {
             Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
                 (size.ws_col.into(), size.ws_row.into())

@@ -149,13 +149,11 @@ impl Desk {
             };
             let before = self.decider.memory().clone();
             let deliveries = tokio::select! {
-                observation = observations.recv(), if open => match observation {
-                    Some(observation) => self.decider.observe(self.clock.now(), observation),
-                    None => {
-                        open = false;
-                        Vec::new()
-                    }
-                },
+                observation = observations.recv(), if open => {
+                    open = observation.is_some();
+                    let observed = |it| self.decider.observe(self.clock.now(), it);
+                    observation.map(observed).unwrap_or_default()
+                }
                 Some(id) = self.delivered.recv() => {
                     self.decider.delivered(id);
                     Vec::new()

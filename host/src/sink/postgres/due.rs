@@ -49,7 +49,7 @@ impl DueRuns for PostgresSink {
                 }
                 // It may have been pruned in between.
                 if let Some(record) = find(client, claim).await? {
-                    break Claimed::Exists(record);
+                    break Claimed::Exists(Box::new(record));
                 }
             };
             Ok((connection, claimed))

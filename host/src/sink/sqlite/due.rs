@@ -33,7 +33,7 @@ impl DueRuns for SqliteSink {
                 );
                 let at = instant_text(claim.due.scheduled_for);
                 let row = connection.query_row(&sql, params![claim.due.pipeline, at], raw)?;
-                Ok(Claimed::Exists(record(row)?))
+                Ok(Claimed::Exists(Box::new(record(row)?)))
             })
         })
         .await
