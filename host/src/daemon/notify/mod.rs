@@ -149,13 +149,12 @@ impl Desk {
             };
             let before = self.decider.memory().clone();
             let deliveries = tokio::select! {
-                observation = observations.recv(), if open => match observation {
-                    Some(observation) => self.decider.observe(self.clock.now(), observation),
-                    None => {
-                        open = false;
-                        Vec::new()
-                    }
-                },
+                observation = observations.recv(), if open => {
+                    open = observation.is_some();
+                    observation.map_or_else(Vec::new, |observation| {
+                        self.decider.observe(self.clock.now(), observation)
+                    })
+                }
                 Some(id) = self.delivered.recv() => {
                     self.decider.delivered(id);
                     Vec::new()

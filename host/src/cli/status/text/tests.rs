@@ -2,6 +2,7 @@ use expect_test::expect;
 use serde_json::json;
 
 use super::*;
+use crate::cli::status::overview::DaemonLine;
 use crate::daemon::view::{DaemonView, RunView};
 use crate::state::{RunRecord, RunningRecord};
 use crate::worker::{Label, Running};
@@ -63,7 +64,11 @@ fn overview() -> Overview {
     };
     Overview {
         at: at("2026-11-23T12:34:56.7Z"),
-        daemon: Some((daemon, Some(usage(88)))),
+        daemon: Some(DaemonLine {
+            process: 4711,
+            told: Some(daemon),
+            usage: Some(usage(88)),
+        }),
         pipelines: vec![
             pipeline("logins", PipelineState::Running, Some("failed")),
             pipeline("orders", PipelineState::Queued, Some("succeeded")),
@@ -94,7 +99,7 @@ fn overview() -> Overview {
 
 #[test]
 fn once_it_is_told_in_full() {
-    expect![[r#"
+    expect![[r"
         Daemon: process 4711 since 2026-11-20T00:00:00, 88 MiB; 1 of 4 runs
           PIPELINE  STATE     SCHEDULE            LAST RUN                       NEXT RUN
           logins    running   every day at 02:00  2026-11-23T02:00:00 failed     2026-11-24T02:00:00
@@ -110,7 +115,7 @@ fn once_it_is_told_in_full() {
           PROCESS                MEMORY     PEAK    CPU
              4711  host          88 MiB  176 MiB  8.8 s
              4720  worker of eu  36 MiB   72 MiB  3.6 s
-    "#]].assert_eq(&plain(&overview()));
+    "]].assert_eq(&plain(&overview()));
 }
 
 #[test]
@@ -122,17 +127,17 @@ fn nothing_is_little_to_tell() {
         queued: Vec::new(),
         ..overview()
     };
-    expect![[r#"
+    expect![[r"
         No daemon works with this state folder: `etl-host serve`.
 
         Nothing runs.
-    "#]]
+    "]]
     .assert_eq(&plain(&nothing));
 }
 
 #[test]
 fn on_a_terminal_each_pipeline_has_a_line() {
-    expect![[r#"
+    expect![[r"
         12:34:56 UTC   Daemon: process 4711 since 2026-11-20T00:00:00, 88 MiB; 1 of 4 runs   q: quit
 
           PIPELINE  STATE                              READ  ROWS/S  MEMORY  SINCE  LAST RUN            NEXT RUN
@@ -140,7 +145,7 @@ fn on_a_terminal_each_pipeline_has_a_line() {
             eu      running                       1,234,567
             us      waits for attempt 2: the ser         10
           orders    waits for logins                      -       -       -      -  succeeded 10 h ago  in 13 h
-          returns   disabled                              -       -       -      -  never               -"#]].assert_eq(&live(&overview(), 200, 50, false).join("\n"));
+          returns   disabled                              -       -       -      -  never               -"]].assert_eq(&live(&overview(), 200, 50, false).join("\n"));
 }
 
 #[test]
