@@ -12,9 +12,10 @@
 
 mod operators;
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser};
 use etl_host::cli::Arguments;
@@ -162,7 +163,7 @@ fn prepare(project: &Project, block: &Block) {
 }
 
 /// Runs a command as a shell in the project would.
-fn run(project: &Project, command: &str, root: &PathBuf) -> Finished {
+fn run(project: &Project, command: &str, root: &Path) -> Finished {
     let path = std::env::var("PATH").unwrap();
     let bin = project.path("bin");
     let installed = root.join("usr/local/bin");
@@ -256,10 +257,12 @@ fn every_block_of_commands_runs_as_it_stands() {
             }
             let finished = run(&project, &command, &root);
             if finished.code != Some(0) {
-                failed.push_str(&format!(
-                    "line {}: {command}\n  ended with {:?}\n{}{}\n",
+                writeln!(
+                    failed,
+                    "line {}: {command}\n  ended with {:?}\n{}{}",
                     block.line, finished.code, finished.stdout, finished.stderr
-                ));
+                )
+                .unwrap();
             }
         }
         if let Some(daemon) = served {

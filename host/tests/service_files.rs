@@ -85,11 +85,7 @@ fn a_pipelines_service_is_hardened_as_the_daemons_is() {
         .symmetric_difference(&daemon)
         .cloned()
         .collect();
-    // Those of the daemon stand before.
-    assert_eq!(
-        other,
-        ["PrivateDevices=yes", "PrivateTmp=yes", "UMask=0027"][..0]
-    );
+    assert_eq!(other, [""; 0]);
 }
 
 #[test]
@@ -120,10 +116,7 @@ fn an_installation_holds_what_it_needs_and_keeps_settings() {
             .arg("--help")
             .output()
             .unwrap();
-        assert!(
-            help.status.success() && help.stdout.starts_with(b""),
-            "{name}"
-        );
+        assert!(help.status.success(), "{name}");
         assert!(
             String::from_utf8_lossy(&help.stdout).contains(".sh"),
             "{name}"
