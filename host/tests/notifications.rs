@@ -31,7 +31,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 const PAUSE: Duration = Duration::from_millis(1);
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// A web server that answers as it is told to, and with 200 after that.
 struct Receiver {

@@ -81,7 +81,7 @@ pub(super) mod optional {
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    #[expect(clippy::ref_option, reason = "serde calls it so")]
+    #[expect(clippy::ref_option, reason = "what serde calls")]
     pub fn serialize<S: Serializer>(
         duration: &Option<Duration>,
         serializer: S,

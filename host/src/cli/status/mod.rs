@@ -63,7 +63,7 @@ fn keep_drawing(globals: &Globals, watch: &mut Watch) -> Result<u8, Failure> {
     let colour = globals.color.on_stdout();
     loop {
         let overview: Overview = watch.look()?;
-        let (columns, lines) = Screen::size();
+        let (columns, lines) = screen::size();
         screen.draw(&text::live(&overview, columns, lines, colour))?;
         if screen.wait_for_end(PACE) {
             runtime.shutdown_background();

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::workers_to_json;
 use crate::cli::{Failure, Globals};
 use crate::daemon::view::{DaemonView, PartitionView, PipelineState, RunView};
-use crate::daemon::{Known, Roster, load_roster};
+use crate::daemon::{Known, Roster, load_roster, process_of};
 use crate::process::Usage;
 use crate::progress::{self, Progress};
 use crate::schedule::{Origin, Schedule};
@@ -26,14 +26,25 @@ const READ_AGAIN: Duration = Duration::from_secs(10);
 pub struct Overview {
     /// When it was so.
     pub at: Timestamp,
-    /// The daemon of this state folder, and what its process uses.
-    pub daemon: Option<(DaemonView, Option<Usage>)>,
+    /// The daemon of this state folder.
+    pub daemon: Option<DaemonLine>,
     /// Each pipeline.
     pub pipelines: Vec<PipelineLine>,
     /// Runs that go on, oldest first.
     pub running: Vec<RunLine>,
     /// Runs that wait for their turn.
     pub queued: Vec<RunView>,
+}
+
+/// The daemon of a state folder.
+#[derive(Debug)]
+pub struct DaemonLine {
+    /// Its process.
+    pub process: u32,
+    /// What it tells of itself; `None` in its first second.
+    pub told: Option<DaemonView>,
+    /// What its process uses.
+    pub usage: Option<Usage>,
 }
 
 /// A pipeline.
@@ -135,9 +146,14 @@ impl Watch {
             .filter(|run| run.started_at.is_none() && self.is_wanted(&run.pipeline))
             .cloned()
             .collect();
-        let daemon = told.iter().find_map(|process| {
-            let usage = Usage::of(process.holder.process());
-            Some((process.daemon.clone()?, usage))
+        let daemon = process_of(&self.folders.state_dir).map(|process| {
+            let mut told = told.iter();
+            let told = told.find(|it| it.holder.process() == process);
+            DaemonLine {
+                process,
+                told: told.and_then(|it| it.daemon.clone()),
+                usage: Usage::of(process),
+            }
         });
         let at = Timestamp::now();
         let mut pipelines = Vec::new();
@@ -253,10 +269,10 @@ impl Overview {
             })
             .collect();
         json!({
-            "daemon": self.daemon.as_ref().map(|(daemon, usage)| json!({
+            "daemon": self.daemon.as_ref().map(|daemon| json!({
                 "process": daemon.process,
-                "started_at": daemon.started_at,
-                "usage": usage,
+                "started_at": daemon.told.as_ref().map(|told| told.started_at),
+                "usage": daemon.usage,
             })),
             "pipelines": pipelines,
             "running": running,

@@ -60,16 +60,6 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Columns and lines.
-    pub fn size() -> (usize, usize) {
-        match tcgetwinsize(stdout()) {
-            Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
-                (size.ws_col.into(), size.ws_row.into())
-            }
-            _ => SIZE,
-        }
-    }
-
     /// Draws a page over the last one, without a flicker.
     pub fn draw(&mut self, page: &[String]) -> Result<()> {
         self.drawn_at = Instant::now();
@@ -98,6 +88,14 @@ impl Drop for Screen {
         if let Some(before) = &self.before {
             let _ = tcsetattr(stdin(), OptionalActions::Now, before);
         }
+    }
+}
+
+/// The columns and lines that there are now.
+pub fn size() -> (usize, usize) {
+    match tcgetwinsize(stdout()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+        _ => SIZE,
     }
 }
 

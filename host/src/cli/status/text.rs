@@ -67,22 +67,22 @@ pub fn plain(overview: &Overview) -> String {
 }
 
 fn daemon_line(overview: &Overview) -> String {
-    match &overview.daemon {
-        None => "No daemon works with this state folder: `etl-host serve`.".to_owned(),
-        Some((daemon, usage)) => {
-            let memory = usage.map_or_else(String::new, |usage| {
-                format!(", {}", mebibytes(usage.resident_bytes))
-            });
-            let drains = if daemon.draining { ", stopping" } else { "" };
-            format!(
-                "Daemon: process {} since {}{memory}; {} of {} runs{drains}",
-                daemon.process,
-                moment(&daemon.started_at.to_string()),
-                overview.running.len(),
-                daemon.max_concurrent_runs
-            )
-        }
+    let Some(daemon) = &overview.daemon else {
+        return "No daemon works with this state folder: `etl-host serve`.".to_owned();
+    };
+    let mut text = format!("Daemon: process {}", daemon.process);
+    if let Some(told) = &daemon.told {
+        let _ = write!(text, " since {}", moment(&told.started_at.to_string()));
     }
+    if let Some(usage) = daemon.usage {
+        let _ = write!(text, ", {}", mebibytes(usage.resident_bytes));
+    }
+    if let Some(told) = &daemon.told {
+        let stops = if told.draining { ", stopping" } else { "" };
+        let (running, most) = (overview.running.len(), told.max_concurrent_runs);
+        let _ = write!(text, "; {running} of {most} runs{stops}");
+    }
+    text
 }
 
 fn run_in_full(run: &RunLine) -> String {
@@ -155,7 +155,7 @@ pub fn live(overview: &Overview, columns: usize, lines: usize, colour: bool) -> 
         let mut run = run.filter(|run| run.record.pipeline == line.name);
         pipelines.push((line, run.next()));
     }
-    let partitions = pipelines.iter().flat_map(|(_, run)| *run);
+    let partitions = pipelines.iter().filter_map(|(_, run)| *run);
     let partitions: usize = partitions.map(|run| run.partitions().len()).sum();
     if HEAD + pipelines.len() + partitions > lines {
         // What goes on must not be what is hidden.

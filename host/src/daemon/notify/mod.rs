@@ -151,8 +151,9 @@ impl Desk {
             let deliveries = tokio::select! {
                 observation = observations.recv(), if open => {
                     open = observation.is_some();
-                    let observed = |it| self.decider.observe(self.clock.now(), it);
-                    observation.map(observed).unwrap_or_default()
+                    observation.map_or_else(Vec::new, |observation| {
+                        self.decider.observe(self.clock.now(), observation)
+                    })
                 }
                 Some(id) = self.delivered.recv() => {
                     self.decider.delivered(id);

@@ -2,6 +2,7 @@ use expect_test::expect;
 use serde_json::json;
 
 use super::*;
+use crate::cli::status::overview::DaemonLine;
 use crate::daemon::view::{DaemonView, RunView};
 use crate::state::{RunRecord, RunningRecord};
 use crate::worker::{Label, Running};
@@ -63,7 +64,11 @@ fn overview() -> Overview {
     };
     Overview {
         at: at("2026-11-23T12:34:56.7Z"),
-        daemon: Some((daemon, Some(usage(88)))),
+        daemon: Some(DaemonLine {
+            process: 4711,
+            told: Some(daemon),
+            usage: Some(usage(88)),
+        }),
         pipelines: vec![
             pipeline("logins", PipelineState::Running, Some("failed")),
             pipeline("orders", PipelineState::Queued, Some("succeeded")),
