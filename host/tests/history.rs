@@ -89,22 +89,12 @@ fn runs_are_shown_page_by_page_with_their_reasons() {
     assert_eq!(interrupted["runs"][0]["seconds"], Value::Null);
     assert!(ids(&history(&["--status", "running"])).is_empty());
 
-    for (locale, bars) in [("C", "#  *"), ("en_US.UTF-8", "█ ▆")] {
-        let _ = bars;
-        let text = project
-            .program(&["history", "copy"])
-            .env("LC_ALL", locale)
-            .run()
-            .unwrap();
-        let text = text.require_code(0).unwrap().stdout;
-        let last = text.lines().last().unwrap().to_owned();
+    for (locale, bars) in [("C", "# +"), ("en_US.UTF-8", "█ ▆")] {
+        let shown = project.program(&["history", "copy"]).env("LC_ALL", locale);
+        let text = shown.run().unwrap().require_code(0).unwrap().stdout;
         says(
-            &last,
-            if locale == "C" {
-                "loaded   # +  at most 3"
-            } else {
-                "loaded   █ ▆  at most 3"
-            },
+            text.lines().last().unwrap(),
+            &format!("  loaded   {bars}  at most 3"),
         );
         says(&text, "copy: 2 of 3 succeeded");
     }

@@ -233,7 +233,7 @@ fn mistakes_say_what_was_expected() {
     refused(
         &project,
         &["resume", "--preview", "3"],
-        &expect!["--preview goes with a schedule"],
+        &expect!["--preview and --timer go with a schedule"],
     );
     assert_eq!(schedule(&project, &[])["origin"], "none");
 }

@@ -200,7 +200,19 @@ mod tests {
             run(2, "failed", Some(0.5)),
             run(1, "succeeded", Some(12.34)),
         ];
-        expect![[r""]].assert_eq(&to_text(&runs, Some("run-1"), true));
+        expect![[r#"
+              STARTED              PIPELINE  STATUS       SECONDS   READ  LOADED  BAD  ATTEMPTS  BY        RUN
+              2026-11-23T01:03:00  orders    interrupted        -      -       -    -         -  schedule  run-3
+              2026-11-23T01:02:00  orders    failed           0.5  2,002   2,000    0         2  schedule  run-2
+                partition eu, attempt 1: the table orders has no column amount
+              2026-11-23T01:01:00  orders    succeeded       12.3  1,001   1,000    0         2  schedule  run-1
+
+            orders: 1 of 3 succeeded; oldest first
+              seconds  █▁   at most 12.3
+              loaded   ▅█   at most 2,000
+
+            There are more: --before run-1
+        "#]].assert_eq(&to_text(&runs, Some("run-1"), true));
         assert_eq!(to_text(&[], None, true), "No runs.\n");
     }
 }

@@ -6,19 +6,23 @@ use std::sync::Arc;
 
 use clap::Args;
 use etl_plugin_api::Delivery;
+use jiff::Timestamp;
 
 use super::signals::SIGINT_CODE;
 use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, print, print_json, progress, signals};
 use crate::config::Isolation;
+use crate::daemon::partitions;
+use crate::daemon::view::RunView;
 use crate::error::Result;
 use crate::launch::{Launch, is_fault_of_plugin, never_started, record_end, record_start};
 use crate::plan::{Purpose, RunOptions};
 use crate::pool::Pools;
+use crate::progress::Teller;
 use crate::runtime::report::{self, RunReport, Status};
 use crate::runtime::{self, RunContext};
 use crate::session::{Found, Session};
-use crate::state::RunStart;
+use crate::state::{RunStart, Trigger};
 
 /// Flags of `run`.
 #[derive(Debug, Args)]
@@ -146,6 +150,7 @@ async fn run_all(
 ) -> Result<Vec<RunReport>> {
     let bars = globals.output == Output::Text && std::io::stderr().is_terminal();
     let mut watchers = Vec::new();
+    let mut told: Vec<(Arc<RunContext>, Timestamp)> = Vec::new();
     let mut tasks = tokio::task::JoinSet::new();
     for context in contexts {
         let context = Arc::new(context);
@@ -156,8 +161,14 @@ async fn run_all(
         if bars {
             watchers.push(progress::watch(&name, context.books.clone()));
         }
+        if !context.plan.options.dry_run {
+            told.push((context.clone(), Timestamp::now()));
+        }
         tasks.spawn(runtime::run(context));
     }
+    let _teller = Teller::start(&globals.state_dir, move || {
+        (None, told.iter().map(view).collect())
+    });
     for report in &broken {
         if !report.dry_run {
             record_start(
@@ -186,6 +197,20 @@ async fn run_all(
         }
     }
     Ok(reports)
+}
+
+/// A run as other processes see it.
+fn view((run, started_at): &(Arc<RunContext>, Timestamp)) -> RunView {
+    RunView {
+        run_id: run.run_id.clone(),
+        pipeline: run.plan.config.name.clone(),
+        trigger: Trigger::Manual.word().to_owned(),
+        scheduled_for: None,
+        started_at: Some(*started_at),
+        waits_for: None,
+        stopping: run.cancel.is_cancelled(),
+        partitions: partitions(&run.books),
+    }
 }
 
 fn to_text(report: &RunReport) -> String {

@@ -115,7 +115,8 @@ impl ActiveRun {
     }
 }
 
-fn partitions(books: &Books) -> Vec<PartitionView> {
+/// The partitions of a run, by its books.
+pub fn partitions(books: &Books) -> Vec<PartitionView> {
     let view = |page: crate::runtime::books::Page| {
         let (activity, reason) = match page.activity {
             Activity::Waiting => ("waiting", None),

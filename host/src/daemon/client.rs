@@ -25,7 +25,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const ANSWER_LIMIT: Duration = Duration::from_secs(40);
 
 /// How long a stream may be silent; the daemon gives a sign of life before.
-const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+const SILENCE_LIMIT: Duration = Duration::from_mins(1);
 
 /// The largest answer.
 const LARGEST: usize = 64 << 20;
@@ -194,7 +194,7 @@ fn parse(block: &[u8]) -> Option<Received> {
     let text = std::str::from_utf8(block).ok()?;
     let field = |name: &str| {
         let mut lines = text.lines().filter_map(|line| line.strip_prefix(name));
-        lines.next().map(|value| value.trim_start())
+        lines.next().map(str::trim_start)
     };
     Some(Received {
         event: field("event:").unwrap_or("message").to_owned(),
@@ -227,7 +227,7 @@ fn failure(status: StatusCode, answer: &Value) -> Failure {
         let of = |key: &str| problem.get(key).and_then(Value::as_str).unwrap_or_default();
         let line = problem.get("line").and_then(Value::as_u64).unwrap_or(0);
         let (file, key, what) = (of("file"), of("key"), of("message"));
-        message.push_str(&format!("\n  {file}:{line}: {key}: {what}"));
+        message.extend(["\n  ", file, ":", &line.to_string(), ": ", key, ": ", what]);
     }
     let kind = match status {
         StatusCode::CONFLICT => ErrorKind::Busy,

@@ -36,7 +36,7 @@ use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use self::active::{ActiveRun, ActiveRuns};
+pub use self::active::{ActiveRun, ActiveRuns, partitions};
 pub use self::agenda::Agenda;
 use self::clock::{Clock, SystemClock};
 use self::lock::Lock;
@@ -45,7 +45,8 @@ use self::metrics::Metrics;
 use self::notify::{EndedRun, Notifier, Observation};
 use self::pipeline::{Pace, PipelineTask, RunOrder, Shared, Spec};
 pub use self::refusal::Refusal;
-use self::roster::{Known, Roster, build_spec, load_roster};
+use self::roster::build_spec;
+pub use self::roster::{Known, Roster, load_roster};
 use self::runner::Runner;
 pub use self::standing::Standings;
 use self::view::{
@@ -60,6 +61,7 @@ use crate::plan::{Purpose, RunOptions};
 use crate::plugin::LivePlugins;
 use crate::pool::{BreakerState, Pools};
 use crate::process::Usage;
+use crate::progress::Teller;
 use crate::schedule::Schedule;
 use crate::session::{Folders, Session, host_binary};
 pub use crate::state::HistoryQuery;
@@ -177,6 +179,12 @@ impl Daemon {
             watched,
             seen: None,
         };
+        let told = Arc::downgrade(self);
+        let _teller = Teller::start(&self.folders.state_dir, move || {
+            told.upgrade().map_or((None, Vec::new()), |daemon| {
+                (Some(daemon.view()), daemon.running())
+            })
+        });
         while !self.shared.shutdown.is_cancelled() {
             let daemon = self.clone();
             let looked = tokio::task::spawn_blocking(move || {
@@ -480,18 +488,13 @@ impl Daemon {
         let name = &manifest.name;
         let current = self.shared.active.of(name);
         let last = lock(&self.session).state.last_run(name)?;
-        let paused = known.effective.paused;
         let state = match &current {
             Some(run) if run.has_begun() => PipelineState::Running,
             Some(_) => PipelineState::Queued,
-            None if !known.enabled => PipelineState::Disabled,
-            None if known.config_error.is_some() => PipelineState::Broken,
-            None if known.parked => PipelineState::Parked,
-            None if paused => PipelineState::Paused,
-            None => PipelineState::Idle,
+            None => known.state(),
         };
         let dependencies = known.loaded.iter().flat_map(|it| &it.config.depends_on);
-        let next = known.agenda.next_after(self.shared.clock.now());
+        let next = known.next_after(self.shared.clock.now());
         Ok(PipelineView {
             name: name.clone(),
             version: manifest.version.clone(),
@@ -505,7 +508,7 @@ impl Daemon {
                 .as_ref()
                 .and_then(|it| Schedule::new(it).ok())
                 .map(|it| it.describe()),
-            next_run: next.filter(|_| known.enabled),
+            next_run: next,
             depends_on: dependencies.map(|it| it.pipeline.clone()).collect(),
             current_run: current.map(|run| run.view()),
             last_run: last.map(|record| summary(name, record)),

@@ -25,7 +25,8 @@ pub trait Operations: Send + Sync + 'static {
     async fn stop(&self, name: &str, now: bool) -> Result<(), Refusal>;
     async fn delete(&self, name: &str) -> Result<PathBuf, Refusal>;
     fn schedule(&self, name: &str) -> Result<ScheduleView, Refusal>;
-    fn change_schedule(&self, name: &str, change: ScheduleChange) -> Result<ScheduleView, Refusal>;
+    fn change_schedule(&self, name: &str, change: &ScheduleChange)
+    -> Result<ScheduleView, Refusal>;
     fn log_dir(&self) -> PathBuf;
     fn running(&self) -> Vec<RunView>;
     fn history(&self, query: &HistoryQuery) -> Result<Vec<RunSummary>, Refusal>;
@@ -72,7 +73,11 @@ impl Operations for Daemon {
     fn schedule(&self, name: &str) -> Result<ScheduleView, Refusal> {
         self.schedule(name)
     }
-    fn change_schedule(&self, name: &str, change: ScheduleChange) -> Result<ScheduleView, Refusal> {
+    fn change_schedule(
+        &self,
+        name: &str,
+        change: &ScheduleChange,
+    ) -> Result<ScheduleView, Refusal> {
         self.change_schedule(name, change)
     }
     fn log_dir(&self) -> PathBuf {

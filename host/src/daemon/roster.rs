@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::agenda::Agenda;
 use super::dependency;
 use super::pipeline::Spec;
+use super::view::PipelineState;
 use crate::config::{self, Loaded};
 use crate::error::Result;
 use crate::failure::Failure;
@@ -40,6 +41,28 @@ pub struct Known {
     pub enabled: bool,
     /// Its plugin has crashed too often.
     pub parked: bool,
+}
+
+impl Known {
+    /// What it does while no run of it goes on or waits.
+    pub fn state(&self) -> PipelineState {
+        if !self.enabled {
+            PipelineState::Disabled
+        } else if self.config_error.is_some() {
+            PipelineState::Broken
+        } else if self.parked {
+            PipelineState::Parked
+        } else if self.effective.paused {
+            PipelineState::Paused
+        } else {
+            PipelineState::Idle
+        }
+    }
+
+    /// When it is started next by itself.
+    pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
+        self.agenda.next_after(after).filter(|_| self.enabled)
+    }
 }
 
 /// All pipelines, by name.

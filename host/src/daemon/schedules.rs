@@ -80,13 +80,13 @@ impl Daemon {
     pub fn change_schedule(
         &self,
         name: &str,
-        change: ScheduleChange,
+        change: &ScheduleChange,
     ) -> Result<ScheduleView, Refusal> {
         let known = self.known(name)?;
         let configured = known
             .loaded
             .and_then(|loaded| loaded.config.schedule.clone());
-        let setting = match &change {
+        let setting = match change {
             ScheduleChange::Set(request) => Some(request.setting(configured)?),
             _ => None,
         };

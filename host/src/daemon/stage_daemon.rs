@@ -195,7 +195,11 @@ impl Operations for StageDaemon {
             next: Vec::new(),
         })
     }
-    fn change_schedule(&self, name: &str, change: ScheduleChange) -> Result<ScheduleView, Refusal> {
+    fn change_schedule(
+        &self,
+        name: &str,
+        change: &ScheduleChange,
+    ) -> Result<ScheduleView, Refusal> {
         let view = self.schedule(name)?;
         self.note(match change {
             ScheduleChange::Set(request) => format!("schedule {name} {}", request.form),

@@ -59,7 +59,7 @@ pub struct PipelineView {
 }
 
 /// A run that goes on, or waits for its turn.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct RunView {
     /// Its identifier.
     pub run_id: String,
@@ -82,7 +82,7 @@ pub struct RunView {
 }
 
 /// Where a partition stands.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PartitionView {
     /// Its name.
     pub name: String,
@@ -151,7 +151,7 @@ pub struct ProcessView {
 }
 
 /// The daemon as a whole.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DaemonView {
     /// The version of etl-host.
     pub version: String,

@@ -295,6 +295,13 @@ impl State {
         Ok(page)
     }
 
+    /// The latest run of a pipeline that is over, one way or another.
+    pub fn last_ended(&self, pipeline: &str) -> Result<Option<RunRecord>> {
+        // At most those that go on come before it.
+        let mut runs = self.recent_runs(pipeline, 20)?.into_iter();
+        Ok(runs.find(|run| run.status != "running"))
+    }
+
     /// Whether there was such a run.
     pub fn knows_run(&self, run_id: &str) -> Result<bool> {
         Ok(self

@@ -12,6 +12,7 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
@@ -39,6 +40,7 @@ pub struct Api {
     operations: Arc<dyn Operations>,
     /// Streams end with it.
     pub shutdown: CancellationToken,
+    wait: Duration,
 }
 
 impl Api {
@@ -47,7 +49,15 @@ impl Api {
         Self {
             operations,
             shutdown,
+            wait: WAIT,
         }
+    }
+
+    /// Another patience, so that a test need not wait for it.
+    #[cfg(test)]
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
     }
 
     /// What needs no blocking thread.
@@ -84,7 +94,7 @@ impl Api {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let acting = tokio::spawn(act(Arc::clone(&self.operations)));
-        match tokio::time::timeout(WAIT, acting).await {
+        match tokio::time::timeout(self.wait, acting).await {
             Err(_) => Ok(None),
             Ok(Err(_)) => Err(Problem::internal()),
             Ok(Ok(done)) => done.map(Some).map_err(Into::into),
@@ -218,7 +228,10 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for Body<T> {
         if body.is_empty() {
             return Ok(Self(T::default()));
         }
-        serde_json::from_slice(&body).map(Self).map_err(|error| {
+        // Otherwise a list would pass for an object whose fields are all left out.
+        let object = serde_json::from_slice::<serde_json::Map<String, Value>>(&body);
+        let parsed = object.and_then(|object| serde_json::from_value(Value::Object(object)));
+        parsed.map(Self).map_err(|error| {
             let status = if error.is_data() {
                 StatusCode::UNPROCESSABLE_ENTITY
             } else {

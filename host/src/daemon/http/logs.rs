@@ -60,8 +60,8 @@ pub struct Lines {
     get, path = "/api/v1/pipelines/{name}/logs", operation_id = "get_logs", tag = "logs",
     params(("name" = String, Path, description = "The pipeline"), LogsQuery),
     responses(
-        (status = 200, content((Lines = "application/json"), (String = "text/event-stream"))),
-        (status = "default", body = ErrorBody),
+        (status = 200, description = "As it is", content((Lines = "application/json"), (String = "text/event-stream"))),
+        (status = "default", description = "What went wrong", body = ErrorBody),
     ),
 )]
 pub async fn get(

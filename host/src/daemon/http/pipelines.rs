@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::api::{Body, Name, Shared};
 use super::problem::{ErrorBody, Problem};
+use crate::daemon::operations::Operations;
 use crate::daemon::view::{PipelineView, RunRequest};
 
 /// All pipelines.
@@ -51,10 +52,10 @@ pub struct Deleted {
 /// All pipelines, with what they do and when they are due.
 #[utoipa::path(
     get, path = "/api/v1/pipelines", operation_id = "list_pipelines", tag = "pipelines",
-    responses((status = 200, body = Pipelines), (status = "default", body = ErrorBody)),
+    responses((status = 200, description = "As it is", body = Pipelines), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn list(State(api): Shared) -> Result<Json<Pipelines>, Problem> {
-    let pipelines = api.ask(|daemon| daemon.pipelines()).await?;
+    let pipelines = api.ask(Operations::pipelines).await?;
     Ok(Json(Pipelines { pipelines }))
 }
 
@@ -62,7 +63,7 @@ pub async fn list(State(api): Shared) -> Result<Json<Pipelines>, Problem> {
 #[utoipa::path(
     get, path = "/api/v1/pipelines/{name}", operation_id = "get_pipeline", tag = "pipelines",
     params(("name" = String, Path, description = "The pipeline")),
-    responses((status = 200, body = PipelineView), (status = "default", body = ErrorBody)),
+    responses((status = 200, description = "As it is", body = PipelineView), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn get(State(api): Shared, Name(name): Name) -> Result<Json<PipelineView>, Problem> {
     api.ask(move |daemon| daemon.pipeline(&name))
@@ -74,7 +75,7 @@ pub async fn get(State(api): Shared, Name(name): Name) -> Result<Json<PipelineVi
 #[utoipa::path(
     get, path = "/api/v1/pipelines/{name}/config", operation_id = "get_config", tag = "pipelines",
     params(("name" = String, Path, description = "The pipeline")),
-    responses((status = 200, body = Object), (status = "default", body = ErrorBody)),
+    responses((status = 200, description = "As it is", body = Object), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn config(State(api): Shared, Name(name): Name) -> Result<Json<Value>, Problem> {
     api.ask(move |daemon| daemon.config(&name)).await.map(Json)
@@ -86,8 +87,8 @@ pub async fn config(State(api): Shared, Name(name): Name) -> Result<Json<Value>,
     params(("name" = String, Path, description = "The pipeline")),
     request_body = Option<RunRequest>,
     responses(
-        (status = 202, body = Accepted, headers(("Location" = String, description = "The run"))),
-        (status = "default", body = ErrorBody),
+        (status = 202, description = "It goes on", body = Accepted, headers(("Location" = String, description = "The run"))),
+        (status = "default", description = "What went wrong", body = ErrorBody),
     ),
 )]
 pub async fn run(
@@ -109,7 +110,7 @@ pub async fn run(
 #[utoipa::path(
     post, path = "/api/v1/pipelines/{name}/start", operation_id = "start_pipeline", tag = "pipelines",
     params(("name" = String, Path, description = "The pipeline")),
-    responses((status = 202, body = Started), (status = "default", body = ErrorBody)),
+    responses((status = 202, description = "It goes on", body = Started), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn start(State(api): Shared, Name(name): Name) -> Result<Response, Problem> {
     let started = api
@@ -125,9 +126,9 @@ pub async fn start(State(api): Shared, Name(name): Name) -> Result<Response, Pro
     params(("name" = String, Path, description = "The pipeline")),
     request_body = Option<StopRequest>,
     responses(
-        (status = 200, body = PipelineView),
-        (status = 202, body = PipelineView),
-        (status = "default", body = ErrorBody),
+        (status = 200, description = "As it is", body = PipelineView),
+        (status = 202, description = "It goes on", body = PipelineView),
+        (status = "default", description = "What went wrong", body = ErrorBody),
     ),
 )]
 pub async fn stop(
@@ -148,9 +149,9 @@ pub async fn stop(
     delete, path = "/api/v1/pipelines/{name}", operation_id = "delete_pipeline", tag = "pipelines",
     params(("name" = String, Path, description = "The pipeline")),
     responses(
-        (status = 200, body = Deleted),
-        (status = 202, body = Deleted),
-        (status = "default", body = ErrorBody),
+        (status = 200, description = "As it is", body = Deleted),
+        (status = 202, description = "It goes on", body = Deleted),
+        (status = "default", description = "What went wrong", body = ErrorBody),
     ),
 )]
 pub async fn delete(State(api): Shared, Name(name): Name) -> Result<Response, Problem> {

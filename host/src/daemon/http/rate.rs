@@ -139,7 +139,7 @@ mod tests {
             assert!(rates.buckets.len() <= CLIENTS);
         }
         rates
-            .take(client(u32::MAX), now + Duration::from_secs(60))
+            .take(client(u32::MAX), now + Duration::from_mins(1))
             .unwrap();
         assert_eq!(rates.buckets.len(), 1);
     }

@@ -89,7 +89,7 @@ impl RunDetails {
 /// Runs of the past and those that go on, newest first.
 #[utoipa::path(
     get, path = "/api/v1/runs", operation_id = "list_runs", tag = "runs", params(RunsQuery),
-    responses((status = 200, body = Runs), (status = "default", body = ErrorBody)),
+    responses((status = 200, description = "As it is", body = Runs), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn list(
     State(api): Shared,
@@ -105,12 +105,12 @@ pub async fn list(
         ));
     }
     let filter = HistoryQuery {
-        since: None,
         pipeline: asked.pipeline.clone(),
         status: asked.status.clone(),
         before: asked.before.clone(),
         // One more tells whether there is a next page.
         limit: limit + 1,
+        ..HistoryQuery::default()
     };
     let mut runs = api.ask(move |daemon| daemon.history(&filter)).await?;
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -123,7 +123,7 @@ pub async fn list(
         );
         for (key, value) in [("pipeline", &asked.pipeline), ("status", &asked.status)] {
             if let Some(value) = value {
-                address.push_str(&format!("&{key}={}", escaped(value)));
+                address.extend(["&", key, "=", &escaped(value)]);
             }
         }
         address
@@ -135,7 +135,7 @@ pub async fn list(
 #[utoipa::path(
     get, path = "/api/v1/runs/{id}", operation_id = "get_run", tag = "runs",
     params(("id" = String, Path, description = "The run")),
-    responses((status = 200, body = RunDetails), (status = "default", body = ErrorBody)),
+    responses((status = 200, description = "As it is", body = RunDetails), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn get(State(api): Shared, Name(id): Name) -> Result<Json<RunDetails>, Problem> {
     api.ask(move |daemon| RunDetails::of(daemon, &id))
@@ -148,7 +148,7 @@ pub async fn get(State(api): Shared, Name(id): Name) -> Result<Json<RunDetails>,
     post, path = "/api/v1/runs/{id}/cancel", operation_id = "cancel_run", tag = "runs",
     params(("id" = String, Path, description = "The run")),
     request_body = Option<StopRequest>,
-    responses((status = 202, body = Object), (status = "default", body = ErrorBody)),
+    responses((status = 202, description = "It goes on", body = Object), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn cancel(
     State(api): Shared,

@@ -10,7 +10,7 @@ use crate::daemon::schedules::{ScheduleChange, ScheduleRequest, ScheduleView};
 type Answer = Result<Json<ScheduleView>, Problem>;
 
 async fn change(api: Api, name: String, change: ScheduleChange) -> Answer {
-    api.ask(move |daemon| daemon.change_schedule(&name, change))
+    api.ask(move |daemon| daemon.change_schedule(&name, &change))
         .await
         .map(Json)
 }
@@ -19,7 +19,7 @@ async fn change(api: Api, name: String, change: ScheduleChange) -> Answer {
 #[utoipa::path(
     get, path = "/api/v1/pipelines/{name}/schedule", operation_id = "get_schedule", tag = "schedules",
     params(("name" = String, Path, description = "The pipeline")),
-    responses((status = 200, body = ScheduleView), (status = "default", body = ErrorBody)),
+    responses((status = 200, description = "As it is", body = ScheduleView), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn get(State(api): Shared, Name(name): Name) -> Answer {
     api.ask(move |daemon| daemon.schedule(&name))
@@ -32,7 +32,7 @@ pub async fn get(State(api): Shared, Name(name): Name) -> Answer {
     put, path = "/api/v1/pipelines/{name}/schedule", operation_id = "set_schedule", tag = "schedules",
     params(("name" = String, Path, description = "The pipeline")),
     request_body = ScheduleRequest,
-    responses((status = 200, body = ScheduleView), (status = "default", body = ErrorBody)),
+    responses((status = 200, description = "As it is", body = ScheduleView), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn set(
     State(api): Shared,
@@ -46,7 +46,7 @@ pub async fn set(
 #[utoipa::path(
     delete, path = "/api/v1/pipelines/{name}/schedule", operation_id = "remove_schedule", tag = "schedules",
     params(("name" = String, Path, description = "The pipeline")),
-    responses((status = 200, body = ScheduleView), (status = "default", body = ErrorBody)),
+    responses((status = 200, description = "As it is", body = ScheduleView), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn remove(State(api): Shared, Name(name): Name) -> Answer {
     change(api, name, ScheduleChange::Remove).await
@@ -56,7 +56,7 @@ pub async fn remove(State(api): Shared, Name(name): Name) -> Answer {
 #[utoipa::path(
     post, path = "/api/v1/pipelines/{name}/schedule/pause", operation_id = "pause_schedule", tag = "schedules",
     params(("name" = String, Path, description = "The pipeline")),
-    responses((status = 200, body = ScheduleView), (status = "default", body = ErrorBody)),
+    responses((status = 200, description = "As it is", body = ScheduleView), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn pause(State(api): Shared, Name(name): Name) -> Answer {
     change(api, name, ScheduleChange::Pause).await
@@ -66,7 +66,7 @@ pub async fn pause(State(api): Shared, Name(name): Name) -> Answer {
 #[utoipa::path(
     post, path = "/api/v1/pipelines/{name}/schedule/resume", operation_id = "resume_schedule", tag = "schedules",
     params(("name" = String, Path, description = "The pipeline")),
-    responses((status = 200, body = ScheduleView), (status = "default", body = ErrorBody)),
+    responses((status = 200, description = "As it is", body = ScheduleView), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn resume(State(api): Shared, Name(name): Name) -> Answer {
     change(api, name, ScheduleChange::Resume).await

@@ -25,8 +25,8 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
     get, path = "/api/v1/runs/{id}/progress", operation_id = "follow_run", tag = "runs",
     params(("id" = String, Path, description = "The run")),
     responses(
-        (status = 200, content_type = "text/event-stream", body = String),
-        (status = "default", body = ErrorBody),
+        (status = 200, description = "As it is", content_type = "text/event-stream", body = String),
+        (status = "default", description = "What went wrong", body = ErrorBody),
     ),
 )]
 pub async fn progress(
@@ -37,13 +37,12 @@ pub async fn progress(
     let shutdown = api.shutdown.clone();
     let following = stream::unfold(Some((api, id, Some(first))), |state| async {
         let (api, id, known) = state?;
-        let details = match known {
-            Some(first) => first,
-            None => {
-                tokio::time::sleep(PROGRESS).await;
-                // The history may be away for a moment; the stream ends, and who follows asks again.
-                details(&api, &id).await.ok()?
-            }
+        let details = if let Some(first) = known {
+            first
+        } else {
+            tokio::time::sleep(PROGRESS).await;
+            // The history may be away for a moment; the stream ends, and who follows asks again.
+            details(&api, &id).await.ok()?
         };
         Some(match details.current {
             Some(run) => (event("progress", &run), Some((api, id, None))),
@@ -61,7 +60,7 @@ async fn details(api: &Api, id: &str) -> Result<RunDetails, Problem> {
 /// What happens from now on. The event's name is also its field `event`; who reads too slowly is told `lagged`.
 #[utoipa::path(
     get, path = "/api/v1/events", operation_id = "follow_events", tag = "daemon",
-    responses((status = 200, content_type = "text/event-stream", body = String)),
+    responses((status = 200, description = "As it is", content_type = "text/event-stream", body = String)),
 )]
 pub async fn events(State(api): Shared) -> Sse<impl Stream<Item = Result<Sent, Infallible>>> {
     let receiver = api.operations().subscribe();

@@ -56,14 +56,14 @@ pub struct HealthView {
 }
 
 /// The daemon as a whole.
-#[utoipa::path(get, path = "/api/v1/daemon", tag = "daemon", responses((status = 200, body = DaemonView)))]
+#[utoipa::path(get, path = "/api/v1/daemon", tag = "daemon", responses((status = 200, description = "As it is", body = DaemonView)))]
 pub async fn daemon(State(api): Shared) -> Result<Json<DaemonView>, Problem> {
     let view = api.ask(|daemon| Ok::<_, Infallible>(daemon.view())).await?;
     Ok(Json(view))
 }
 
 /// Files of the plugins folder that do not serve, with what to do about them.
-#[utoipa::path(get, path = "/api/v1/plugins/refused", tag = "daemon", responses((status = 200, body = RefusedPlugins)))]
+#[utoipa::path(get, path = "/api/v1/plugins/refused", tag = "daemon", responses((status = 200, description = "As it is", body = RefusedPlugins)))]
 pub async fn refused_plugins(State(api): Shared) -> Result<Json<RefusedPlugins>, Problem> {
     let refused = api
         .ask(|daemon| Ok::<_, Infallible>(daemon.refused_plugins()))
@@ -72,7 +72,7 @@ pub async fn refused_plugins(State(api): Shared) -> Result<Json<RefusedPlugins>,
 }
 
 /// Circuit breakers and pools of the servers.
-#[utoipa::path(get, path = "/api/v1/servers", tag = "daemon", responses((status = 200, body = Servers)))]
+#[utoipa::path(get, path = "/api/v1/servers", tag = "daemon", responses((status = 200, description = "As it is", body = Servers)))]
 pub async fn servers(State(api): Shared) -> Result<Json<Servers>, Problem> {
     let servers = api
         .ask(|daemon| {
@@ -86,7 +86,7 @@ pub async fn servers(State(api): Shared) -> Result<Json<Servers>, Problem> {
 }
 
 /// The daemon's process and its workers, with the memory and CPU time they use.
-#[utoipa::path(get, path = "/api/v1/processes", tag = "daemon", responses((status = 200, body = Processes)))]
+#[utoipa::path(get, path = "/api/v1/processes", tag = "daemon", responses((status = 200, description = "As it is", body = Processes)))]
 pub async fn processes(State(api): Shared) -> Result<Json<Processes>, Problem> {
     let processes = api
         .ask(|daemon| Ok::<_, Infallible>(daemon.processes()))
@@ -97,7 +97,7 @@ pub async fn processes(State(api): Shared) -> Result<Json<Processes>, Problem> {
 /// Whether the daemon's loop comes round. Needs no token.
 #[utoipa::path(
     get, path = "/healthz", tag = "health", security(()),
-    responses((status = 200, body = HealthView), (status = 503, body = HealthView)),
+    responses((status = 200, description = "As it is", body = HealthView), (status = 503, description = "Not now", body = HealthView)),
 )]
 pub async fn healthz(State(api): Shared) -> (StatusCode, Json<HealthView>) {
     let silence = Timestamp::now().as_second() - api.operations().ticked_at();
@@ -112,7 +112,7 @@ pub async fn healthz(State(api): Shared) -> (StatusCode, Json<HealthView>) {
 /// Whether the daemon serves: it has started and is not about to end. Needs no token.
 #[utoipa::path(
     get, path = "/readyz", tag = "health", security(()),
-    responses((status = 200, body = HealthView), (status = 503, body = HealthView)),
+    responses((status = 200, description = "As it is", body = HealthView), (status = 503, description = "Not now", body = HealthView)),
 )]
 pub async fn readyz(State(api): Shared) -> (StatusCode, Json<HealthView>) {
     let daemon = api.operations();
@@ -129,7 +129,7 @@ pub async fn readyz(State(api): Shared) -> (StatusCode, Json<HealthView>) {
 /// Counters and gauges for Prometheus: `OpenMetrics` for who accepts it, else the older text format.
 #[utoipa::path(
     get, path = "/metrics", tag = "health",
-    responses((status = 200, content_type = "text/plain", body = String), (status = "default", body = ErrorBody)),
+    responses((status = 200, description = "As it is", content_type = "text/plain", body = String), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn metrics(State(api): Shared, headers: HeaderMap) -> Result<Response, Problem> {
     let accepts = headers
@@ -156,7 +156,7 @@ pub async fn metrics(State(api): Shared, headers: HeaderMap) -> Result<Response,
 /// This description.
 #[utoipa::path(
     get, path = "/api/openapi.json", tag = "daemon",
-    responses((status = 200, content_type = "application/json", body = Object)),
+    responses((status = 200, description = "As it is", content_type = "application/json", body = Object)),
 )]
 pub async fn openapi() -> Response {
     Json(api::document()).into_response()

@@ -38,18 +38,20 @@ pub fn gather(
     of_processes(&mut own, daemon);
     let view = daemon.view();
     let build = gauges(&mut own, "build_info", "The version of etl-host", None);
-    set(&build, vec![("version", view.version)], 1.0);
-    let limit = gauges(&mut own, "max_concurrent_runs", "Most runs at once", None);
-    set(&limit, Labels::new(), number(view.max_concurrent_runs));
+    set(&build, &vec![("version", view.version)], 1.0);
+    let limit = Gauge::<f64, AtomicU64>::default();
+    limit.set(number(view.max_concurrent_runs));
+    own.register("max_concurrent_runs", "Most runs at once", limit);
 
     let mut process = Registry::default();
-    let started = gauges(
-        &mut process,
+    let started = Gauge::<f64, AtomicU64>::default();
+    started.set(seconds(view.started_at));
+    process.register_with_unit(
         "process_start_time",
         "When the daemon began, since the Unix epoch",
-        Some(Unit::Seconds),
+        Unit::Seconds,
+        started,
     );
-    set(&started, Labels::new(), seconds(view.started_at));
     (own, process)
 }
 
@@ -85,31 +87,31 @@ fn of_pipelines(
         let name = &pipeline.name;
         let current = pipeline.current_run.as_ref();
         let begun = current.is_some_and(|run| run.started_at.is_some());
-        set(&running, of(name), truth(begun));
+        set(&running, &of(name), truth(begun));
         let disabled = pipeline.state == PipelineState::Disabled;
-        set(&enabled, of(name), truth(!disabled));
+        set(&enabled, &of(name), truth(!disabled));
         for (state, word) in STATES {
             set(
                 &states,
-                and(name, "state", word),
+                &and(name, "state", word),
                 truth(pipeline.state == state),
             );
         }
         if let Some(time) = pipeline.next_run {
-            set(&next, of(name), seconds(time));
+            set(&next, &of(name), seconds(time));
         }
         let Some(last) = last.get(name) else {
             continue;
         };
         if let Some(time) = last.success {
-            set(&success, of(name), seconds(time));
+            set(&success, &of(name), seconds(time));
         }
         if let Some(loaded) = last.rows {
-            set(&rows, of(name), number(loaded));
+            set(&rows, &of(name), number(loaded));
         }
         for (partition, time) in &last.cursors {
             let age = now.duration_since(*time).as_secs_f64();
-            set(&lag, and(name, "partition", partition), age.max(0.0));
+            set(&lag, &and(name, "partition", partition), age.max(0.0));
         }
     }
 }
@@ -130,16 +132,16 @@ fn of_servers(own: &mut Registry, daemon: &dyn Operations) {
     let waiting = gauges(own, "pool_waiting", "Who waits for a connection", None);
     for pool in daemon.pools() {
         let of = |state: &str| vec![("server", pool.server.clone()), ("state", state.to_owned())];
-        set(&connections, of("in_use"), number(pool.in_use));
-        set(&connections, of("idle"), number(pool.idle));
+        set(&connections, &of("in_use"), number(pool.in_use));
+        set(&connections, &of("idle"), number(pool.idle));
         let server = vec![("server", pool.server.clone())];
-        set(&limit, server.clone(), number(pool.max));
-        set(&waiting, server, number(pool.waiting));
+        set(&limit, &server, number(pool.max));
+        set(&waiting, &server, number(pool.waiting));
     }
     let open = gauges(own, "breaker_open", "Whether a server is left alone", None);
     for breaker in daemon.breakers() {
         let closed = breaker.condition == Condition::Closed;
-        set(&open, vec![("guards", breaker.guards)], truth(!closed));
+        set(&open, &vec![("guards", breaker.guards)], truth(!closed));
     }
 }
 
@@ -180,8 +182,8 @@ fn gauges(registry: &mut Registry, name: &str, help: &str, unit: Option<Unit>) -
     family
 }
 
-fn set(gauges: &Gauges, labels: Labels, value: f64) {
-    gauges.get_or_create_owned(&labels).set(value);
+fn set(gauges: &Gauges, labels: &Labels, value: f64) {
+    gauges.get_or_create_owned(labels).set(value);
 }
 
 fn truth(is: bool) -> f64 {

@@ -264,8 +264,8 @@ impl Metrics {
                 since: None,
                 pipeline: Some(name.clone()),
                 status: Some("succeeded".to_owned()),
-                before: None,
                 limit: 1,
+                ..HistoryQuery::default()
             };
             let succeeded = daemon
                 .history(&query)

@@ -332,17 +332,17 @@ async fn a_log_is_read_and_followed() {
     assert!(text(&outside).contains("there is no pipeline"));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn what_takes_longer_goes_on_behind_the_answer() {
     let daemon = Arc::new(StageDaemon::default());
-    let api = Api::new(daemon.clone(), CancellationToken::new());
-    let stop = async || {
+    let api = |wait| Api::new(daemon.clone(), CancellationToken::new()).wait(wait);
+    let stop = async |wait| {
         let request = api::Body(pipelines::StopRequest::default());
         let name = api::Name("logins".to_owned());
-        let stopped = pipelines::stop(axum::extract::State(api.clone()), name, request).await;
+        let stopped = pipelines::stop(axum::extract::State(api(wait)), name, request).await;
         stopped.unwrap().status().as_u16()
     };
-    assert_eq!(stop().await, 202);
+    assert_eq!(stop(Duration::ZERO).await, 202);
     daemon.end();
-    assert_eq!(stop().await, 200);
+    assert_eq!(stop(Duration::from_mins(1)).await, 200);
 }
