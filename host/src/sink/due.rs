@@ -148,7 +148,6 @@ pub struct DueClaim {
 
 /// What became of a claim.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Claimed {
     /// The due run is the claimant's.
     New,
