@@ -86,6 +86,8 @@ pub struct RunningRecord {
     pub started_at: String,
     /// The number of the host's process.
     pub process: u32,
+    /// Whether a signal to that process reaches it: it is of this machine, and certainly lives.
+    pub is_here: bool,
 }
 
 /// Which runs are wanted.
@@ -178,6 +180,7 @@ impl State {
                 pipeline: row.get("pipeline")?,
                 started_at: row.get("started_at")?,
                 process: 0,
+                is_here: false,
             };
             Ok((record, row.get::<_, Option<String>>("holder")?))
         })?;
@@ -187,6 +190,7 @@ impl State {
             if let Some(holder) = living(holder.as_deref()) {
                 running.push(RunningRecord {
                     process: holder.process(),
+                    is_here: holder.is_here(),
                     ..record
                 });
             }
@@ -319,10 +323,12 @@ impl State {
     }
 }
 
-/// The process that runs it, unless it is gone.
+/// The process that runs it, unless it is gone. The state folder is this machine's own, so what ran before it was started
+/// again is gone too.
 fn living(holder: Option<&str>) -> Option<Holder> {
     let holder: Holder = serde_json::from_str(holder?).ok()?;
-    (!holder.is_gone()).then_some(holder)
+    let gone = holder.is_gone() || holder.is_of_another_boot();
+    (!gone).then_some(holder)
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
@@ -376,22 +382,33 @@ mod tests {
             (running[0].run_id.as_str(), running[0].process),
             ("2", std::process::id())
         );
+        assert!(running[0].is_here);
     }
 
     #[test]
     fn a_run_whose_host_died_is_interrupted() {
+        // As if the number of the process had been given to another one since, and as if the machine had started again.
+        for (key, value) in [("$.started", "1"), ("$.machine", "'another boot'")] {
+            let folder = tempfile::tempdir().unwrap();
+            let state = State::open(folder.path()).unwrap();
+            state.record_start(&RunStart::by_hand("1", "p")).unwrap();
+            let changed = format!("UPDATE runs SET holder = json_set(holder, '{key}', {value})");
+            state.database.execute(&changed, []).unwrap();
+            assert_eq!(state.last_run("p").unwrap().unwrap().status, "interrupted");
+            assert!(state.running().unwrap().is_empty());
+            assert_eq!(state.record_interrupted().unwrap().len(), 1, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_run_of_another_machine_goes_on_but_takes_no_signal_from_here() {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(folder.path()).unwrap();
         state.record_start(&RunStart::by_hand("1", "p")).unwrap();
-        // As if the number of the process had been given to another one since.
-        state
-            .database
-            .execute(
-                "UPDATE runs SET holder = json_set(holder, '$.started', 1)",
-                [],
-            )
-            .unwrap();
-        assert_eq!(state.last_run("p").unwrap().unwrap().status, "interrupted");
-        assert!(state.running().unwrap().is_empty());
+        let changed = "UPDATE runs SET holder = json_set(holder, '$.machine', 'm', '$.host', 'h')";
+        state.database.execute(changed, []).unwrap();
+        let running = state.running().unwrap();
+        assert_eq!(running.len(), 1);
+        assert!(!running[0].is_here);
     }
 }
