@@ -298,3 +298,54 @@ fn confirm(names: &[String]) -> Result<()> {
     }
     Err(Error::config("nothing was deleted"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::Json;
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse;
+    use axum::routing::get;
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// A daemon that still knows a pipeline when it is asked the first times.
+    async fn daemon(folder: &Path, times: usize, then: StatusCode) -> (Client, Arc<AtomicUsize>) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = asked.clone();
+        let answer = move || async move {
+            let run = match counted.fetch_add(1, Ordering::SeqCst) {
+                time if time >= times => return then.into_response(),
+                0 => json!({ "run_id": "run" }),
+                _ => Value::Null,
+            };
+            Json(json!({ "current_run": run })).into_response()
+        };
+        let router = Router::new().route("/api/v1/pipelines/p", get(answer));
+        let listener = UnixListener::bind(folder.join("daemon.sock")).unwrap();
+        tokio::spawn(axum::serve(listener, router).into_future());
+        (Client::open(folder).await.unwrap().unwrap(), asked)
+    }
+
+    #[tokio::test]
+    async fn a_deletion_is_over_when_the_daemon_knows_the_pipeline_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let (daemon, asked) = daemon(folder.path(), 3, StatusCode::NOT_FOUND).await;
+        let names = ["p".to_owned()];
+        wait_until_gone(&daemon, &names).await.unwrap();
+        assert_eq!(asked.load(Ordering::SeqCst), 4);
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_cannot_say_has_not_deleted_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (daemon, _) = daemon(folder.path(), 1, StatusCode::INTERNAL_SERVER_ERROR).await;
+        let names = ["p".to_owned()];
+        assert!(wait_until_gone(&daemon, &names).await.is_err());
+    }
+}
