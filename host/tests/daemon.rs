@@ -20,7 +20,7 @@ const QUERY: &str = "SELECT id, name FROM people WHERE id > @from AND id <= @unt
 const SOURCE: &str = "CREATE TABLE people (id bigint, name text);
      INSERT INTO people SELECT i, 'x' FROM generate_series(1, 500) i";
 
-/// How long the daemons live in all: as long as ETL_TEST_DAEMON_SECONDS says, a short while in `make test`.
+/// How long the daemons live in all: as long as `ETL_TEST_DAEMON_SECONDS` says, a short while in `make test`.
 fn lifetime() -> Duration {
     let seconds = std::env::var("ETL_TEST_DAEMON_SECONDS").ok();
     Duration::from_secs(seconds.map_or(30, |seconds| seconds.parse().unwrap()))

@@ -25,7 +25,7 @@ mod standing;
 pub mod trash;
 pub mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,13 +48,14 @@ pub use self::refusal::Refusal;
 use self::roster::build_spec;
 pub use self::roster::{Known, Roster, load_roster};
 use self::runner::Runner;
+use self::standing::Standing;
 pub use self::standing::Standings;
 use self::view::{
     DaemonView, Event, PipelineState, PipelineView, ProcessView, RefusedPlugin, RunRequest,
     RunSummary, RunView,
 };
 use crate::config;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::failure::Failure;
 use crate::holder::Holder;
 use crate::plan::{Purpose, RunOptions};
@@ -86,6 +87,10 @@ pub struct Daemon {
     shared: Arc<Shared>,
     roster: Mutex<Roster>,
     members: Mutex<BTreeMap<String, Member>>,
+    /// Tasks of pipelines that are gone, until they have ended.
+    leaving: Mutex<BTreeMap<String, JoinHandle<()>>>,
+    /// Pipelines that were deleted, until the plugins folder is seen without them.
+    deleted: Mutex<BTreeSet<String>>,
     look_again: Notify,
     ready: watch::Sender<bool>,
     started_at: Timestamp,
@@ -96,6 +101,8 @@ pub struct Daemon {
 
 /// A pipeline's task, as the daemon talks to it.
 struct Member {
+    /// What it was told last.
+    known: Known,
     spec: watch::Sender<Arc<Spec>>,
     orders: mpsc::Sender<RunOrder>,
     task: JoinHandle<()>,
@@ -161,6 +168,8 @@ impl Daemon {
             shared: Arc::new(shared),
             roster: Mutex::default(),
             members: Mutex::default(),
+            leaving: Mutex::default(),
+            deleted: Mutex::default(),
             look_again: Notify::new(),
             ready: watch::Sender::new(false),
             started_at: Timestamp::now(),
@@ -188,15 +197,14 @@ impl Daemon {
         while !self.shared.shutdown.is_cancelled() {
             let daemon = self.clone();
             let looked = tokio::task::spawn_blocking(move || {
-                let changed = daemon.look(&mut look);
-                (look, changed)
+                let looked = daemon.look(&mut look);
+                (look, looked)
             });
-            let (back, changed) = looked.await?;
+            let (back, looked) = looked.await?;
             look = back;
-            match changed {
-                Ok(true) => self.tell_members(),
-                Ok(false) => {}
-                Err(failure) => tracing::warn!("{}", failure.to_text()),
+            if let Err(failure) = looked {
+                tracing::warn!("{}", failure.to_text());
+                look.seen = None;
             }
             self.ready.send_replace(true);
             self.ticked_at
@@ -208,16 +216,18 @@ impl Daemon {
             }
         }
         let members = std::mem::take(&mut *lock(&self.members));
-        for (_, member) in members {
+        let leaving = std::mem::take(&mut *lock(&self.leaving));
+        let tasks = members.into_values().map(|member| member.task);
+        for task in tasks.chain(leaving.into_values()) {
             // Whoever panicked has nothing to finish.
-            let _ = member.task.await;
+            let _ = task.await;
         }
         self.shared.notifier.close(NOTICES).await;
         Ok(())
     }
 
-    /// Looks for changes of plugins, files and state; reads the roster anew if there are any.
-    fn look(&self, look: &mut Look) -> Result<bool, Failure> {
+    /// Looks for changes of plugins, files and state. If there are any, reads the roster anew and tells the tasks.
+    fn look(&self, look: &mut Look) -> Result<(), Failure> {
         let changes = look.plugins.refresh(Instant::now())?;
         for change in &changes {
             tracing::info!("{change}");
@@ -231,59 +241,98 @@ impl Daemon {
             state: look.watched.version()?,
         };
         if changes.is_empty() && look.seen.as_ref() == Some(&seen) {
-            return Ok(false);
+            return Ok(());
         }
+        let files_changed = look
+            .seen
+            .as_ref()
+            .is_none_or(|before| before.files != seen.files);
         session.registry = look.plugins.registry();
         let before = lock(&self.roster).clone();
-        let roster = load_roster(&session, &before)?;
-        drop(session);
+        let mut roster = load_roster(&session, &before, files_changed)?;
+        // What was just deleted may still be in the registry for a moment.
+        lock(&self.deleted).retain(|name| roster.remove(name).is_some());
         for (name, known) in &roster {
-            let earlier = before.get(name).map(|known| known.config_error.as_ref());
-            if let Some(error) = &known.config_error
-                && earlier != Some(Some(error))
+            let earlier = before.get(name).and_then(Known::problem);
+            if let Some(problem) = known.problem()
+                && earlier != Some(problem)
             {
-                tracing::error!(pipeline = name, "{error}");
+                tracing::error!(pipeline = name, "{problem}");
             }
         }
+        // Under the lock of the session, as all changes of it: what is stopped meanwhile must stay stopped.
         *lock(&self.roster) = roster;
+        drop(session);
+        self.tell_members()?;
         look.seen = Some(seen);
-        Ok(true)
+        Ok(())
     }
 
     /// Starts the tasks of new pipelines, tells those that have changed, and ends those of pipelines that are gone.
-    fn tell_members(&self) {
-        let roster = lock(&self.roster).clone();
+    fn tell_members(&self) -> Result<(), Failure> {
         let now = self.shared.clock.now();
         let session = lock(&self.session);
+        let roster = lock(&self.roster).clone();
         let mut members = lock(&self.members);
-        members.retain(|name, _| roster.contains_key(name));
+        let mut leaving = lock(&self.leaving);
+        leaving.retain(|_, task| !task.is_finished());
+        let gone: Vec<String> = members
+            .keys()
+            .filter(|name| !roster.contains_key(*name))
+            .cloned()
+            .collect();
+        for name in gone {
+            if let Some(member) = members.remove(&name) {
+                leaving.insert(name, member.task);
+            }
+        }
+        let mut waits = false;
         for (name, known) in &roster {
-            let spec = match build_spec(known, &session, &self.pools, self.config.lateness, now) {
-                Ok(Some(spec)) => Arc::new(spec),
-                Ok(None) => continue,
-                Err(failure) => {
-                    tracing::error!(pipeline = name, "{}", failure.to_text());
-                    continue;
-                }
+            let member = members
+                .get(name)
+                .filter(|member| !member.task.is_finished());
+            if member.is_some_and(|member| member.known.is_same(known)) {
+                continue;
+            }
+            // Its task from before it was away for a moment still finishes a run.
+            if leaving.contains_key(name) {
+                waits = true;
+                continue;
+            }
+            let earlier = member.map(|member| member.spec.borrow().since);
+            let lateness = self.config.lateness;
+            let Some(spec) = build_spec(known, &session, &self.pools, lateness, earlier, now)?
+            else {
+                self.shared.standings.publish(name, Standing::broken());
+                continue;
             };
-            if let Some(member) = members.get(name)
+            let spec = Arc::new(spec);
+            if let Some(member) = members.get_mut(name)
                 && !member.task.is_finished()
             {
+                member.known = known.clone();
                 member.spec.send_replace(spec);
             } else {
-                members.insert(name.clone(), self.start_member(name, spec));
+                members.insert(name.clone(), self.start_member(known, spec));
             }
             self.tell(Event::PipelineChanged {
                 pipeline: name.clone(),
             });
         }
+        if waits {
+            let message = "a pipeline that came back waits until its earlier run has ended";
+            return Err(Error::new(ErrorKind::Busy, message).into());
+        }
+        Ok(())
     }
 
-    fn start_member(&self, name: &str, spec: Arc<Spec>) -> Member {
+    fn start_member(&self, known: &Known, spec: Arc<Spec>) -> Member {
+        let name = &known.found.manifest.name;
         let (spec, told) = watch::channel(spec);
         let (orders, received) = mpsc::channel(ORDERS);
         let task = PipelineTask::new(name, self.shared.clone(), told, received);
         Member {
+            known: known.clone(),
             spec,
             orders,
             task: tokio::spawn(task.run()),
@@ -311,7 +360,7 @@ impl Daemon {
     pub fn config(&self, name: &str) -> Result<serde_json::Value, Refusal> {
         let known = self.known(name)?;
         let Some(loaded) = &known.loaded else {
-            let mistakes = known.config_error.unwrap_or_default();
+            let mistakes = known.problem().cloned().unwrap_or_default();
             return Err(Refusal::Conflict(mistakes));
         };
         serde_json::to_value(&loaded.config).map_err(|error| {
@@ -323,7 +372,7 @@ impl Daemon {
     pub async fn run(&self, name: &str, request: RunRequest) -> Result<String, Refusal> {
         let known = self.known(name)?;
         if known.loaded.is_none() {
-            let mistakes = known.config_error.unwrap_or_default();
+            let mistakes = known.problem().cloned().unwrap_or_default();
             return Err(Refusal::Invalid(Error::config(mistakes).into()));
         }
         let run = Arc::new(ActiveRun::new(name, Trigger::Manual, None));
@@ -512,7 +561,7 @@ impl Daemon {
             depends_on: dependencies.map(|it| it.pipeline.clone()).collect(),
             current_run: current.map(|run| run.view()),
             last_run: last.map(|record| summary(name, record)),
-            config_error: known.config_error.clone(),
+            config_error: known.problem().cloned(),
         })
     }
 }

@@ -8,17 +8,14 @@ use jiff::Timestamp;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::failure::Failure;
-use crate::session::Session;
+use crate::session::{Found, Session};
 
-/// Moves the library, configurations and logs of a pipeline to the trash. `name` may be a plugin's, for all that it
-/// supplies; one of several that a plugin supplies cannot go alone. Nothing of it may be running.
-pub fn delete(session: &Session, name: &str) -> std::result::Result<PathBuf, Failure> {
+/// The pipelines of this name, if they can be deleted: one of several that a plugin supplies cannot go alone. To be asked
+/// before anything is stopped.
+pub fn check(session: &Session, name: &str) -> Result<Vec<Found>> {
     let found = session.find(name)?;
-    let Some(first) = found.first() else {
-        return Err(Error::config(format!("there is no pipeline `{name}`")).into());
-    };
-    let plugin = &first.plugin;
-    if plugin.pipelines.len() > found.len() {
+    let plugin = found.first().map(|first| &first.plugin);
+    if let Some(plugin) = plugin.filter(|plugin| plugin.pipelines.len() > found.len()) {
         let all: Vec<&str> = plugin.pipelines.iter().map(|it| it.name.as_str()).collect();
         return Err(Error::config(format!(
             "`{name}` shares its library with others: {}",
@@ -27,9 +24,19 @@ pub fn delete(session: &Session, name: &str) -> std::result::Result<PathBuf, Fai
         .hint(format!(
             "delete them all with `etl-host delete {}`, or stop this one with `etl-host stop {name}`",
             plugin.name
-        ))
-        .into());
+        )));
     }
+    Ok(found)
+}
+
+/// Moves the library, configurations and logs of a pipeline to the trash. `name` may be a plugin's, for all that it
+/// supplies. Nothing of it may be running.
+pub fn delete(session: &Session, name: &str) -> std::result::Result<PathBuf, Failure> {
+    let found = check(session, name)?;
+    let Some(first) = found.first() else {
+        return Err(Error::config(format!("there is no pipeline `{name}`")).into());
+    };
+    let plugin = &first.plugin;
     let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let trash = session
         .folders()
