@@ -28,7 +28,7 @@ impl Holder {
     pub fn of_this_process() -> Self {
         let process = std::process::id();
         Self {
-            host: read("/proc/sys/kernel/hostname"),
+            host: host(),
             machine: machine(),
             process,
             started: started(process).unwrap_or_default(),
@@ -54,6 +54,26 @@ impl Holder {
     }
 }
 
+impl Holder {
+    /// Whether the process is certainly there, on this machine, so that a signal reaches it and nobody else.
+    pub fn is_here(&self) -> bool {
+        !self.machine.is_empty()
+            && self.machine == machine()
+            && self.started != 0
+            && started(self.process) == Some(self.started)
+    }
+
+    /// Whether this machine, by its name, has been started again since, or its container has. Names are not unique: only
+    /// for what nobody else writes.
+    pub fn is_of_another_boot(&self) -> bool {
+        let machine = machine();
+        !self.machine.is_empty()
+            && !machine.is_empty()
+            && self.machine != machine
+            && self.host == host()
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} on {}", self.process, self.host)
@@ -65,6 +85,10 @@ fn read(path: &str) -> String {
         .unwrap_or_default()
         .trim()
         .to_owned()
+}
+
+fn host() -> String {
+    read("/proc/sys/kernel/hostname")
 }
 
 /// Boot and process namespace. Empty where they cannot be told, so that nothing is concluded from them.
@@ -90,7 +114,7 @@ mod tests {
     #[test]
     fn this_process_lives() {
         let own = Holder::of_this_process();
-        assert!(!own.is_gone());
+        assert!(!own.is_gone() && own.is_here() && !own.is_of_another_boot());
         assert!(own.to_string().starts_with("process "));
         assert_ne!(own.started, 0);
     }
@@ -106,12 +130,12 @@ mod tests {
         assert!(!other.is_gone());
         drop(child.stdin.take());
         child.wait().unwrap();
-        assert!(other.is_gone());
+        assert!(other.is_gone() && !other.is_here());
         let earlier = Holder {
             started: 1,
             ..Holder::of_this_process()
         };
-        assert!(earlier.is_gone());
+        assert!(earlier.is_gone() && !earlier.is_here());
     }
 
     #[test]
@@ -121,6 +145,25 @@ mod tests {
             started: 1,
             ..Holder::of_this_process()
         };
-        assert!(!elsewhere.is_gone());
+        assert!(!elsewhere.is_gone() && !elsewhere.is_here());
+    }
+
+    #[test]
+    fn another_boot_is_told_apart_from_another_machine() {
+        let rebooted = Holder {
+            machine: "another boot".to_owned(),
+            ..Holder::of_this_process()
+        };
+        assert!(rebooted.is_of_another_boot());
+        let elsewhere = Holder {
+            host: "another".to_owned(),
+            ..rebooted.clone()
+        };
+        assert!(!elsewhere.is_of_another_boot());
+        let unknown = Holder {
+            machine: String::new(),
+            ..rebooted
+        };
+        assert!(!unknown.is_of_another_boot());
     }
 }

@@ -1,7 +1,7 @@
 //! `etl-host start`, `stop` and `delete`: asked of the daemon; without one, done to the state as far as that goes.
 
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,6 +16,15 @@ use crate::state::{RunningRecord, State};
 
 /// How often is looked whether a run in another process is over.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long a run may take to end once it was asked to: longer than the usual `drain_timeout`.
+const DRAIN_LIMIT: Duration = Duration::from_mins(10);
+
+/// The same for one that drains nothing.
+const STOP_LIMIT: Duration = Duration::from_mins(1);
+
+/// How long the daemon may take to move the files of a pipeline whose run has ended.
+const MOVE_LIMIT: Duration = Duration::from_mins(1);
 
 /// Flags of `start`.
 #[derive(Debug, Args)]
@@ -125,7 +134,9 @@ pub fn stop(globals: &Globals, command: &Stop) -> Result<u8, Failure> {
 pub fn delete(globals: &Globals, command: &Delete) -> Result<u8, Failure> {
     let session = Session::open(&globals.folders())?;
     let name = &command.name;
-    let names = pipelines(&session, std::slice::from_ref(name))?;
+    // What is refused must not have stopped anything.
+    let found = trash::check(&session, name)?;
+    let names: Vec<String> = found.into_iter().map(|it| it.manifest.name).collect();
     if !command.yes {
         confirm(&names)?;
     }
@@ -140,13 +151,11 @@ pub fn delete(globals: &Globals, command: &Delete) -> Result<u8, Failure> {
             return Ok(trash::delete(&session, name)?.display().to_string());
         };
         let deleted = daemon.delete(&format!("/api/v1/pipelines/{name}")).await?;
-        Ok::<_, Failure>(
-            deleted
-                .get("trash")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned(),
-        )
+        if let Some(trash) = deleted.get("trash").and_then(Value::as_str) {
+            return Ok(trash.to_owned());
+        }
+        wait_until_gone(&daemon, &names).await?;
+        Ok::<_, Failure>(globals.state_dir.join("trash").display().to_string())
     })?;
     if globals.output == Output::Json {
         print_json(&json!({ "pipelines": names, "trash": trash }))?;
@@ -158,6 +167,33 @@ pub fn delete(globals: &Globals, command: &Delete) -> Result<u8, Failure> {
         ));
     }
     Ok(0)
+}
+
+/// Waits for a deletion that the daemon goes on with: first the runs drain, then the files are moved.
+async fn wait_until_gone(daemon: &Client, names: &[String]) -> Result<(), Failure> {
+    eprintln!("Its run commits what is in flight, which may take as long as `drain_timeout`.");
+    for name in names {
+        let mut idle_since = None;
+        while let Some(view) = daemon.find(&format!("/api/v1/pipelines/{name}")).await? {
+            if view.get("current_run").is_some_and(Value::is_null) {
+                let since = *idle_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > MOVE_LIMIT {
+                    return Err(not_gone(name));
+                }
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+    Ok(())
+}
+
+fn not_gone(name: &str) -> Failure {
+    Error::new(
+        ErrorKind::Timeout,
+        format!("{name} was stopped, but is still there: the daemon has not deleted it"),
+    )
+    .hint("`etl-host logs` shows what the daemon said; then delete it again")
+    .into()
 }
 
 /// The pipelines of these names.
@@ -187,17 +223,59 @@ async fn end_runs(state: &State, name: &str, now: bool) -> Result<Vec<String>> {
     // Its runs are ended by asking it.
     let daemon = process_of(state.folder());
     let first = of_pipeline(state)?;
-    for run in first.iter().filter(|run| Some(run.process) != daemon) {
+    let other = |run: &&RunningRecord| Some(run.process) != daemon || !run.is_here;
+    for run in first.iter().filter(other) {
+        if !run.is_here {
+            return Err(elsewhere(run));
+        }
         let process = i32::try_from(run.process).ok().and_then(Pid::from_raw);
         // The second signal ends it at once. One that has ended meanwhile is what is wanted.
         for _ in 0..=usize::from(now) {
             let _ = process.map(|process| kill_process(process, Signal::TERM));
         }
     }
-    while !of_pipeline(state)?.is_empty() {
+    let limit = if now { STOP_LIMIT } else { DRAIN_LIMIT };
+    let began = Instant::now();
+    while let Some(run) = of_pipeline(state)?.first() {
+        if began.elapsed() > limit {
+            return Err(goes_on(run, now));
+        }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
     Ok(first.into_iter().map(|run| run.run_id).collect())
+}
+
+/// The error of one whose process no signal from here reaches.
+fn elsewhere(run: &RunningRecord) -> Error {
+    Error::new(
+        ErrorKind::Refused,
+        format!(
+            "run {} of {} goes on in process {} of another machine or container",
+            run.run_id, run.pipeline, run.process
+        ),
+    )
+    .hint(
+        "stop it there, and ask again; the pipeline is stopped already, so it begins no other run",
+    )
+}
+
+/// The error of one that was asked to end and has not.
+fn goes_on(run: &RunningRecord, now: bool) -> Error {
+    let RunningRecord {
+        run_id,
+        pipeline,
+        process,
+        ..
+    } = run;
+    let hint = if now {
+        format!("kill process {process}: what it has not committed is rolled back")
+    } else {
+        format!("wait, or roll back what is in flight with `etl-host stop {pipeline} --now`")
+    };
+    let what = format!(
+        "run {run_id} of {pipeline} was asked to end and still goes on in process {process}"
+    );
+    Error::new(ErrorKind::Timeout, what).hint(hint)
 }
 
 fn confirm(names: &[String]) -> Result<()> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Secret;
 use super::duration;
-use super::notifications::{Channel, Notification, Webhook};
+use super::notifications::Notification;
 
 /// The daemon's configuration. `docs/configuration.md` has every key.
 #[derive(Clone, Debug, Serialize)]
@@ -41,15 +41,10 @@ impl Default for Daemon {
 impl Daemon {
     /// All that must never be shown.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        let hooks = self
-            .notifications
-            .iter()
-            .filter_map(|one| match &one.channel {
-                Channel::Webhook(hook) => Some(hook),
-                Channel::Command(_) => None,
-            });
+        let told = self.notifications.iter();
+        let hooks = told.flat_map(|notification| notification.channel.secrets());
         let token = self.http.iter().filter_map(|http| http.token.as_ref());
-        token.chain(hooks.flat_map(Webhook::secrets))
+        token.chain(hooks)
     }
 }
 

@@ -61,6 +61,21 @@ pub enum Channel {
     Command(CommandHook),
 }
 
+impl Channel {
+    /// All that must never be shown.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let (webhook, command) = match self {
+            Self::Webhook(hook) => (Some(hook), None),
+            Self::Command(hook) => (None, Some(hook)),
+        };
+        let arguments = command.into_iter().flat_map(|hook| &hook.arguments);
+        webhook
+            .into_iter()
+            .flat_map(Webhook::secrets)
+            .chain(arguments)
+    }
+}
+
 /// A request to a web server.
 #[derive(Clone, Debug, Serialize)]
 pub struct Webhook {
@@ -74,8 +89,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// All that must never be shown.
-    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+    fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let headers = self.headers.iter().map(|(_, value)| value);
         std::iter::once(&self.url).chain(headers)
     }
@@ -108,6 +122,30 @@ impl Default for AtMost {
         Self {
             times: 30,
             per: Duration::from_hours(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_headers_and_arguments_are_secret() {
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let webhook = Channel::Webhook(Webhook {
+            url: secret("url"),
+            headers: vec![("authorization".to_owned(), secret("token"))],
+            timeout: Duration::from_secs(1),
+        });
+        let command = Channel::Command(CommandHook {
+            program: "notify".to_owned(),
+            arguments: vec![secret("--token"), secret("key")],
+            timeout: Duration::from_secs(1),
+        });
+        for (channel, expected) in [(webhook, ["url", "token"]), (command, ["--token", "key"])] {
+            let told: Vec<&str> = channel.secrets().map(Secret::expose).collect();
+            assert_eq!(told, expected);
         }
     }
 }

@@ -59,6 +59,20 @@ impl Client {
         self.call(Method::GET, path, None).await
     }
 
+    /// Asks for something that may not be there: `None` if it is not.
+    pub async fn find(&self, path: &str) -> Result<Option<Value>, Failure> {
+        let answer = async {
+            let response = self.send(Method::GET, path, None).await?;
+            if response.status() == StatusCode::NOT_FOUND {
+                return Ok(None);
+            }
+            read_answer(response).await.map(Some)
+        };
+        timeout(ANSWER_LIMIT, answer)
+            .await
+            .unwrap_or_else(|_| Err(silent()))
+    }
+
     /// Has something done.
     pub async fn post(&self, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         self.call(Method::POST, path, body).await

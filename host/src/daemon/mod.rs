@@ -558,6 +558,7 @@ impl Daemon {
                 .and_then(|it| Schedule::new(it).ok())
                 .map(|it| it.describe()),
             next_run: next,
+            overdue_since: None,
             depends_on: dependencies.map(|it| it.pipeline.clone()).collect(),
             current_run: current.map(|run| run.view()),
             last_run: last.map(|record| summary(name, record)),

@@ -137,6 +137,7 @@ impl Operations for StageDaemon {
             },
             schedule: Some("every hour".to_owned()),
             next_run: Timestamp::from_second(1_800_000_000).ok(),
+            overdue_since: None,
             depends_on: Vec::new(),
             current_run: running.into_iter().next(),
             last_run: Some(Self::past("run-3", "succeeded")),

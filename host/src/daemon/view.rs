@@ -48,6 +48,9 @@ pub struct PipelineView {
     /// The next instant at which it is due, RFC 3339.
     #[schema(value_type = Option<String>)]
     pub next_run: Option<Timestamp>,
+    /// The oldest instant that has come and has not begun.
+    #[schema(value_type = Option<String>)]
+    pub overdue_since: Option<Timestamp>,
     /// Pipelines that go before it.
     pub depends_on: Vec<String>,
     /// The run that goes on or waits.

@@ -1,7 +1,7 @@
 //! What ran, when, and how it ended.
 
-use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 use serde::Serialize;
 
 use super::State;
@@ -86,6 +86,8 @@ pub struct RunningRecord {
     pub started_at: String,
     /// The number of the host's process.
     pub process: u32,
+    /// Whether a signal to that process reaches it: it is of this machine, and certainly lives.
+    pub is_here: bool,
 }
 
 /// Which runs are wanted.
@@ -122,6 +124,12 @@ pub struct RunDetails {
     /// Why it did not succeed: the first reason.
     pub error: Option<String>,
 }
+
+/// How long runs are remembered.
+const KEPT_DAYS: i64 = 90;
+
+/// So many runs of each pipeline are remembered however old they are.
+const KEPT_RUNS: u32 = 1_000;
 
 const COLUMNS: &str = "run_id, status, started_at, finished_at, holder, cause, scheduled_for, json_extract(report, '$.rows.loaded') AS loaded";
 
@@ -178,6 +186,7 @@ impl State {
                 pipeline: row.get("pipeline")?,
                 started_at: row.get("started_at")?,
                 process: 0,
+                is_here: false,
             };
             Ok((record, row.get::<_, Option<String>>("holder")?))
         })?;
@@ -187,6 +196,7 @@ impl State {
             if let Some(holder) = living(holder.as_deref()) {
                 running.push(RunningRecord {
                     process: holder.process(),
+                    is_here: holder.is_here(),
                     ..record
                 });
             }
@@ -209,6 +219,24 @@ impl State {
             )?;
         }
         Ok(interrupted)
+    }
+
+    /// Forgets runs that are older than [`KEPT_DAYS`], except the last [`KEPT_RUNS`] of each pipeline. Gives how many.
+    pub fn prune_runs(&self, now: Timestamp) -> Result<usize> {
+        let Ok(before) = now.checked_sub(SignedDuration::from_hours(24 * KEPT_DAYS)) else {
+            return Ok(0);
+        };
+        // Counted for pipelines that have old runs, and only then.
+        Ok(self.database.execute(
+            "DELETE FROM runs WHERE run_id IN (
+                 SELECT run_id FROM (
+                     SELECT run_id, started_at, status,
+                            row_number() OVER (PARTITION BY pipeline ORDER BY started_at DESC, run_id DESC) AS place
+                     FROM runs
+                     WHERE pipeline IN (SELECT pipeline FROM runs WHERE started_at < ?1)
+                 ) WHERE place > ?2 AND started_at < ?1 AND status <> 'running')",
+            params![whole_second(before), KEPT_RUNS],
+        )?)
     }
 
     /// The report of a run that is over.
@@ -272,17 +300,11 @@ impl State {
         query: &HistoryQuery,
         read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
+        let (conditions, values) = conditions(query);
         let mut statement = self.database.prepare_cached(&format!(
-            "SELECT pipeline, {COLUMNS}{columns} FROM runs
-             WHERE (?1 IS NULL OR pipeline = ?1)
-               AND (?2 IS NULL OR status = ?2 OR (?2 = 'interrupted' AND status = 'running'))
-               AND (?3 IS NULL OR (started_at, run_id) < (SELECT started_at, run_id FROM runs WHERE run_id = ?3))
-               AND (?4 IS NULL OR julianday(started_at) >= julianday(?4))
-             ORDER BY started_at DESC, run_id DESC"
+            "SELECT pipeline, {COLUMNS}{columns} FROM runs{conditions} ORDER BY started_at DESC, run_id DESC"
         ))?;
-        let since = query.since.map(|since| since.to_string());
-        let mut rows =
-            statement.query(params![query.pipeline, query.status, query.before, since])?;
+        let mut rows = statement.query(params_from_iter(values))?;
         let mut page = Vec::new();
         while page.len() < query.limit as usize
             && let Some(row) = rows.next()?
@@ -319,10 +341,49 @@ impl State {
     }
 }
 
-/// The process that runs it, unless it is gone.
+/// Only what is asked for is compared, so that an index serves it. With the values to compare with.
+fn conditions(query: &HistoryQuery) -> (String, Vec<String>) {
+    let (mut conditions, mut values) = (Vec::new(), Vec::new());
+    let mut add = |condition: &'static str, value: String| {
+        conditions.push(condition);
+        values.push(value);
+    };
+    if let Some(pipeline) = &query.pipeline {
+        add("pipeline = ?", pipeline.clone());
+    }
+    match query.status.as_deref() {
+        Some("interrupted") => add("status IN (?, 'running')", "interrupted".to_owned()),
+        Some(status) => add("status = ?", status.to_owned()),
+        None => {}
+    }
+    if let Some(run) = &query.before {
+        add(
+            "(started_at, run_id) < (SELECT started_at, run_id FROM runs WHERE run_id = ?)",
+            run.clone(),
+        );
+    }
+    if let Some(since) = query.since {
+        // As text, times are in order up to the second.
+        add("started_at >= ?", whole_second(since));
+        add("julianday(started_at) >= julianday(?)", since.to_string());
+    }
+    if conditions.is_empty() {
+        return (String::new(), values);
+    }
+    (format!(" WHERE {}", conditions.join(" AND ")), values)
+}
+
+/// The beginning that all times of its second have, and that is not behind any later one.
+fn whole_second(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S").to_string()
+}
+
+/// The process that runs it, unless it is gone. The state folder is this machine's own, so what ran before it was started
+/// again is gone too.
 fn living(holder: Option<&str>) -> Option<Holder> {
     let holder: Holder = serde_json::from_str(holder?).ok()?;
-    (!holder.is_gone()).then_some(holder)
+    let gone = holder.is_gone() || holder.is_of_another_boot();
+    (!gone).then_some(holder)
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
@@ -344,54 +405,4 @@ fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_run_is_the_newest_and_survives_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        {
-            let state = State::open(folder.path()).unwrap();
-            state.record_start(&RunStart::by_hand("1", "p")).unwrap();
-            state
-                .record_end(
-                    "1",
-                    "succeeded",
-                    "2024-01-01T00:00:01Z",
-                    r#"{"rows":{"loaded":7}}"#,
-                )
-                .unwrap();
-            state.record_start(&RunStart::by_hand("2", "p")).unwrap();
-        }
-        let state = State::open(folder.path()).unwrap();
-        assert_eq!(state.last_run("p").unwrap().unwrap().status, "running");
-        assert_eq!(state.recent_runs("p", 5).unwrap()[1].loaded, Some(7));
-        assert_eq!(state.last_run("q").unwrap(), None);
-        let (pipeline, record) = state.run("1").unwrap().unwrap();
-        assert_eq!((pipeline.as_str(), record.loaded), ("p", Some(7)));
-        assert_eq!(state.run("3").unwrap(), None);
-        let running = state.running().unwrap();
-        assert_eq!(running.len(), 1);
-        assert_eq!(
-            (running[0].run_id.as_str(), running[0].process),
-            ("2", std::process::id())
-        );
-    }
-
-    #[test]
-    fn a_run_whose_host_died_is_interrupted() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = State::open(folder.path()).unwrap();
-        state.record_start(&RunStart::by_hand("1", "p")).unwrap();
-        // As if the number of the process had been given to another one since.
-        state
-            .database
-            .execute(
-                "UPDATE runs SET holder = json_set(holder, '$.started', 1)",
-                [],
-            )
-            .unwrap();
-        assert_eq!(state.last_run("p").unwrap().unwrap().status, "interrupted");
-        assert!(state.running().unwrap().is_empty());
-    }
-}
+mod tests;

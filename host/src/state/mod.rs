@@ -97,6 +97,12 @@ CREATE TABLE notices (
     memory TEXT NOT NULL
 );
 ",
+    r"
+DROP INDEX runs_by_pipeline;
+CREATE INDEX runs_by_pipeline ON runs (pipeline, started_at, run_id);
+CREATE INDEX runs_by_start ON runs (started_at, run_id);
+CREATE INDEX runs_that_go_on ON runs (started_at, run_id) WHERE status = 'running';
+",
 ];
 
 /// The state folder, open.

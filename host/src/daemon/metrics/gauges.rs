@@ -70,6 +70,12 @@ fn of_pipelines(
         "When the pipeline is due next, since the Unix epoch",
         Some(Unit::Seconds),
     );
+    let overdue = gauges(
+        own,
+        "overdue",
+        "How long ago the oldest instant came that has not begun; 0 if all have",
+        Some(Unit::Seconds),
+    );
     let success = gauges(
         own,
         "last_success_timestamp",
@@ -100,6 +106,7 @@ fn of_pipelines(
         if let Some(time) = pipeline.next_run {
             set(&next, &of(name), seconds(time));
         }
+        set(&overdue, &of(name), waited(pipeline.overdue_since, now));
         let Some(last) = last.get(name) else {
             continue;
         };
@@ -110,8 +117,8 @@ fn of_pipelines(
             set(&rows, &of(name), number(loaded));
         }
         for (partition, time) in &last.cursors {
-            let age = now.duration_since(*time).as_secs_f64();
-            set(&lag, &and(name, "partition", partition), age.max(0.0));
+            let age = waited(Some(*time), now);
+            set(&lag, &and(name, "partition", partition), age);
         }
     }
 }
@@ -186,6 +193,13 @@ fn set(gauges: &Gauges, labels: &Labels, value: f64) {
     gauges.get_or_create_owned(labels).set(value);
 }
 
+/// Seconds since then; 0 if there is no such time or it is yet to come.
+fn waited(since: Option<Timestamp>, now: Timestamp) -> f64 {
+    since.map_or(0.0, |since| {
+        now.duration_since(since).as_secs_f64().max(0.0)
+    })
+}
+
 fn truth(is: bool) -> f64 {
     f64::from(u8::from(is))
 }
@@ -200,4 +214,25 @@ fn number(value: impl TryInto<u64>) -> f64 {
 
 fn seconds(time: Timestamp) -> f64 {
     time.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::stage_daemon::StageDaemon;
+
+    #[test]
+    fn what_has_not_begun_is_overdue_since_its_instant() {
+        let daemon = StageDaemon::default();
+        let now = Timestamp::from_second(1_000).unwrap();
+        for (since, expected) in [(None, "0.0"), (Some(600), "400.0"), (Some(2_000), "0.0")] {
+            let mut view = daemon.pipeline("logins").unwrap();
+            view.overdue_since = since.map(|second| Timestamp::from_second(second).unwrap());
+            let (own, _) = gather(&daemon, &[view], &BTreeMap::new(), now);
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode_registry(&mut text, &own).unwrap();
+            let line = format!(r#"etl_overdue_seconds{{pipeline="logins"}} {expected}"#);
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
 }

@@ -52,7 +52,8 @@ const STATUSES: [Status; 4] = [
     Status::Failed,
     Status::Cancelled,
 ];
-const NOT_RUN: [&str; 2] = ["skipped", "missed"];
+/// How a due instant ends that was not run to its end.
+const NOT_RUN: [&str; 4] = ["skipped", "missed", "cancelled", "interrupted"];
 const OUTCOMES: [&str; 5] = [
     "extracted",
     "loaded",
@@ -206,7 +207,7 @@ impl Metrics {
         }
     }
 
-    /// A due instant was not run: `skipped` or `missed`.
+    /// A due instant was not run, or not to its end: `skipped`, `missed`, `cancelled` or `interrupted`.
     pub fn not_run(&self, pipeline: &str, status: &str) {
         self.not_run
             .get_or_create_owned(&and(pipeline, "status", status))

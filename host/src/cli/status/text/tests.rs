@@ -80,6 +80,7 @@ fn overview() -> Overview {
                 pipeline: "logins".to_owned(),
                 started_at: "2026-11-23T12:30:00.25Z".to_owned(),
                 process: 4711,
+                is_here: true,
             },
             told: Some(run("run-1", "logins", None)),
             rows_per_second: Some(45_210),
