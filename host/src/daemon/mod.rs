@@ -71,6 +71,8 @@ use crate::worker::workers_of;
 
 /// How often plugins, configurations and the state are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often runs are forgotten that are long past.
+const PRUNE_EVERY: Duration = Duration::from_hours(24);
 /// How long notices may take that are on their way when the daemon ends.
 const NOTICES: Duration = Duration::from_secs(10);
 /// Events that a slow listener may fall behind.
@@ -187,6 +189,7 @@ impl Daemon {
             plugins,
             watched,
             seen: None,
+            prune_at: None,
         };
         let told = Arc::downgrade(self);
         let _teller = Teller::start(&self.folders.state_dir, move || {
@@ -236,6 +239,11 @@ impl Daemon {
             });
         }
         let mut session = lock(&self.session);
+        let now = Instant::now();
+        if look.prune_at.is_none_or(|prune_at| prune_at <= now) {
+            session.state.prune_runs(self.shared.clock.now())?;
+            look.prune_at = now.checked_add(PRUNE_EVERY);
+        }
         let seen = Seen {
             files: session.config_files(),
             state: look.watched.version()?,
@@ -543,7 +551,8 @@ impl Daemon {
             None => known.state(),
         };
         let dependencies = known.loaded.iter().flat_map(|it| &it.config.depends_on);
-        let next = known.next_after(self.shared.clock.now());
+        let now = self.shared.clock.now();
+        let next = known.next_after(now);
         Ok(PipelineView {
             name: name.clone(),
             version: manifest.version.clone(),
@@ -558,7 +567,7 @@ impl Daemon {
                 .and_then(|it| Schedule::new(it).ok())
                 .map(|it| it.describe()),
             next_run: next,
-            overdue_since: None,
+            overdue_since: self.shared.standings.overdue_since(name, now),
             depends_on: dependencies.map(|it| it.pipeline.clone()).collect(),
             current_run: current.map(|run| run.view()),
             last_run: last.map(|record| summary(name, record)),
@@ -573,6 +582,8 @@ struct Look {
     /// A connection that changes nothing, so that it sees what all others change.
     watched: State,
     seen: Option<Seen>,
+    /// When old runs are forgotten next.
+    prune_at: Option<Instant>,
 }
 
 /// What it looked like.
