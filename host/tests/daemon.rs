@@ -10,17 +10,21 @@
 mod databases;
 mod kinds;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use databases::{Database, configure, project, sink as sink_of, source as source_of};
 use etl_testkit::process::{Running, Signal};
 use etl_testkit::project::Project;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 const QUERY: &str = "SELECT id, name FROM people WHERE id > @from AND id <= @until ORDER BY id";
 const SOURCE: &str = "CREATE TABLE people (id bigint, name text);
      INSERT INTO people SELECT i, 'x' FROM generate_series(1, 500) i";
 
-/// How long the daemons live in all: as long as ETL_TEST_DAEMON_SECONDS says, a short while in `make test`.
+/// How long the daemons live in all: as long as `ETL_TEST_DAEMON_SECONDS` says, a short while in `make test`.
 fn lifetime() -> Duration {
     let seconds = std::env::var("ETL_TEST_DAEMON_SECONDS").ok();
     Duration::from_secs(seconds.map_or(30, |seconds| seconds.parse().unwrap()))
@@ -232,4 +236,92 @@ async fn a_pipeline_is_stopped_started_and_deleted_under_a_daemon() {
     );
     daemon.signal(Signal::TERM).unwrap();
     daemon.finish().unwrap().require_code(143).unwrap();
+}
+
+/// Says something to the API, and gives the status line of the answer, if there is one.
+fn say(address: &str, words: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    // It may hang up in the middle of it.
+    let _ = stream.write_all(words);
+    let mut answer = Vec::new();
+    let _ = stream.take(64).read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn noise_at_the_api_is_refused_and_holds_up_no_schedule() {
+    const TOKEN: &str = "a-token-nobody-guesses-0123456789";
+    let (project, source, sink) = (project(), Database::new().await, Database::new().await);
+    project.write(
+        "config/etl-host.yaml",
+        format!(
+            "http: {{ listen: '127.0.0.1:0', token: '{TOKEN}', requests_per_second: 100000 }}\n"
+        ),
+    );
+    source.execute(SOURCE).await;
+    let schedule = "schedule: { cron: '* * * * * *', catch_up: all, overlap: queue }\n";
+    let yaml = source_of(&[("a", &source)], QUERY, "") + &sink_of(&sink, "") + schedule;
+    configure(&project, &yaml);
+    let mut daemon = project
+        .program(&["--config-dir", "config", "serve"])
+        .start()
+        .unwrap();
+    let line = daemon
+        .wait_for_stderr(|line| line.contains("listening on http://"))
+        .unwrap();
+    let (_, address) = line.split_once("http://").unwrap();
+    let address = address.split_whitespace().next().unwrap().to_owned();
+    sink.wait_for(
+        "SELECT count(*) FROM pg_tables WHERE tablename = 'due_runs'",
+        1,
+    )
+    .await;
+    let ended = "SELECT least(count(*), 12) FROM etl_host.due_runs WHERE status = 'succeeded'";
+    let mut random = StdRng::seed_from_u64(7);
+    let mut refused = 0;
+    while sink.number(ended).await < 12 {
+        let path = "/api/v1/pipelines/copy/runs";
+        let large = format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {TOKEN}\r\n\
+             Content-Type: application/json\r\nContent-Length: 9000000\r\n\r\n{}",
+            "x".repeat(100_000)
+        );
+        let wrong = format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {TOKEN}x\r\n\r\n"
+        );
+        let none = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        let bytes: Vec<u8> = (0..random.random_range(1..5_000))
+            .map(|_| random.random())
+            .collect();
+        for (words, expected) in [
+            (large.into_bytes(), &["413"][..]),
+            (wrong.into_bytes(), &["401"]),
+            (none.into_bytes(), &["401"]),
+            // It may hang up on what is no HTTP.
+            (bytes, &["400", ""]),
+        ] {
+            let status = say(&address, &words);
+            let status = status.split(' ').nth(1).unwrap_or_default();
+            assert!(
+                expected.contains(&status),
+                "{status:?} to {:?}",
+                String::from_utf8_lossy(&words[..60.min(words.len())])
+            );
+            refused += 1;
+        }
+    }
+    assert!(refused > 40, "{refused}");
+    daemon.signal(Signal::TERM).unwrap();
+    let ended = daemon.finish().unwrap().require_code(143).unwrap();
+    assert!(!ended.stderr.contains(TOKEN));
+    let late =
+        "SELECT count(*) FROM etl_host.due_runs WHERE started_at > scheduled_for + interval '10 s'";
+    assert_eq!(sink.number(late).await, 0);
+    let missing = "SELECT count(*) - extract(epoch FROM max(scheduled_for) - min(scheduled_for))::bigint - 1 \
+                   FROM etl_host.due_runs";
+    assert_eq!(sink.number(missing).await, 0, "each instant has a row");
 }

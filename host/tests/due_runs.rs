@@ -143,7 +143,7 @@ fn note<'a>(due: &'a DueRun, holder: &'a Holder, status: DueStatus) -> DueNote<'
 
 fn existing(claimed: Claimed) -> DueRecord {
     match claimed {
-        Claimed::Exists(record) => record,
+        Claimed::Exists(record) => *record,
         Claimed::New => panic!("it was claimed before"),
     }
 }

@@ -1,6 +1,7 @@
 //! `etl-host schedule`, and what `list` and `info` say of schedules; the words of systemd, checked by systemd.
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "tests, which look into JSON"
 )]
@@ -66,7 +67,7 @@ fn a_preview_shows_the_clock_change_and_writes_nothing() {
             "2026-03-28T00:00:00Z",
         ],
     );
-    expect![[r#"
+    expect![[r"
         copy: every day at 02:30, Europe/Berlin
           preview     nothing is changed
           cron        30 2 * * *
@@ -78,7 +79,7 @@ fn a_preview_shows_the_clock_change_and_writes_nothing() {
           1     2026-03-28T01:30:00Z  2026-03-28 02:30:00+01:00
           2     2026-03-29T01:00:00Z  2026-03-29 03:00:00+02:00
           3     2026-03-30T00:30:00Z  2026-03-30 02:30:00+02:00
-    "#]]
+    "]]
     .assert_eq(&shown);
     let shown = schedule(
         &project,
@@ -93,10 +94,10 @@ fn a_preview_shows_the_clock_change_and_writes_nothing() {
     );
     expect![[r#"{"changed_at":null,"description":"every day at 00:00, 05:00, 10:00, 15:00, 20:00, UTC","next":[{"at":"2026-01-01T20:00:00Z","local":"2026-01-01 20:00:00+00:00"},{"at":"2026-01-02T00:00:00Z","local":"2026-01-02 00:00:00+00:00"}],"notice":"the hours are counted from midnight: the last run of a day is at 20:00, 4 hours before the first of the next","on_calendar":"*-*-* 00,05,10,15,20:00:00 UTC","origin":"set","paused":false,"pipeline":"copy","preview":true,"schedule":{"catch_up":"last","cron":"0 */5 * * *","jitter":"0s","overlap":"skip","timezone":"UTC"}}"#]].assert_eq(&shown.to_string());
     assert_eq!(schedule(&project, &[])["origin"], "none");
-    expect![[r#"
+    expect![[r"
         copy: no schedule
           comes from  nobody has set one
-    "#]]
+    "]]
     .assert_eq(&text(&project, &["schedule", "copy"]));
 
     // The one that holds may be looked at as well.

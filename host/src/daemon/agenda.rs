@@ -2,6 +2,7 @@
 //!
 //! A pipeline with a schedule of its own is due by that; one that only depends on others is due whenever one of them is.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,13 +13,21 @@ use crate::schedule::Schedule;
 /// How late an instant is run whatever `catch_up` says: a restart of the daemon is not an outage.
 pub const GRACE: Duration = Duration::from_mins(1);
 /// How many instants are looked at in one go.
-const MOST: usize = 1_000;
+const MOST: usize = CatchUp::MOST as usize;
+/// How far back they are looked for at first.
+const WINDOWS: [Duration; 3] = [
+    Duration::from_hours(1),
+    Duration::from_hours(24),
+    Duration::from_hours(24 * 31),
+];
 
 /// The schedules that a pipeline goes by.
 #[derive(Clone, Debug, Default)]
 pub struct Agenda {
     schedules: Vec<Schedule>,
     patterns: Vec<String>,
+    /// They are those of the pipelines that it depends on.
+    is_inherited: bool,
 }
 
 /// What becomes of an instant that has passed.
@@ -37,6 +46,15 @@ impl Agenda {
         Self {
             patterns: schedules.iter().map(pattern).collect(),
             schedules: schedules.iter().flat_map(Schedule::new).collect(),
+            is_inherited: false,
+        }
+    }
+
+    /// Due whenever one of those is that go before it. They have waited for their jitter already.
+    pub fn inherited(schedules: &[config::Schedule]) -> Self {
+        Self {
+            is_inherited: true,
+            ..Self::new(schedules)
         }
     }
 
@@ -47,11 +65,8 @@ impl Agenda {
 
     /// How long after an instant its run starts.
     pub fn start_delay(&self, pipeline: &str, instant: Timestamp) -> Duration {
-        match self.schedules.as_slice() {
-            [own] => own.start_delay(pipeline, instant),
-            // Those that it depends on have waited already.
-            _ => Duration::ZERO,
-        }
+        let own = self.schedules.first().filter(|_| !self.is_inherited);
+        own.map_or(Duration::ZERO, |own| own.start_delay(pipeline, instant))
     }
 
     /// The first instant after this one.
@@ -62,7 +77,22 @@ impl Agenda {
 
     /// The instants after one and up to another, oldest first; of very many the latest.
     pub fn passed(&self, after: Timestamp, until: Timestamp) -> Vec<Timestamp> {
-        let mut passed = std::collections::VecDeque::new();
+        // Of a schedule of seconds, nobody counts the months.
+        for window in WINDOWS {
+            let from = until.saturating_sub(window).unwrap_or(Timestamp::MIN);
+            if from <= after {
+                break;
+            }
+            let latest = self.walk(from, until);
+            if latest.len() == MOST {
+                return latest;
+            }
+        }
+        self.walk(after, until)
+    }
+
+    fn walk(&self, after: Timestamp, until: Timestamp) -> Vec<Timestamp> {
+        let mut passed = VecDeque::new();
         let mut last = after;
         while let Some(next) = self.next_after(last)
             && next <= until
@@ -107,6 +137,22 @@ pub fn fates(passed: &[Timestamp], now: Timestamp, catch_up: CatchUp) -> Vec<(Ti
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_very_many_instants_the_latest_count() {
+        let schedule = |cron: &str| config::Schedule {
+            cron: cron.to_owned(),
+            ..config::Schedule::default()
+        };
+        let until: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
+        let year = Duration::from_hours(24 * 365);
+        let agenda = Agenda::new(&[schedule("* * * * * *")]);
+        let passed = agenda.passed(until - year, until);
+        assert_eq!((passed.len(), passed.last()), (MOST, Some(&until)));
+        assert_eq!(passed[0], until - Duration::from_secs(999));
+        let daily = Agenda::new(&[schedule("0 0 * * *")]);
+        assert_eq!(daily.passed(until - year, until).len(), 365);
+    }
 
     fn fates_at(seconds: &[i64], catch_up: CatchUp) -> Vec<i64> {
         let at = |second| Timestamp::from_second(second).unwrap();

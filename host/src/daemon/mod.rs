@@ -25,7 +25,7 @@ mod standing;
 pub mod trash;
 pub mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,13 +48,14 @@ pub use self::refusal::Refusal;
 use self::roster::build_spec;
 pub use self::roster::{Known, Roster, load_roster};
 use self::runner::Runner;
+use self::standing::Standing;
 pub use self::standing::Standings;
 use self::view::{
     DaemonView, Event, PipelineState, PipelineView, ProcessView, RefusedPlugin, RunRequest,
     RunSummary, RunView,
 };
 use crate::config;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::failure::Failure;
 use crate::holder::Holder;
 use crate::plan::{Purpose, RunOptions};
@@ -70,6 +71,8 @@ use crate::worker::workers_of;
 
 /// How often plugins, configurations and the state are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often runs are forgotten that are long past.
+const PRUNE_EVERY: Duration = Duration::from_hours(24);
 /// How long notices may take that are on their way when the daemon ends.
 const NOTICES: Duration = Duration::from_secs(10);
 /// Events that a slow listener may fall behind.
@@ -86,6 +89,10 @@ pub struct Daemon {
     shared: Arc<Shared>,
     roster: Mutex<Roster>,
     members: Mutex<BTreeMap<String, Member>>,
+    /// Tasks of pipelines that are gone, until they have ended.
+    leaving: Mutex<BTreeMap<String, JoinHandle<()>>>,
+    /// Pipelines that were deleted, until the plugins folder is seen without them.
+    deleted: Mutex<BTreeSet<String>>,
     look_again: Notify,
     ready: watch::Sender<bool>,
     started_at: Timestamp,
@@ -96,6 +103,8 @@ pub struct Daemon {
 
 /// A pipeline's task, as the daemon talks to it.
 struct Member {
+    /// What it was told last.
+    known: Known,
     spec: watch::Sender<Arc<Spec>>,
     orders: mpsc::Sender<RunOrder>,
     task: JoinHandle<()>,
@@ -161,6 +170,8 @@ impl Daemon {
             shared: Arc::new(shared),
             roster: Mutex::default(),
             members: Mutex::default(),
+            leaving: Mutex::default(),
+            deleted: Mutex::default(),
             look_again: Notify::new(),
             ready: watch::Sender::new(false),
             started_at: Timestamp::now(),
@@ -178,6 +189,7 @@ impl Daemon {
             plugins,
             watched,
             seen: None,
+            prune_at: None,
         };
         let told = Arc::downgrade(self);
         let _teller = Teller::start(&self.folders.state_dir, move || {
@@ -188,15 +200,14 @@ impl Daemon {
         while !self.shared.shutdown.is_cancelled() {
             let daemon = self.clone();
             let looked = tokio::task::spawn_blocking(move || {
-                let changed = daemon.look(&mut look);
-                (look, changed)
+                let looked = daemon.look(&mut look);
+                (look, looked)
             });
-            let (back, changed) = looked.await?;
+            let (back, looked) = looked.await?;
             look = back;
-            match changed {
-                Ok(true) => self.tell_members(),
-                Ok(false) => {}
-                Err(failure) => tracing::warn!("{}", failure.to_text()),
+            if let Err(failure) = looked {
+                tracing::warn!("{}", failure.to_text());
+                look.seen = None;
             }
             self.ready.send_replace(true);
             self.ticked_at
@@ -208,16 +219,18 @@ impl Daemon {
             }
         }
         let members = std::mem::take(&mut *lock(&self.members));
-        for (_, member) in members {
+        let leaving = std::mem::take(&mut *lock(&self.leaving));
+        let tasks = members.into_values().map(|member| member.task);
+        for task in tasks.chain(leaving.into_values()) {
             // Whoever panicked has nothing to finish.
-            let _ = member.task.await;
+            let _ = task.await;
         }
         self.shared.notifier.close(NOTICES).await;
         Ok(())
     }
 
-    /// Looks for changes of plugins, files and state; reads the roster anew if there are any.
-    fn look(&self, look: &mut Look) -> Result<bool, Failure> {
+    /// Looks for changes of plugins, files and state. If there are any, reads the roster anew and tells the tasks.
+    fn look(&self, look: &mut Look) -> Result<(), Failure> {
         let changes = look.plugins.refresh(Instant::now())?;
         for change in &changes {
             tracing::info!("{change}");
@@ -226,64 +239,108 @@ impl Daemon {
             });
         }
         let mut session = lock(&self.session);
+        let now = Instant::now();
+        if look.prune_at.is_none_or(|prune_at| prune_at <= now) {
+            session.state.prune_runs(self.shared.clock.now())?;
+            look.prune_at = now.checked_add(PRUNE_EVERY);
+        }
         let seen = Seen {
             files: session.config_files(),
             state: look.watched.version()?,
         };
         if changes.is_empty() && look.seen.as_ref() == Some(&seen) {
-            return Ok(false);
+            return Ok(());
         }
+        let files_changed = look
+            .seen
+            .as_ref()
+            .is_none_or(|before| before.files != seen.files);
         session.registry = look.plugins.registry();
         let before = lock(&self.roster).clone();
-        let roster = load_roster(&session, &before)?;
-        drop(session);
+        let mut roster = load_roster(&session, &before, files_changed)?;
+        // What was just deleted may still be in the registry for a moment.
+        lock(&self.deleted).retain(|name| roster.remove(name).is_some());
         for (name, known) in &roster {
-            let earlier = before.get(name).map(|known| known.config_error.as_ref());
-            if let Some(error) = &known.config_error
-                && earlier != Some(Some(error))
+            let earlier = before.get(name).and_then(Known::problem);
+            if let Some(problem) = known.problem()
+                && earlier != Some(problem)
             {
-                tracing::error!(pipeline = name, "{error}");
+                tracing::error!(pipeline = name, "{problem}");
             }
         }
+        // Under the lock of the session, as all changes of it: what is stopped meanwhile must stay stopped.
         *lock(&self.roster) = roster;
+        drop(session);
+        self.tell_members()?;
         look.seen = Some(seen);
-        Ok(true)
+        Ok(())
     }
 
     /// Starts the tasks of new pipelines, tells those that have changed, and ends those of pipelines that are gone.
-    fn tell_members(&self) {
-        let roster = lock(&self.roster).clone();
+    fn tell_members(&self) -> Result<(), Failure> {
         let now = self.shared.clock.now();
         let session = lock(&self.session);
+        let roster = lock(&self.roster).clone();
         let mut members = lock(&self.members);
-        members.retain(|name, _| roster.contains_key(name));
+        let mut leaving = lock(&self.leaving);
+        leaving.retain(|_, task| !task.is_finished());
+        let gone: Vec<String> = members
+            .keys()
+            .filter(|name| !roster.contains_key(*name))
+            .cloned()
+            .collect();
+        for name in gone {
+            if let Some(member) = members.remove(&name) {
+                leaving.insert(name, member.task);
+            }
+        }
+        let mut waits = false;
         for (name, known) in &roster {
-            let spec = match build_spec(known, &session, &self.pools, self.config.lateness, now) {
-                Ok(Some(spec)) => Arc::new(spec),
-                Ok(None) => continue,
-                Err(failure) => {
-                    tracing::error!(pipeline = name, "{}", failure.to_text());
-                    continue;
-                }
+            let member = members
+                .get(name)
+                .filter(|member| !member.task.is_finished());
+            if member.is_some_and(|member| member.known.is_same(known)) {
+                continue;
+            }
+            // Its task from before it was away for a moment still finishes a run.
+            if leaving.contains_key(name) {
+                waits = true;
+                continue;
+            }
+            let earlier = member.map(|member| member.spec.borrow().since);
+            let lateness = self.config.lateness;
+            let Some(spec) = build_spec(known, &session, &self.pools, lateness, earlier, now)?
+            else {
+                self.shared.standings.publish(name, Standing::broken());
+                continue;
             };
-            if let Some(member) = members.get(name)
+            let spec = Arc::new(spec);
+            if let Some(member) = members.get_mut(name)
                 && !member.task.is_finished()
             {
+                member.known = known.clone();
                 member.spec.send_replace(spec);
             } else {
-                members.insert(name.clone(), self.start_member(name, spec));
+                members.insert(name.clone(), self.start_member(known, spec));
             }
             self.tell(Event::PipelineChanged {
                 pipeline: name.clone(),
             });
         }
+        if waits {
+            let message = "a pipeline that came back waits until its earlier run has ended";
+            return Err(Error::new(ErrorKind::Busy, message).into());
+        }
+        Ok(())
     }
 
-    fn start_member(&self, name: &str, spec: Arc<Spec>) -> Member {
+    fn start_member(&self, known: &Known, spec: Arc<Spec>) -> Member {
+        let name = &known.found.manifest.name;
         let (spec, told) = watch::channel(spec);
         let (orders, received) = mpsc::channel(ORDERS);
         let task = PipelineTask::new(name, self.shared.clone(), told, received);
         Member {
+            known: known.clone(),
             spec,
             orders,
             task: tokio::spawn(task.run()),
@@ -311,7 +368,7 @@ impl Daemon {
     pub fn config(&self, name: &str) -> Result<serde_json::Value, Refusal> {
         let known = self.known(name)?;
         let Some(loaded) = &known.loaded else {
-            let mistakes = known.config_error.unwrap_or_default();
+            let mistakes = known.problem().cloned().unwrap_or_default();
             return Err(Refusal::Conflict(mistakes));
         };
         serde_json::to_value(&loaded.config).map_err(|error| {
@@ -323,7 +380,7 @@ impl Daemon {
     pub async fn run(&self, name: &str, request: RunRequest) -> Result<String, Refusal> {
         let known = self.known(name)?;
         if known.loaded.is_none() {
-            let mistakes = known.config_error.unwrap_or_default();
+            let mistakes = known.problem().cloned().unwrap_or_default();
             return Err(Refusal::Invalid(Error::config(mistakes).into()));
         }
         let run = Arc::new(ActiveRun::new(name, Trigger::Manual, None));
@@ -494,7 +551,8 @@ impl Daemon {
             None => known.state(),
         };
         let dependencies = known.loaded.iter().flat_map(|it| &it.config.depends_on);
-        let next = known.next_after(self.shared.clock.now());
+        let now = self.shared.clock.now();
+        let next = known.next_after(now);
         Ok(PipelineView {
             name: name.clone(),
             version: manifest.version.clone(),
@@ -509,11 +567,11 @@ impl Daemon {
                 .and_then(|it| Schedule::new(it).ok())
                 .map(|it| it.describe()),
             next_run: next,
-            overdue_since: None,
+            overdue_since: self.shared.standings.overdue_since(name, now),
             depends_on: dependencies.map(|it| it.pipeline.clone()).collect(),
             current_run: current.map(|run| run.view()),
             last_run: last.map(|record| summary(name, record)),
-            config_error: known.config_error.clone(),
+            config_error: known.problem().cloned(),
         })
     }
 }
@@ -524,6 +582,8 @@ struct Look {
     /// A connection that changes nothing, so that it sees what all others change.
     watched: State,
     seen: Option<Seen>,
+    /// When old runs are forgotten next.
+    prune_at: Option<Instant>,
 }
 
 /// What it looked like.

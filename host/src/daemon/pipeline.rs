@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -31,8 +31,10 @@ use crate::state::Trigger;
 /// How long a claim lasts unless it is renewed.
 const LEASE: Duration = Duration::from_mins(1);
 /// How often one due instant is begun: a run that takes the daemon down with it must not do so for ever.
-const MOST_TRIES: u32 = 5;
-/// Due instants that wait behind a run.
+const MOST_TRIES: u32 = 10;
+/// How late an instant is claimed that is on time all the same.
+const ON_TIME: Duration = Duration::from_secs(5);
+/// Due instants that wait behind a run; more are claimed when there is room.
 const MOST_QUEUED: usize = 100;
 /// How long the sink may take for all that is asked of it at once.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -107,6 +109,15 @@ pub struct Shared {
     pub pace: Pace,
     /// The daemon ends when its runs have.
     pub shutdown: CancellationToken,
+}
+
+impl Shared {
+    /// A place among the runs that go on at once.
+    async fn place(&self, run: &ActiveRun) -> Result<OwnedSemaphorePermit, String> {
+        run.wait_for("a run of another pipeline to end");
+        let permit = self.permits.clone().acquire_owned().await;
+        permit.map_err(|_| "the daemon has ended".to_owned())
+    }
 }
 
 /// What a pipeline's task has to know of it.
@@ -188,6 +199,8 @@ pub struct PipelineTask {
     /// All instants up to this one have a row in the sink, or need none.
     seen: Option<Timestamp>,
     last: Option<DueStatus>,
+    /// Another daemon may have run it since.
+    is_last_stale: bool,
     looked_at: Option<Timestamp>,
     pruned_at: Option<Timestamp>,
     failures: u32,
@@ -212,6 +225,7 @@ impl PipelineTask {
             unnoted: Vec::new(),
             seen: None,
             last: None,
+            is_last_stale: false,
             looked_at: None,
             pruned_at: None,
             failures: 0,
@@ -244,15 +258,17 @@ impl PipelineTask {
     /// When to look at the sink next.
     fn wake(&self, spec: &Spec) -> Timestamp {
         let after = |moment: Option<Timestamp>, pause: Duration| {
-            let moment = moment.unwrap_or_else(|| self.shared.clock.now());
+            // A clock that was set back must not put the next look off.
+            let now = self.shared.clock.now();
+            let moment = moment.map_or(now, |moment| moment.min(now));
             moment.saturating_add(pause).unwrap_or(Timestamp::MAX)
         };
+        if self.looked_at.is_none() {
+            return Timestamp::MIN;
+        }
         if self.failures > 0 {
             let doubled = FIRST_WAIT.saturating_mul(1 << (self.failures - 1).min(10));
             return after(self.looked_at, doubled.min(LAST_WAIT));
-        }
-        if self.looked_at.is_none() {
-            return Timestamp::MIN;
         }
         let pace = &self.shared.pace;
         let pause = if !self.foreign.is_empty() {
@@ -264,7 +280,11 @@ impl PipelineTask {
         } else {
             pace.idle
         };
-        let due = self.next_due(spec).unwrap_or(Timestamp::MAX);
+        let due = match self.next_due(spec) {
+            // The end of a run makes room.
+            Some(due) if self.queue.len() < MOST_QUEUED => due,
+            _ => Timestamp::MAX,
+        };
         after(self.looked_at, pause).min(due)
     }
 
@@ -304,7 +324,7 @@ impl PipelineTask {
         let now = self.shared.clock.now();
         self.note_all(spec).await?;
         if self.seen.is_none() {
-            let latest = spec.due_runs.latest_due(&self.name).await?;
+            let latest = self.latest_due(spec, now).await?;
             self.last = self.last_of_sink(spec).await?;
             self.seen = Some(latest.unwrap_or(spec.since).max(spec.since));
         }
@@ -314,9 +334,11 @@ impl PipelineTask {
         if !spec.enabled {
             return Ok(());
         }
-        let busy = self.is_busy();
         self.recover(spec).await?;
-        self.claim_passed(spec, now, busy).await?;
+        self.claim_passed(spec, now).await?;
+        if std::mem::take(&mut self.is_last_stale) {
+            self.last = self.last_of_sink(spec).await?;
+        }
         let prune_at = self.pruned_at.map(|at| at.saturating_add(PRUNE_EVERY));
         if prune_at.is_none_or(|at| at.unwrap_or(Timestamp::MAX) <= now) {
             let before = now.saturating_sub(KEEP).unwrap_or(Timestamp::MIN);
@@ -326,9 +348,25 @@ impl PipelineTask {
         Ok(())
     }
 
+    /// The newest instant that is accounted for. One in the future was claimed by a clock that was wrong; it is met again
+    /// when its time comes.
+    async fn latest_due(&self, spec: &Spec, now: Timestamp) -> Result<Option<Timestamp>> {
+        let latest = spec.due_runs.latest_due(&self.name).await?;
+        let Some(ahead) = latest.filter(|latest| *latest > now) else {
+            return Ok(latest);
+        };
+        tracing::warn!(
+            pipeline = self.name,
+            "a due run of the future is claimed already, for {ahead}: look at the clocks of the machines"
+        );
+        let records = spec.due_runs.due_runs(&self.name, 1_000).await?;
+        let past = records.into_iter().find(|it| it.scheduled_for <= now);
+        Ok(past.map(|it| it.scheduled_for))
+    }
+
     /// How the last run ended: by the sink, which other machines write too, or by this machine's history.
     async fn last_of_sink(&self, spec: &Spec) -> Result<Option<DueStatus>> {
-        let records = spec.due_runs.due_runs(&self.name, 20).await?;
+        let records = spec.due_runs.due_runs(&self.name, 200).await?;
         let ran = records.iter().map(|record| record.status).find(|status| {
             matches!(
                 status,
@@ -347,7 +385,7 @@ impl PipelineTask {
 
     /// Takes up what a daemon that died has left, and looks what other daemons do.
     async fn recover(&mut self, spec: &Spec) -> Result<()> {
-        self.foreign.clear();
+        let before = std::mem::take(&mut self.foreign);
         for record in spec.due_runs.unfinished_due(&self.name).await? {
             let due = DueRun::new(&self.name, record.scheduled_for);
             if record.holder == self.shared.holder {
@@ -361,6 +399,8 @@ impl PipelineTask {
                 self.foreign.insert(record.scheduled_for);
             }
         }
+        // Another daemon's run is over.
+        self.is_last_stale |= !before.is_subset(&self.foreign);
         Ok(())
     }
 
@@ -369,7 +409,7 @@ impl PipelineTask {
         if !spec.due_runs.take_over_due(&claim, record).await? {
             return Ok(());
         }
-        if record.tries >= MOST_TRIES {
+        if record.status == DueStatus::Running && record.tries >= MOST_TRIES {
             let reason = format!(
                 "the daemon died in each of {MOST_TRIES} tries; look at the log of run {}",
                 record.run_id.as_deref().unwrap_or("-")
@@ -400,13 +440,8 @@ impl PipelineTask {
         Ok(())
     }
 
-    /// Claims the instants that have passed. `busy` is whether a run went on before any of this: with `catch_up: all`,
-    /// instants that are made up for together are not in each other's way.
-    async fn claim_passed(&mut self, spec: &Spec, now: Timestamp, busy: bool) -> Result<()> {
-        let overlap = match spec.catch_up {
-            CatchUp::All(_) if !busy => Overlap::Queue,
-            _ => spec.overlap,
-        };
+    /// Claims the instants that have passed.
+    async fn claim_passed(&mut self, spec: &Spec, now: Timestamp) -> Result<()> {
         let seen = self.seen.unwrap_or(spec.since).max(spec.since);
         self.seen = Some(seen);
         let decided = fates(&spec.agenda.passed(seen, now), now, spec.catch_up);
@@ -429,11 +464,21 @@ impl PipelineTask {
             }
         }
         for (instant, fate) in decided {
-            if fate == Fate::Run {
-                let due = DueRun::new(&self.name, instant);
-                self.claim_due(due, overlap, spec).await?;
-                self.seen = Some(instant);
+            if fate == Fate::Missed {
+                continue;
             }
+            // Those that are made up for are not in each other's way.
+            let on_time = instant.saturating_add(ON_TIME).unwrap_or(instant) >= now;
+            let overlap = match spec.catch_up {
+                CatchUp::All(_) if !on_time => Overlap::Queue,
+                _ => spec.overlap,
+            };
+            if overlap == Overlap::Queue && self.queue.len() >= MOST_QUEUED {
+                break;
+            }
+            let due = DueRun::new(&self.name, instant);
+            self.claim_due(due, overlap, spec).await?;
+            self.seen = Some(instant);
         }
         Ok(())
     }
@@ -442,7 +487,6 @@ impl PipelineTask {
         let busy = self.is_busy() || !self.foreign.is_empty();
         let left_out = match overlap {
             Overlap::Skip if busy => Some("an earlier run was not over"),
-            Overlap::Queue if self.queue.len() >= MOST_QUEUED => Some("too many runs wait already"),
             _ => None,
         };
         let status = match left_out {
@@ -460,7 +504,7 @@ impl PipelineTask {
                 }
                 self.push(claim.due, spec);
             }
-            Claimed::Exists(record) if record.status.is_final() => {}
+            Claimed::Exists(record) if record.status.is_final() => self.is_last_stale = true,
             Claimed::Exists(record) if record.holder == self.shared.holder => {
                 if !self.knows(&claim.due) {
                     self.push(claim.due, spec);
@@ -602,14 +646,19 @@ impl PipelineTask {
             }
             Outcome::Skipped(reason) => (DueStatus::Skipped, Some(reason)),
             Outcome::Stopped => (DueStatus::Cancelled, None),
-            Outcome::Lost => return,
+            Outcome::Lost => {
+                self.foreign
+                    .extend(current.due.map(|due| due.scheduled_for));
+                return;
+            }
         };
         let Some(due) = current.due else { return };
-        if status == DueStatus::Skipped {
+        if status == DueStatus::Skipped && !self.shared.shutdown.is_cancelled() {
             self.tell_not_run(&due, status, reason.as_deref());
         }
         // What the end of the daemon has cut short is for the next one to take up.
-        let resumed = status == DueStatus::Cancelled && self.shared.shutdown.is_cancelled();
+        let cut_short = matches!(status, DueStatus::Cancelled | DueStatus::Skipped);
+        let resumed = cut_short && self.shared.shutdown.is_cancelled();
         self.unnoted.push(Unnoted {
             due,
             status: if resumed { DueStatus::Queued } else { status },
@@ -664,14 +713,29 @@ impl PipelineTask {
             .filter_map(|current| current.due.as_ref());
         let queued = self.queue.iter().filter_map(|queued| queued.due.as_ref());
         let open = own.chain(queued).map(|due| due.scheduled_for);
+        let held = self
+            .current
+            .iter()
+            .filter(|current| !current.run.has_begun());
+        let waiting: Vec<Timestamp> = held
+            .filter_map(|current| current.run.scheduled_for)
+            .chain(
+                self.queue
+                    .iter()
+                    .filter_map(|queued| queued.run.scheduled_for),
+            )
+            .collect();
         let next = self.next_due(spec);
         let step = Duration::from_micros(1);
         self.shared.standings.publish(
             &self.name,
             Standing {
                 known: self.seen.is_some(),
+                broken: false,
                 scheduled: next.is_some(),
                 settled_until: next.and_then(|next| next.checked_sub(step).ok()),
+                next,
+                waiting: waiting.into_iter().min(),
                 open: open.chain(self.foreign.iter().copied()).collect(),
                 last: self.last,
             },
@@ -696,7 +760,10 @@ impl PipelineTask {
                 "the sink could not be told how its due runs ended; the next daemon takes them up"
             );
         }
-        self.shared.standings.forget(&self.name);
+        // The end of the daemon is no reason to leave out those that depend on it: the next daemon takes them up.
+        if !shutdown {
+            self.shared.standings.forget(&self.name);
+        }
     }
 }
 
@@ -722,36 +789,29 @@ async fn carry_out(
     options: RunOptions,
 ) -> Outcome {
     let ready = async {
-        if let Some(due) = &due {
-            let instant = due.scheduled_for;
-            run.wait_for("its jitter");
-            let delay = spec.agenda.start_delay(&run.pipeline, instant);
-            let start = instant.saturating_add(delay).unwrap_or(instant);
-            shared.clock.sleep_until(start).await;
-            for dependency in &spec.depends_on {
-                run.wait_for(format!("the pipeline {}", dependency.pipeline));
-                shared.standings.wait(dependency, instant).await?;
-            }
+        let Some(due) = &due else {
+            return shared.place(&run).await.map(Begin::Place);
+        };
+        let instant = due.scheduled_for;
+        run.wait_for("its jitter");
+        let delay = spec.agenda.start_delay(&run.pipeline, instant);
+        let start = instant.saturating_add(delay).unwrap_or(instant);
+        shared.clock.sleep_until(start).await;
+        for dependency in &spec.depends_on {
+            run.wait_for(format!("the pipeline {}", dependency.pipeline));
+            shared.standings.wait(dependency, instant).await?;
         }
-        run.wait_for("a run of another pipeline to end");
-        let permit = shared.permits.clone().acquire_owned().await;
-        permit.map_err(|_| "the daemon has ended".to_owned())
+        begin_due(&shared, &spec, &run, due).await
     };
-    let _permit = tokio::select! {
+    let _place = tokio::select! {
+        biased;
+        () = run.stop.drain.cancelled() => return Outcome::Stopped,
         ready = ready => match ready {
-            Ok(permit) => permit,
+            Ok(Begin::Place(place)) => place,
+            Ok(Begin::Lost) => return Outcome::Lost,
             Err(reason) => return Outcome::Skipped(reason),
         },
-        () = run.stop.drain.cancelled() => return Outcome::Stopped,
     };
-    if let Some(due) = &due {
-        run.wait_for("the sink to note that it begins");
-        match note_begin(&shared, &spec, &run, due).await {
-            Ok(true) => {}
-            Ok(false) => return Outcome::Lost,
-            Err(Stopped) => return Outcome::Stopped,
-        }
-    }
     run.begin(shared.clock.now());
     if let Some(due) = &due {
         shared.notifier.tell(Observation::Begun {
@@ -778,16 +838,22 @@ async fn carry_out(
     Outcome::Ended(ended)
 }
 
-/// Somebody has asked the run to stop.
-struct Stopped;
+/// What a run that wants to begin gets.
+enum Begin {
+    /// A place among the runs that go on at once, for as long as it is kept.
+    Place(OwnedSemaphorePermit),
+    /// Another daemon has its due run.
+    Lost,
+}
 
-/// Notes in the sink that a run begins. Without that it does not: the sink may know of another daemon that has it.
-async fn note_begin(
+/// Notes in the sink that a run begins. Without that it does not: the sink may know of another daemon that has it. While
+/// the sink does not answer, the place is left to others.
+async fn begin_due(
     shared: &Shared,
     spec: &Spec,
     run: &ActiveRun,
     due: &DueRun,
-) -> Result<bool, Stopped> {
+) -> Result<Begin, String> {
     let note = DueNote {
         due,
         holder: &shared.holder,
@@ -797,25 +863,25 @@ async fn note_begin(
     };
     let mut wait = FIRST_WAIT;
     loop {
-        let noted = tokio::select! {
-            noted = tokio::time::timeout(PATIENCE, spec.due_runs.note_due(&note)) => noted,
-            () = run.stop.drain.cancelled() => return Err(Stopped),
-        };
+        let place = shared.place(run).await?;
+        run.wait_for("the sink to note that it begins");
+        let noted = tokio::time::timeout(PATIENCE, spec.due_runs.note_due(&note)).await;
         match noted {
-            Ok(Ok(ours)) => return Ok(ours),
+            Ok(Ok(true)) => return Ok(Begin::Place(place)),
+            Ok(Ok(false)) => return Ok(Begin::Lost),
             Ok(Err(error)) => tracing::warn!(
                 pipeline = run.pipeline,
                 "the sink cannot be told that {due} begins: {error}; trying again"
             ),
-            Err(_) => tracing::warn!(
-                pipeline = run.pipeline,
-                "the sink does not answer; trying again"
-            ),
+            Err(_) => {
+                tracing::warn!(
+                    pipeline = run.pipeline,
+                    "the sink does not answer; trying again"
+                );
+            }
         }
-        tokio::select! {
-            () = shared.clock.sleep(wait) => {}
-            () = run.stop.drain.cancelled() => return Err(Stopped),
-        }
+        drop(place);
+        shared.clock.sleep(wait).await;
         wait = wait.saturating_mul(2).min(LAST_WAIT);
     }
 }

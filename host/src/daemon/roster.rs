@@ -33,10 +33,14 @@ pub struct Known {
     pub loaded: Option<Arc<Loaded>>,
     /// What is wrong with its configuration now.
     pub config_error: Option<String>,
+    /// What is wrong with what it depends on.
+    pub dependency_error: Option<String>,
     /// Its own schedule.
     pub effective: Effective,
     /// When it is due, by its own schedule or those of others.
     pub agenda: Agenda,
+    /// Whether the agenda is what it should be: the schedules of all that go before it may not be known just now.
+    pub is_agenda_known: bool,
     /// It was not stopped.
     pub enabled: bool,
     /// Its plugin has crashed too often.
@@ -48,7 +52,7 @@ impl Known {
     pub fn state(&self) -> PipelineState {
         if !self.enabled {
             PipelineState::Disabled
-        } else if self.config_error.is_some() {
+        } else if self.problem().is_some() {
             PipelineState::Broken
         } else if self.parked {
             PipelineState::Parked
@@ -57,6 +61,28 @@ impl Known {
         } else {
             PipelineState::Idle
         }
+    }
+
+    /// Why it cannot run.
+    pub fn problem(&self) -> Option<&String> {
+        self.config_error
+            .as_ref()
+            .or(self.dependency_error.as_ref())
+    }
+
+    /// Whether its task need not be told anything.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same_config = match (&self.loaded, &other.loaded) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        same_config
+            && self.found.plugin.sha256 == other.found.plugin.sha256
+            && self.problem() == other.problem()
+            && self.effective == other.effective
+            && self.agenda.patterns() == other.agenda.patterns()
+            && (self.enabled, self.parked) == (other.enabled, other.parked)
     }
 
     /// When it is started next by itself.
@@ -69,18 +95,23 @@ impl Known {
 pub type Roster = BTreeMap<String, Known>;
 
 /// Reads what there is now. A configuration that has got mistakes since `before` leaves the last good one in force, so that
-/// the pipeline's due runs fail loudly instead of not taking place.
-pub fn load_roster(session: &Session, before: &Roster) -> Result<Roster> {
+/// the pipeline's due runs fail loudly instead of not taking place. Configurations are read again only if files have changed.
+pub fn load_roster(session: &Session, before: &Roster, files_changed: bool) -> Result<Roster> {
     let mut roster = Roster::new();
     for found in session.all() {
         let name = found.manifest.name.clone();
         let earlier = before.get(&name);
-        let (loaded, config_error) = match session.load_config(&found) {
-            Ok(loaded) => (Some(Arc::new(loaded)), None),
-            Err(failure) => {
-                let loaded = earlier.and_then(|known| known.loaded.clone());
-                (loaded, Some(failure.to_text()))
-            }
+        let kept = earlier
+            .filter(|known| !files_changed && known.found.plugin.sha256 == found.plugin.sha256);
+        let (loaded, config_error) = match kept {
+            Some(known) => (known.loaded.clone(), known.config_error.clone()),
+            None => match session.load_config(&found) {
+                Ok(loaded) => (Some(Arc::new(loaded)), None),
+                Err(failure) => {
+                    let loaded = earlier.and_then(|known| known.loaded.clone());
+                    (loaded, Some(failure.to_text()))
+                }
+            },
         };
         let configured = loaded
             .as_ref()
@@ -93,6 +124,8 @@ pub fn load_roster(session: &Session, before: &Roster) -> Result<Roster> {
         let known = Known {
             effective: effective(configured, set.as_ref()),
             agenda: Agenda::default(),
+            is_agenda_known: false,
+            dependency_error: None,
             enabled: !session.state.is_disabled(&name)?,
             found,
             loaded,
@@ -101,35 +134,46 @@ pub fn load_roster(session: &Session, before: &Roster) -> Result<Roster> {
         };
         roster.insert(name, known);
     }
-    add_agendas(&mut roster);
+    add_agendas(&mut roster, before);
     Ok(roster)
 }
 
-/// Works out when each is due, and which cannot be because of what they depend on.
-fn add_agendas(roster: &mut Roster) {
+/// Works out when each is due, and which cannot be because of what they depend on. Where that is not known just now, what
+/// it was before holds on.
+fn add_agendas(roster: &mut Roster, before: &Roster) {
     let depends_on: BTreeMap<String, Vec<String>> = roster
         .iter()
         .map(|(name, known)| (name.clone(), parents(known)))
         .collect();
-    let problems = dependency::problems(&depends_on);
-    let agendas: Vec<(String, Agenda)> = roster
+    let mut problems = dependency::problems(&depends_on);
+    let agendas: Vec<(String, Option<Agenda>)> = roster
         .keys()
-        .filter(|name| !problems.contains_key(*name))
-        .map(|name| {
-            let schedules = schedules(name, roster, &problems);
-            (name.clone(), Agenda::new(&schedules))
-        })
+        .map(|name| (name.clone(), agenda(name, roster, &problems)))
         .collect();
     for (name, agenda) in agendas {
-        if let Some(known) = roster.get_mut(&name) {
-            known.agenda = agenda;
-        }
+        let Some(known) = roster.get_mut(&name) else {
+            continue;
+        };
+        known.dependency_error = problems.remove(&name);
+        known.is_agenda_known = agenda.is_some();
+        let earlier = before.get(&name).map(|known| known.agenda.clone());
+        known.agenda = agenda.or(earlier).unwrap_or_default();
     }
-    for (name, problem) in problems {
-        if let Some(known) = roster.get_mut(&name) {
-            known.config_error.get_or_insert(problem);
-        }
+}
+
+/// When a pipeline is due; `None` if that cannot be known just now.
+fn agenda(name: &str, roster: &Roster, problems: &BTreeMap<String, String>) -> Option<Agenda> {
+    let known = roster.get(name)?;
+    known.loaded.as_ref()?;
+    if problems.contains_key(name) {
+        return None;
     }
+    let schedules = schedules(name, roster, problems)?;
+    Some(if known.effective.schedule.is_some() {
+        Agenda::new(&schedules)
+    } else {
+        Agenda::inherited(&schedules)
+    })
 }
 
 fn parents(known: &Known) -> Vec<String> {
@@ -140,34 +184,38 @@ fn parents(known: &Known) -> Vec<String> {
         .collect()
 }
 
-/// A pipeline's own schedule; without one, those of all that go before it. There is no circle.
+/// A pipeline's own schedule; without one, those of all that go before it, if they are known. There is no circle.
 fn schedules(
     name: &str,
     roster: &Roster,
     problems: &BTreeMap<String, String>,
-) -> Vec<config::Schedule> {
-    let Some(known) = roster.get(name).filter(|_| !problems.contains_key(name)) else {
-        return Vec::new();
-    };
+) -> Option<Vec<config::Schedule>> {
+    let known = roster.get(name).filter(|_| !problems.contains_key(name))?;
     if known.effective.paused {
-        return Vec::new();
+        return Some(Vec::new());
     }
     match (&known.effective.schedule, known.effective.origin) {
-        (Some(schedule), _) => vec![schedule.clone()],
-        (None, Origin::None) => parents(known)
-            .iter()
-            .flat_map(|parent| schedules(parent, roster, problems))
-            .collect(),
-        (None, _) => Vec::new(),
+        (Some(schedule), _) => Some(vec![schedule.clone()]),
+        (None, Origin::None) => {
+            known.loaded.as_ref()?;
+            let parents = parents(known);
+            let inherited: Option<Vec<_>> = parents
+                .iter()
+                .map(|parent| schedules(parent, roster, problems))
+                .collect();
+            Some(inherited?.concat())
+        }
+        (None, _) => Some(Vec::new()),
     }
 }
 
-/// What the pipeline's task has to know; `None` as long as there is no configuration.
+/// What the pipeline's task has to know; `earlier` is since when it has followed its schedule. `None` as long as there is no configuration.
 pub fn build_spec(
     known: &Known,
     session: &Session,
     pools: &Arc<Pools>,
     lateness: Option<Duration>,
+    earlier: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Option<Spec>, Failure> {
     let Some(loaded) = &known.loaded else {
@@ -177,7 +225,12 @@ pub fn build_spec(
     let schedule = known.effective.schedule.as_ref();
     let default = config::Schedule::default();
     let schedule_or_default = schedule.unwrap_or(&default);
-    let since = session.state.watched_since(name, &watched(known), now)?;
+    // What cannot be known just now must not count as a new schedule.
+    let since = match (known.is_agenda_known, earlier) {
+        (true, _) => session.state.watched_since(name, &watched(known), now)?,
+        (false, Some(since)) => since,
+        (false, None) => now,
+    };
     Ok(Some(Spec {
         enabled: known.enabled,
         agenda: known.agenda.clone(),

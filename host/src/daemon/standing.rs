@@ -16,6 +16,12 @@ pub struct Standing {
     pub known: bool,
     /// Instants are claimed for it. If not, its last run is all there is.
     pub scheduled: bool,
+    /// It has no configuration that it could run with.
+    pub broken: bool,
+    /// The next instant that it claims; it lies in the past as long as the sink cannot be reached.
+    pub next: Option<Timestamp>,
+    /// The oldest instant that is claimed and has not begun.
+    pub waiting: Option<Timestamp>,
     /// All instants up to this one are claimed, or accounted for otherwise.
     pub settled_until: Option<Timestamp>,
     /// Those of them that are not over.
@@ -25,6 +31,15 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// Of a pipeline without a configuration that it could run with.
+    pub fn broken() -> Self {
+        Self {
+            known: true,
+            broken: true,
+            ..Self::default()
+        }
+    }
+
     /// Whether nothing up to this instant can change any more.
     fn is_settled(&self, instant: Timestamp) -> bool {
         let claimed = !self.scheduled || self.settled_until.is_some_and(|until| until >= instant);
@@ -49,6 +64,14 @@ impl Standings {
             });
     }
 
+    /// The oldest instant of a pipeline that has come by now and has not begun.
+    pub fn overdue_since(&self, pipeline: &str, now: Timestamp) -> Option<Timestamp> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let standing = all.get(pipeline)?.borrow();
+        let unclaimed = standing.next.filter(|next| *next <= now);
+        unclaimed.into_iter().chain(standing.waiting).min()
+    }
+
     /// Forgets a pipeline that is gone.
     pub fn forget(&self, pipeline: &str) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,6 +92,11 @@ impl Standings {
             .await
             .map_err(|_| gone())?
             .clone();
+        if settled.broken {
+            return Err(format!(
+                "the configuration of `{parent}`, which goes before it, has mistakes"
+            ));
+        }
         let runs = match settled.last {
             Some(DueStatus::Succeeded) => true,
             Some(DueStatus::Partial) => dependency.run_after_partial,

@@ -46,9 +46,17 @@ impl State {
             .database
             .prepare_cached("SELECT watched_since FROM pipelines WHERE pipeline = ?1")?
             .query_row([pipeline], |row| row.get(0))?;
-        since.parse().map_err(|error| {
+        let since: Timestamp = since.parse().map_err(|error| {
             Error::data("the state folder holds a time that cannot be read").caused_by(error)
-        })
+        })?;
+        if since > now {
+            // The clock was wrong then, or is wrong now.
+            self.database.execute(
+                "UPDATE pipelines SET watched_since = ?2 WHERE pipeline = ?1",
+                params![pipeline, now.to_string()],
+            )?;
+        }
+        Ok(since.min(now))
     }
 
     /// Forgets everything about a pipeline but what is known of plugin files.

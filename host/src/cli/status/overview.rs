@@ -115,7 +115,7 @@ impl Watch {
     pub fn open(globals: &Globals, only: Option<&str>) -> Result<Self, Failure> {
         let folders = globals.folders();
         let session = Session::open(&folders)?;
-        let roster = load_roster(&session, &Roster::new())?;
+        let roster = load_roster(&session, &Roster::new(), true)?;
         Ok(Self {
             folders,
             only: only.map(str::to_owned),
@@ -130,7 +130,7 @@ impl Watch {
     pub fn look(&mut self) -> Result<Overview, Failure> {
         if self.read_at.elapsed() >= READ_AGAIN {
             self.session = Session::open(&self.folders)?;
-            self.roster = load_roster(&self.session, &self.roster)?;
+            self.roster = load_roster(&self.session, &self.roster, true)?;
             self.read_at = Instant::now();
         }
         let told = progress::load_all(&self.folders.state_dir);

@@ -68,7 +68,7 @@ impl CatchUp {
     /// How many runs `all` makes up for at most, if nothing else is said.
     pub const ALL: Self = Self::All(100);
     /// The highest number that may be asked for.
-    pub const MOST: u32 = 10_000;
+    pub const MOST: u32 = 1_000;
 }
 
 /// What happens when the last run still goes on.

@@ -67,7 +67,7 @@ settings: { file: "${SETTINGS_FILE}", "a.b": "${" }
         p (default config):28:19: schedule.cron: expected numbers from 0 to 23 such as 6, */2, 9-17 or 8,20 for the hour instead of "25", found "0 25 * * *"
         p (default config):28:43: schedule.timezone: expected the name of a time zone such as "UTC" or "Europe/Berlin", found "europe/berlin" (did you mean Europe/Berlin?)
         p (default config):28:66: schedule.jitter: expected a duration of at most 1d
-        p (default config):28:87: schedule.catch_up.all: expected a number of runs between 1 and 10000, found 0
+        p (default config):28:87: schedule.catch_up.all: expected a number of runs between 1 and 1000, found 0
         p (default config):28:90: schedule.catch_up.al: is not a known key (did you mean all?)
         p (default config):28:108: schedule.overlap: expected one of skip, queue, cancel, found "wait"
         p (default config):29:1: isolation: expected one of in-process, process, found a list
