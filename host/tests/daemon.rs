@@ -205,6 +205,10 @@ async fn a_pipeline_is_stopped_started_and_deleted_under_a_daemon() {
     let run_id = again["run_id"].as_str().unwrap().to_owned();
     sink.wait_for("SELECT count(*) FROM copy", 500).await;
     project.result(&["stop", "copy"], 0);
+    assert_eq!(
+        project.result(&["list"], 0)["pipelines"][0]["disabled"],
+        true
+    );
     let history = project.result(&["history", "copy"], 0);
     assert_eq!(
         (

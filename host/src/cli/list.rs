@@ -17,6 +17,7 @@ struct Row {
     schedule: Option<Shown>,
     config_error: Option<String>,
     parked: bool,
+    disabled: bool,
     last_run: Option<RunRecord>,
 }
 
@@ -39,6 +40,7 @@ pub fn list(globals: &Globals) -> Result<u8, Failure> {
         };
         let last_run = session.state.last_run(&found.manifest.name)?;
         rows.push(Row {
+            disabled: session.state.is_disabled(&found.manifest.name)?,
             found,
             schedule,
             config_error,
@@ -82,9 +84,10 @@ fn to_json(globals: &Globals, rows: &[Row], refused: &[(String, &Refused)]) -> s
                 "schedule_origin": shown.map(|shown| shown.effective.origin),
                 "schedule_paused": shown.is_some_and(|shown| shown.effective.paused),
                 "last_run": row.last_run,
-                "next_run": shown.and_then(|shown| shown.next.first()),
+                "next_run": shown.filter(|_| !row.disabled).and_then(|shown| shown.next.first()),
                 "config_error": row.config_error,
                 "parked": row.parked,
+                "disabled": row.disabled,
             })
         })
         .collect();
@@ -132,11 +135,14 @@ fn to_text(globals: &Globals, rows: &[Row], refused: &[(String, &Refused)]) -> S
                 .schedule
                 .as_ref()
                 .map_or_else(|| "config error".to_owned(), Shown::in_short);
-            let next = row
-                .schedule
-                .as_ref()
-                .and_then(|shown| shown.local(*shown.next.first()?))
-                .unwrap_or_else(|| "-".to_owned());
+            let next = if row.disabled {
+                "stopped".to_owned()
+            } else {
+                let shown = row.schedule.as_ref();
+                shown
+                    .and_then(|shown| shown.local(*shown.next.first()?))
+                    .unwrap_or_else(|| "-".to_owned())
+            };
             lines.add_row([
                 row.found.manifest.name.as_str(),
                 &row.found.manifest.version,

@@ -221,7 +221,7 @@ impl State {
         Ok(interrupted)
     }
 
-    /// Forgets runs that are older than [`KEPT_DAYS`], except the last [`KEPT_RUNS`] of each pipeline. Gives how many.
+    /// Forgets runs that are older than 90 days, except the last 1,000 of each pipeline. Gives how many.
     pub fn prune_runs(&self, now: Timestamp) -> Result<usize> {
         let Ok(before) = now.checked_sub(SignedDuration::from_hours(24 * KEPT_DAYS)) else {
             return Ok(0);
