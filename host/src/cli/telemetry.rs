@@ -1,6 +1,6 @@
 //! Where what the host says goes: to stderr, to the log files of the pipelines, and as traces to a collector.
 //!
-//! It decides who takes which events. The files are the matter of [`logs`](crate::logs), the collector that of [`traces`](crate::traces).
+//! It decides who takes which events. The files are the matter of [`logs`](crate::logs), the collector that of [`traces`].
 
 use std::io::{self, Write};
 use std::sync::OnceLock;
