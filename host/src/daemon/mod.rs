@@ -5,6 +5,7 @@
 
 mod active;
 mod agenda;
+mod carry_out;
 pub mod client;
 pub mod clock;
 mod dependency;
@@ -19,6 +20,7 @@ mod refusal;
 mod roster;
 mod runner;
 pub mod schedules;
+pub mod shared;
 #[cfg(test)]
 mod stage_daemon;
 mod standing;
@@ -43,11 +45,12 @@ use self::lock::Lock;
 pub use self::lock::process_of;
 use self::metrics::Metrics;
 use self::notify::{EndedRun, Notifier, Observation};
-use self::pipeline::{Pace, PipelineTask, RunOrder, Shared, Spec};
+use self::pipeline::PipelineTask;
 pub use self::refusal::Refusal;
 use self::roster::build_spec;
 pub use self::roster::{Known, Roster, load_roster};
 use self::runner::Runner;
+use self::shared::{Pace, RunOrder, Shared, Spec};
 use self::standing::Standing;
 pub use self::standing::Standings;
 use self::view::{

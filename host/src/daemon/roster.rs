@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::agenda::Agenda;
 use super::dependency;
-use super::pipeline::Spec;
+use super::shared::Spec;
 use super::view::PipelineState;
 use crate::config::{self, Loaded};
 use crate::error::Result;

@@ -8,7 +8,7 @@ use etl_plugin_api::Manifest;
 use super::active::ActiveRun;
 use super::metrics::Metrics;
 use super::notify::{EndedRun, Notifier, Observation};
-use super::pipeline::{Ended, Executor};
+use super::shared::{Ended, Executor};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::launch::{Launch, never_started, record_end, record_start};
