@@ -218,13 +218,14 @@ async fn a_pipeline_is_stopped_started_and_deleted_under_a_daemon() {
         (Some(run_id.as_str()), Some("succeeded"))
     );
 
-    let asked = project.result(&["delete", "copy"], 2);
-    assert!(
-        asked["error"]["next_step"]
-            .as_str()
-            .unwrap()
-            .contains("--yes")
-    );
+    for (name, advice) in [
+        ("copy", "etl-host delete fixture-kinds"),
+        ("fixture-kinds", "--yes"),
+    ] {
+        let refused = project.result(&["delete", name], 2);
+        let next_step = refused["error"]["next_step"].as_str().unwrap();
+        assert!(next_step.contains(advice), "{next_step}");
+    }
     let library = project.path("plugins/libfixture_kinds.so");
     assert!(library.exists());
     let deleted = project.result(&["delete", "fixture-kinds", "--yes"], 0);
