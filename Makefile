@@ -71,9 +71,9 @@ fuzz: ## FUZZ_SECONDS (600) of any input for each fuzz target: configurations, r
 	@scripts/setup-dev.sh fuzz
 	@CARGO="$(CARGO)" scripts/fuzz.sh
 
-bench: ## speed and peak memory: the flagship with each side alone, the main job small and large, bad rows
+bench: ## speed and peak memory, beside loops that only move the rows; writes docs/benchmarks.md
 	@scripts/setup-dev.sh test
-	$(CARGO) bench -p etl-host --bench flagship
+	$(CARGO) bench -p etl-host --bench speed
 	$(CARGO) bench -p etl-host --bench main_job
 	$(CARGO) bench -p etl-host --bench bad_rows
 

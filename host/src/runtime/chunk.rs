@@ -135,6 +135,11 @@ impl Chunker {
         }
     }
 
+    /// Whether rows are written by the plugin.
+    pub fn calls_plugin(&self) -> bool {
+        matches!(self.target, Target::Loader(_))
+    }
+
     /// The partition.
     pub fn partition(&self) -> &str {
         &self.signature.partition
