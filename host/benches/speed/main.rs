@@ -61,13 +61,13 @@ fn main() {
             }
         }
         for (line, taken) in group.lines.iter().zip(taken) {
-            report.add(group.name, line.name, taken);
+            report.add(group.name, line.name, &taken);
         }
     }
     if wanted.is_empty() && servers.makes_rows() {
         let many = Servers::start(servers.rows_per_shard * MANY);
         let line = HostRun::new(Mode::Append).take(&many, &many.create_sink());
-        report.add("Memory", "etl-host, ten times the rows", vec![line]);
+        report.add("Ten times the rows", report::MANY, &[line]);
     }
     report.conclude(wanted.is_empty());
 }
@@ -111,7 +111,7 @@ fn groups() -> Vec<Group> {
         Group {
             name: "A plugin's stages",
             lines: vec![
-                host(report::PASSED, HostRun::new(Mode::Append)),
+                host(report::PASSED, HostRun::new(Mode::Append).inside()),
                 host(
                     report::IN_PROCESS,
                     HostRun::new(Mode::Append).pipeline("same").inside(),

@@ -18,6 +18,23 @@ pub struct Line {
 }
 
 impl Line {
+    /// Each figure's own median; the rows are the same in all.
+    pub fn median(taken: &[Self]) -> Self {
+        fn of<T: Ord + Copy>(taken: &[Line], figure: fn(&Line) -> T) -> T {
+            let mut figures: Vec<T> = taken.iter().map(figure).collect();
+            figures.sort_unstable();
+            figures[figures.len() / 2]
+        }
+        Self {
+            rows: of(taken, |line| line.rows),
+            wall: of(taken, |line| line.wall),
+            client: of(taken, |line| line.client),
+            source: of(taken, |line| line.source),
+            sink: of(taken, |line| line.sink),
+            memory: of(taken, |line| line.memory),
+        }
+    }
+
     pub fn rate(&self) -> f64 {
         self.rows as f64 / self.wall.as_secs_f64()
     }

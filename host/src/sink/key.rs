@@ -68,7 +68,7 @@ pub fn reduce(batches: &[RecordBatch], key: &[String]) -> Result<Reduced> {
     let mut refused = Vec::new();
     for (index, columns) in keys.iter().enumerate() {
         converter.append(&mut rows, columns)?;
-        for row in 0..columns.first().map_or(0, |column| column.len()) {
+        for row in 0..columns.first().map_or(0, Array::len) {
             let null = columns
                 .iter()
                 .zip(key)
@@ -135,12 +135,15 @@ pub struct OnConflict {
     pub every: bool,
 }
 
+/// The condition under which two lists of columns differ.
+pub type Differ = dyn Fn(&str, &str) -> String;
+
 /// How the two sides of a conflict are compared in a dialect of SQL.
 pub struct Comparison<'a> {
     /// Makes a column of one side compare as its values mean.
     pub in_order: &'a dyn Fn(&str) -> String,
     /// Whether two lists of columns differ; `None` writes rows that are the same, too.
-    pub differ: Option<&'a dyn Fn(&str, &str) -> String>,
+    pub differ: Option<&'a Differ>,
 }
 
 /// The clause for these columns.
