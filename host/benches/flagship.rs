@@ -242,6 +242,7 @@ async fn read_alone(config: &Config) -> (u64, SourceBatch) {
                 sql: sql.clone(),
                 cursor: cursor.clone(),
                 from: None,
+                range: None,
             };
             let until = session.upper_bound(&query).await.unwrap();
             let request = ReadRequest {
@@ -250,6 +251,7 @@ async fn read_alone(config: &Config) -> (u64, SourceBatch) {
                 from: None,
                 until,
                 parameters: Vec::new(),
+                range: None,
                 batch_rows: config.tuning.batch_rows,
                 batch_bytes: config.tuning.flush_bytes,
             };
