@@ -8,7 +8,7 @@ mod bind;
 mod decode;
 mod describe;
 mod examine;
-#[cfg(fuzzing)]
+#[doc(hidden)]
 pub mod fuzzing;
 mod read;
 mod server;
