@@ -2,16 +2,21 @@
 //!
 //! Pure. All mistakes are reported together.
 
+mod ranges;
+
 use std::sync::Arc;
 
 use etl_plugin_api::{Cardinality, Delivery, Manifest, Partition, TableSchema};
 use sha2::{Digest, Sha256};
 
+pub use self::ranges::RangePlace;
+use self::ranges::{build_statements, expand, partitions_of_shards};
 use crate::capabilities::Granted;
 use crate::config::{Config, KeyScope, TableName, WriteMode};
 use crate::error::{Error, Result};
 use crate::literal::hex;
 use crate::sink::{Keep, TableSpec};
+use crate::source::ranges::RangeStatements;
 use crate::source::sql;
 
 /// What a run is for.
@@ -67,6 +72,8 @@ pub struct Query {
     pub ordered: bool,
     /// It binds `@until`; otherwise the host leaves out what lies beyond.
     pub bounded: bool,
+    /// What partitions run that read a range each.
+    pub ranges: Option<RangeStatements>,
 }
 
 /// One partition to run.
@@ -78,6 +85,8 @@ pub struct PartitionPlan {
     pub name: String,
     /// The shard it reads from; `None` if the pipeline's extractor needs none.
     pub shard: Option<String>,
+    /// The range of the shard that it reads; the whole shard without one.
+    pub range: Option<RangePlace>,
 }
 
 /// Everything a run needs to know before it opens anything.
@@ -134,6 +143,16 @@ impl Plan {
         back && self.options.purpose != Purpose::Verify
     }
 
+    /// Whether what was loaded before is read again, and nothing beyond the checkpoint.
+    pub fn reloads(&self) -> bool {
+        let options = &self.options;
+        options.purpose != Purpose::Load
+            || (options.since.is_some()
+                && self.config.sink.write_mode == WriteMode::Append
+                && !options.allow_duplicates
+                && !options.dry_run)
+    }
+
     /// Whether rows are swapped in at the end.
     pub fn replaces(&self) -> bool {
         self.config.sink.write_mode == WriteMode::Replace
@@ -163,10 +182,15 @@ pub fn build(
     manifest: Manifest,
     granted: Arc<Granted>,
     facts: &StageFacts,
-    options: RunOptions,
+    mut options: RunOptions,
 ) -> Result<Plan> {
     let mut problems = Vec::new();
-    let query = build_query(&config, facts, &mut problems);
+    let mut query = build_query(&config, facts, &mut problems);
+    let statements = build_statements(&config, facts, query.as_ref(), &mut problems);
+    if let Some(query) = &mut query {
+        query.ranges = statements;
+    }
+    expand(&config, &mut options);
     let (partitions, all_partitions) = build_partitions(&config, facts, &options, &mut problems);
     check_writing(&config, &manifest, facts, &options, &mut problems);
     check_key(&config, facts, &mut problems);
@@ -264,6 +288,7 @@ fn build_query(config: &Config, facts: &StageFacts, problems: &mut Vec<String>) 
         sql,
         ordered,
         bounded,
+        ranges: None,
     })
 }
 
@@ -275,15 +300,7 @@ fn build_partitions(
 ) -> (Vec<PartitionPlan>, usize) {
     let shards = config.source.connector.shard_names();
     let all: Vec<PartitionPlan> = match &facts.partitions {
-        None => shards
-            .iter()
-            .enumerate()
-            .map(|(index, shard)| PartitionPlan {
-                index,
-                name: (*shard).to_owned(),
-                shard: Some((*shard).to_owned()),
-            })
-            .collect(),
+        None => partitions_of_shards(config),
         Some(own) => own
             .iter()
             .enumerate()
@@ -297,6 +314,7 @@ fn build_partitions(
                         .find(|shard| **shard == partition.name)
                         .map(|shard| (*shard).to_owned()),
                 },
+                range: None,
             })
             .collect(),
     };

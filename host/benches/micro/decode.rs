@@ -59,6 +59,7 @@ fn request() -> ReadRequest {
         from: None,
         until: None,
         parameters: Vec::new(),
+        range: None,
         batch_rows: ROWS + 1,
         batch_bytes: usize::MAX,
     }

@@ -249,6 +249,7 @@ impl Input {
             from: None,
             until: None,
             parameters: Vec::new(),
+            range: None,
             batch_rows: MOST_ROWS,
             batch_bytes: 1 << 20,
         }

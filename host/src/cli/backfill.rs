@@ -17,7 +17,7 @@ use crate::checkpoint::display;
 use crate::config::CursorKind;
 use crate::error::{Error, Result};
 use crate::launch::build_plan;
-use crate::plan::{Plan, Purpose, RunOptions};
+use crate::plan::{PartitionPlan, Plan, Purpose, RunOptions};
 use crate::pool::Pools;
 use crate::runtime::report::{self, RunReport, Status};
 use crate::runtime::{self, RunContext};
@@ -276,6 +276,17 @@ impl<'a> Task<'a> {
         for partition in &self.plan.partitions {
             let checkpoint = checkpoints.get(&partition.name);
             let cursor = checkpoint.and_then(|checkpoint| checkpoint.cursor.as_ref());
+            // A range may have had no rows so far.
+            let sibling = |other: &PartitionPlan| {
+                other.shard == partition.shard
+                    && checkpoints
+                        .get(&other.name)
+                        .is_some_and(|checkpoint| checkpoint.cursor.is_some())
+            };
+            let ranges = partition.range.is_some();
+            if cursor.is_none() && ranges && self.plan.partitions.iter().any(sibling) {
+                continue;
+            }
             let cursor = cursor.ok_or_else(|| {
                 Error::config(format!(
                     "partition {} was never loaded, so there is nothing to load again",

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, print, print_json};
 use crate::checkpoint::{Checkpoint as Stored, display};
-use crate::config::Config;
+use crate::config::{Config, KeyScope, Split, WriteMode};
 use crate::error::{Error, Result};
 use crate::pool::Pools;
 use crate::session::Session;
@@ -36,11 +36,11 @@ pub struct Show {
 }
 
 /// Flags of `checkpoint set`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Set {
     /// The pipeline
     pipeline: String,
-    /// The partition
+    /// The partition; the name of a split shard stands for all its ranges
     #[arg(long, value_name = "NAME")]
     partition: String,
     /// Go on after this position, written as the source writes it
@@ -59,7 +59,7 @@ pub struct Set {
 pub struct Reset {
     /// The pipeline
     pipeline: String,
-    /// The partition
+    /// The partition; the name of a split shard stands for all its ranges
     #[arg(long, value_name = "NAME")]
     partition: String,
     /// With `write_mode: append` the next run loads every row again
@@ -84,15 +84,7 @@ pub fn checkpoint(globals: &Globals, command: Checkpoint) -> Result<u8, Failure>
             Checkpoint::Show(_) => {}
             Checkpoint::Set(set) => apply_set(sink.as_ref(), &config, set).await?,
             Checkpoint::Reset(reset) => {
-                let known = sink.load_checkpoints(&config.name).await?;
-                let stored = known
-                    .get(&reset.partition)
-                    .ok_or_else(|| unknown_partition(&config, &reset.partition, &known))?;
-                if stored.cursor.is_some() {
-                    refuse_doubling(&config, reset.allow_duplicates, "reset")?;
-                }
-                sink.edit_checkpoint(&config.name, &reset.partition, &CheckpointEdit::Reset)
-                    .await?;
+                apply_reset(sink.as_ref(), &config, &reset).await?;
             }
         }
         let stored = sink.load_checkpoints(&config.name).await?;
@@ -101,13 +93,76 @@ pub fn checkpoint(globals: &Globals, command: Checkpoint) -> Result<u8, Failure>
     Ok(0)
 }
 
+/// A shard that is split, or was, is started over as a whole: its next run chooses the ranges anew.
+async fn apply_reset(sink: &dyn Sink, config: &Config, reset: &Reset) -> Result<()> {
+    let (name, partition) = (&config.name, &reset.partition);
+    let known = sink.load_checkpoints(name).await?;
+    let shards = config.source.connector.shard_names();
+    let splits = config.source.split.is_some() && shards.contains(&partition.as_str());
+    if splits || sink.load_ranges(name).await?.contains_key(partition) {
+        let loaded = known.iter().any(|(name, stored)| {
+            let of_shard = name == partition || Split::is_range_of(partition, name);
+            of_shard && stored.cursor.is_some()
+        });
+        if loaded {
+            refuse_moving(config, reset)?;
+        }
+        return sink.forget_ranges(name, partition).await;
+    }
+    let stored = known
+        .get(partition)
+        .ok_or_else(|| unknown_partition(config, partition, &known))?;
+    if stored.cursor.is_some() {
+        refuse_doubling(config, reset.allow_duplicates, "reset")?;
+    }
+    sink.edit_checkpoint(name, partition, &CheckpointEdit::Reset)
+        .await
+}
+
+/// Rows that are read again may then belong to another range, under whose name they are new to the sink.
+fn refuse_moving(config: &Config, reset: &Reset) -> Result<()> {
+    let keyed_apart = matches!(
+        config.sink.write_mode,
+        WriteMode::Append
+            | WriteMode::Upsert {
+                key_scope: KeyScope::Partition,
+                ..
+            }
+    );
+    if !keyed_apart || reset.allow_duplicates {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "checkpoint reset would let the next run load rows of shard {} again, in other ranges than those that are in {} already",
+        reset.partition, config.sink.table
+    ))
+    .hint("delete the shard's rows from the table first, then give --allow-duplicates"))
+}
+
 async fn apply_set(sink: &dyn Sink, config: &Config, set: Set) -> Result<()> {
+    let split = config.source.split.as_ref();
+    let shards = config.source.connector.shard_names();
+    let Some(split) = split.filter(|_| shards.contains(&set.partition.as_str())) else {
+        return set_one(sink, config, &set).await;
+    };
+    // A shard's name stands for all its ranges.
+    for partition in split.partitions(&set.partition) {
+        let of_range = Set {
+            partition,
+            ..set.clone()
+        };
+        set_one(sink, config, &of_range).await?;
+    }
+    Ok(())
+}
+
+async fn set_one(sink: &dyn Sink, config: &Config, set: &Set) -> Result<()> {
     let known = sink.load_checkpoints(&config.name).await?;
-    let configured = config.source.connector.shard_names();
+    let configured = config.source.partition_names();
     let stored = match known.get(&set.partition) {
         Some(stored) => stored.clone(),
         // A first position may be set by hand before the first run.
-        None if configured.contains(&set.partition.as_str()) => Stored::default(),
+        None if configured.contains(&set.partition) => Stored::default(),
         None => return Err(unknown_partition(config, &set.partition, &known)),
     };
     if let Some(text) = &set.cursor {
@@ -147,7 +202,7 @@ fn unknown_partition(config: &Config, partition: &str, known: &BTreeMap<String, 
 
 /// Going back behind the checkpoint would load rows twice with `append`.
 fn refuse_doubling(config: &Config, allowed: bool, what: &str) -> Result<()> {
-    if config.sink.write_mode != crate::config::WriteMode::Append || allowed {
+    if config.sink.write_mode != WriteMode::Append || allowed {
         return Ok(());
     }
     Err(Error::config(format!(

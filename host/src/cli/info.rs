@@ -155,7 +155,7 @@ fn to_json(facts: &Facts<'_>) -> serde_json::Value {
         "crashes": facts.crashes,
         "parked": facts.parked(),
         "schedule": facts.schedule.to_json(),
-        "partitions": config.source.connector.shard_names(),
+        "partitions": config.source.partition_names(),
         "config": config,
         "settings_schema": found.manifest.settings_schema,
         "checkpoints": checkpoints,
@@ -284,7 +284,7 @@ fn to_text(facts: &Facts<'_>) -> Result<String> {
     let _ = writeln!(
         text,
         "\nPartitions\n  {}",
-        config.source.connector.shard_names().join(", ")
+        config.source.partition_names().join(", ")
     );
     text.push_str("\nCheckpoints\n");
     match &facts.checkpoints {

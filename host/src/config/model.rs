@@ -6,6 +6,7 @@
 mod isolation;
 mod schedule;
 mod secrets;
+mod split;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 pub use self::isolation::{Grants, Limits};
 pub use self::schedule::{CatchUp, Overlap, Schedule};
+pub use self::split::Split;
 use super::secret::Secret;
 
 /// One pipeline, ready to be planned.
@@ -56,6 +58,9 @@ pub struct Source {
     pub connector: SourceConnector,
     /// The statement each shard runs; `@from`, `@until` and `@lastRun` are bound by the host.
     pub query: Option<String>,
+    /// Into which ranges each shard is cut; whole without it.
+    #[serde(flatten)]
+    pub split: Option<Split>,
     /// What happens to a time with digits beyond a microsecond, which no sink could hold.
     pub beyond_microseconds: BeyondMicroseconds,
 }

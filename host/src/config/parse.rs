@@ -32,7 +32,9 @@ pub(super) fn config(mut root: Section<'_>) -> Result<Config, Reported> {
     let description = root.or("description", String::new(), Value::any_text);
     let source = root.required("source", |value| source::source(value.section()?));
     let connector = source.as_ref().ok().map(|source| &source.connector);
-    let sink = root.required("sink", |value| sink::sink(value.section()?, connector));
+    let sink = root.required("sink", |value| {
+        sink::sink(value.section()?, source.as_ref().ok())
+    });
     let cursor = root.optional("cursor", |value| cursor(value.section()?, connector));
     let error_handling = root.child("error_handling").and_then(error_handling);
     let schedule = root.optional("schedule", |value| schedule::schedule(value.section()?));

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::RunContext;
 use super::chunk::{Chunker, Signature, Target};
 use super::feed::{Feeder, Reader};
+use super::ranges::{self, Asked};
 use super::report::WorkerUsage;
 use super::ties::TieSplitter;
 use super::transform::{Ready, transform_all};
@@ -135,10 +136,12 @@ async fn run_with(
     progress: &Progress,
     stages: &AttemptStages,
 ) -> Result<Ended> {
+    let asking = ranges::ask(run, partition);
+    let asked = unless_cancelled(run, asking).await?;
     let writer = unless_cancelled(run, begin(run, partition, progress)).await?;
     let checkpoint = writer.checkpoint().clone();
     let start = Start::new(run, &checkpoint);
-    let opening = open_source(run, partition, &checkpoint, start);
+    let opening = open_source(run, partition, &checkpoint, start, asked.as_ref());
     let (session, fingerprint, window) = unless_cancelled(run, opening).await.map_err(of_source)?;
     // Ends with this future, also when it is dropped: a stage that still works for a lost attempt learns that it may
     // stop.
@@ -155,6 +158,7 @@ async fn run_with(
         start,
         fingerprint,
         &window,
+        asked,
         session,
         writer,
         &guest,
@@ -210,14 +214,19 @@ async fn open_source(
     partition: &PartitionPlan,
     checkpoint: &Checkpoint,
     start: Start,
+    asked: Option<&Asked>,
 ) -> Result<(Option<Box<dyn SourceSession>>, String, Window)> {
+    if checkpoint.cursor.is_none() {
+        ranges::require_never_split(run, partition).await?;
+    }
     let mut session = match (&partition.shard, &run.source) {
         (Some(shard), Some(source)) => Some(source.open(shard).await?),
         _ => None,
     };
-    let fingerprint = fingerprint(run, session.as_deref_mut()).await?;
+    let range = asked.and_then(|asked| asked.range.as_ref());
+    let fingerprint = fingerprint(run, session.as_deref_mut(), range).await?;
     check_fingerprint(&run.plan, partition, checkpoint, &fingerprint)?;
-    let window = fix_window(run, checkpoint, start, session.as_deref_mut()).await?;
+    let window = fix_window(run, checkpoint, start, asked, session.as_deref_mut()).await?;
     Ok((session, fingerprint, window))
 }
 
@@ -251,14 +260,16 @@ async fn open(
     start: Start,
     fingerprint: String,
     window: &Window,
+    asked: Option<Asked>,
     session: Option<Box<dyn SourceSession>>,
     writer: Box<dyn PartitionWriter>,
     guest: &Guest<'_>,
 ) -> Result<Option<Opened>> {
     let plan = &run.plan;
-    let (reader, splitter, ordered) = open_reader(run, checkpoint, start, window, session, guest)
-        .await
-        .map_err(of_source)?;
+    let (reader, splitter, ordered) =
+        open_reader(run, checkpoint, start, window, asked, session, guest)
+            .await
+            .map_err(of_source)?;
     let transform = open_transform(run, reader.schema(), guest).await?;
     let tables = transform.tables().to_vec();
     let aggregates = transform.aggregates();
@@ -276,7 +287,9 @@ async fn open(
         keep_cursor: plan.options.since.is_some() || plan.replaces(),
         single_commit,
         clear_if_empty: plan.options.full_refresh && start.rewinding,
-        adopt_fingerprint: checkpoint.fingerprint.is_none() && checkpoint.cursor.is_some(),
+        adopt_fingerprint: checkpoint.fingerprint.is_none()
+            && checkpoint.cursor.is_some()
+            && !window.untouched,
         aggregates,
     };
     let nothing = matches!(reader, Reader::Nothing(_));
@@ -380,11 +393,11 @@ async fn pump(
 }
 
 /// A server's own words do not tell which of the two servers speaks.
-fn of_sink(error: Error) -> Error {
+pub fn of_sink(error: Error) -> Error {
     spoken_by("sink", error)
 }
 
-fn of_source(error: Error) -> Error {
+pub fn of_source(error: Error) -> Error {
     spoken_by("source", error)
 }
 
@@ -433,6 +446,7 @@ async fn open_reader(
     checkpoint: &Checkpoint,
     start: Start,
     window: &Window,
+    asked: Option<Asked>,
     session: Option<Box<dyn SourceSession>>,
     guest: &Guest<'_>,
 ) -> Result<(Reader, TieSplitter, bool)> {
@@ -443,7 +457,7 @@ async fn open_reader(
         let nothing = Reader::Nothing(SchemaRef::new(Schema::empty()));
         return Ok((nothing, TieSplitter::new(true, None, None, None), true));
     }
-    let Some(query) = &plan.query else {
+    let (Some(query), Some(asked)) = (&plan.query, asked) else {
         let stages = guest.stages.share();
         let extractor = blocking(move || stages.extractor())
             .await?
@@ -485,7 +499,7 @@ async fn open_reader(
     );
     // Rewinding deletes even where there is nothing to read any more.
     let must_read = start.rewinding || plan.replaces();
-    if window.empty && !must_read {
+    if window.untouched || (window.empty && !must_read) {
         return Ok((
             Reader::Nothing(SchemaRef::new(Schema::empty())),
             splitter,
@@ -496,11 +510,12 @@ async fn open_reader(
         session.ok_or_else(|| Error::config("the pipeline has no source to read from"))?;
     let stream = session
         .read(ReadRequest {
-            sql: query.sql.clone(),
+            sql: asked.sql,
             cursor: config.cursor.clone(),
             from: window.from.clone(),
             until: window.until.clone(),
             parameters: Vec::new(),
+            range: asked.range,
             batch_rows: config.tuning.batch_rows,
             batch_bytes: config.tuning.flush_bytes,
         })

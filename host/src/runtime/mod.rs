@@ -10,6 +10,7 @@ mod chunk;
 mod feed;
 mod lease;
 mod partition;
+mod ranges;
 pub mod replay;
 pub mod report;
 mod spans;
@@ -26,6 +27,8 @@ use tracing::Instrument;
 
 use self::books::Books;
 use self::partition::Outcome;
+use self::ranges::SharedShards;
+pub use self::ranges::require_same_split;
 use self::report::{Failure, PartitionReport, Rows, RunReport, Status, overall, peak_memory};
 pub use self::window::{check_fingerprint, with_query};
 use crate::checkpoint::Ledger;
@@ -58,6 +61,8 @@ pub struct RunContext {
     pub books: Arc<Books>,
     /// The plugin's counters.
     pub counters: Counters,
+    /// What the ranges of a shard share.
+    shared: SharedShards,
 }
 
 impl RunContext {
@@ -84,6 +89,7 @@ impl RunContext {
             abort: CancellationToken::new(),
             books,
             counters: Counters::default(),
+            shared: SharedShards::default(),
         }
     }
 

@@ -4,15 +4,17 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use etl_plugin_api::{Cursor, TableSchema};
+use sha2::{Digest, Sha256};
 
 use super::RunContext;
+use super::ranges::{Asked, SharedEnd};
 use crate::checkpoint::{Checkpoint, compare};
-use crate::config::WriteMode;
+use crate::config::CursorKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::literal::{self, End};
 use crate::plan::{PartitionPlan, Plan, Purpose};
 use crate::sink::RangeDelete;
-use crate::source::{CursorQuery, SourceSession};
+use crate::source::{CursorQuery, Range, SourceSession};
 
 /// Where an attempt stands in its run.
 #[derive(Clone, Copy, Debug)]
@@ -45,22 +47,37 @@ pub struct Window {
     pub until: Option<Cursor>,
     /// There is certainly nothing in it.
     pub empty: bool,
+    /// Nor was there ever, so that nothing is deleted before it is read again.
+    pub untouched: bool,
 }
 
 pub async fn fingerprint(
     run: &RunContext,
     session: Option<&mut (dyn SourceSession + '_)>,
+    range: Option<&Range>,
 ) -> Result<String> {
     let server = match session {
         Some(session) => session.fingerprint().await?,
         None => format!("plugin:{}", run.plan.config.name),
     };
-    Ok(with_query(&server, &run.plan))
+    Ok(with_query(&server, &run.plan, range))
 }
 
-/// A fingerprint: the source's own words, and the query's digest.
-pub fn with_query(server: &str, plan: &Plan) -> String {
-    format!("{server} query:{}", plan.query_digest)
+/// A fingerprint: the source's own words, the query's digest, and that of the range.
+pub fn with_query(server: &str, plan: &Plan, range: Option<&Range>) -> String {
+    let query = &plan.query_digest;
+    match range {
+        None => format!("{server} query:{query}"),
+        Some(range) => format!("{server} query:{query} range:{}", digest_of(range)),
+    }
+}
+
+/// A range, short: its bounds are values of rows.
+fn digest_of(range: &Range) -> String {
+    let bound = |bound: Option<i64>| bound.map_or_else(String::new, |bound| bound.to_string());
+    let (from, until) = (bound(range.from), bound(range.until));
+    let digest = Sha256::digest(format!("{from}..{until} {}", range.column));
+    literal::hex(digest.get(..8).unwrap_or_default())
 }
 
 /// Fails if the checkpoint belongs to another server, database or query.
@@ -84,7 +101,13 @@ pub fn check_fingerprint(
         text.rsplit_once(" query:")
             .map_or(text.to_owned(), |(server, _)| server.to_owned())
     };
-    let what = if server(known) == server(fingerprint) {
+    let query = |text: &str| {
+        let (query, _) = text.split_once(" range:").unwrap_or((text, ""));
+        query.to_owned()
+    };
+    let what = if query(known) == query(fingerprint) {
+        "was read with other bounds of its range".to_owned()
+    } else if server(known) == server(fingerprint) {
         "was read by another query or cursor column".to_owned()
     } else {
         format!(
@@ -93,10 +116,21 @@ pub fn check_fingerprint(
             server(fingerprint)
         )
     };
-    Err(Error::new(
+    let error = Error::new(
         ErrorKind::Fingerprint,
         format!("the checkpoint of partition {} {what}", partition.name),
-    )
+    );
+    if query(known) == query(fingerprint) {
+        // Its rows may belong to another range by now, so this position is of no use.
+        return Err(error.hint(format!(
+            "delete the shard's rows from {} and start the shard over with `etl-host checkpoint reset {} --partition {} \
+             --allow-duplicates`",
+            plan.config.sink.table,
+            plan.config.name,
+            partition.shard.as_deref().unwrap_or(&partition.name)
+        )));
+    }
+    Err(error
     .hint(format!(
         "if this is meant, take the position over with `etl-host checkpoint set {} --partition {} --accept-fingerprint`, \
          or start at the beginning with `etl-host checkpoint reset {} --partition {}`; if two shards swapped places in \
@@ -110,6 +144,7 @@ pub async fn fix_window(
     run: &RunContext,
     checkpoint: &Checkpoint,
     start: Start,
+    asked: Option<&Asked>,
     session: Option<&mut (dyn SourceSession + '_)>,
 ) -> Result<Window> {
     let plan = &run.plan;
@@ -117,37 +152,58 @@ pub async fn fix_window(
     let verifies = options.purpose == Purpose::Verify;
     let restart = verifies || plan.replaces() || (options.full_refresh && !start.resumed);
     let mut from = checkpoint.cursor.clone().filter(|_| !restart);
-    let (Some(cursor), Some(query), Some(session)) = (&plan.config.cursor, &plan.query, session)
-    else {
+    if asked.is_some_and(|asked| asked.nothing) && !start.rewinding && !plan.replaces() {
+        return Ok(Window {
+            from,
+            until: None,
+            empty: true,
+            untouched: true,
+        });
+    }
+    let (Some(cursor), Some(asked), Some(session)) = (&plan.config.cursor, asked, session) else {
         return Ok(Window {
             from,
             ..Window::default()
         });
     };
     let bounded_by_hand = options.since.is_some() || options.until.is_some();
-    let reload = options.purpose != Purpose::Load
-        || (options.since.is_some()
-            && plan.config.sink.write_mode == WriteMode::Append
-            && !options.allow_duplicates
-            && !options.dry_run);
+    let reload = plan.reloads();
     let mut looked_at = cursor.clone();
     if reload {
         // What was loaded has settled long ago.
         looked_at.settle_delay = Duration::ZERO;
     }
-    let found = session
-        .upper_bound(&CursorQuery {
-            sql: query.sql.clone(),
-            cursor: looked_at,
-            from: from.clone().filter(|_| !bounded_by_hand),
-        })
-        .await?;
+    let found = match &asked.until {
+        // Its waits and its look at all rows are done, and nothing else is learnt from them.
+        SharedEnd::Fixed(shared) if cursor.kind == CursorKind::Integer => shared.clone(),
+        shared => {
+            let own = CursorQuery {
+                sql: asked.sql.clone(),
+                cursor: looked_at,
+                from: from.clone().filter(|_| !bounded_by_hand),
+                range: asked.range.clone(),
+            };
+            let own = session.upper_bound(&own).await?;
+            match shared {
+                SharedEnd::Own => own,
+                SharedEnd::Fixed(shared) => own.zip(shared.clone()).map(of_one_form).transpose()?,
+            }
+        }
+    };
     let found = match (reload, &checkpoint.cursor) {
         (false, _) => found,
         // All that was loaded is deleted and read again, also where the source has less of it now. Beyond the
         // checkpoint the next run would load the rows once more.
         (true, Some(loaded)) => Some(loaded.clone()),
         (true, None) if verifies => None,
+        (true, None) if asked.may_be_empty => {
+            return Ok(Window {
+                from,
+                until: None,
+                empty: true,
+                untouched: true,
+            });
+        }
         (true, None) => {
             return Err(Error::config(
                 "there is nothing to read again: this partition was never loaded",
@@ -158,8 +214,8 @@ pub async fn fix_window(
     let Some(mut until) = found else {
         return Ok(Window {
             from,
-            until: None,
             empty: true,
+            ..Window::default()
         });
     };
     if let Some(text) = &options.until {
@@ -175,7 +231,28 @@ pub async fn fix_window(
         from,
         until: Some(until),
         empty,
+        untouched: false,
     })
+}
+
+/// The shared end of a window, which must be written as the range's own values are, or it would compare wrongly.
+fn of_one_form((own, shared): (Cursor, Cursor)) -> Result<Cursor> {
+    let form = |cursor: &Cursor| match cursor {
+        Cursor::Text(text) | Cursor::Keyset { time: text, .. } => {
+            let digit = |byte: u8| if byte.is_ascii_digit() { b'0' } else { byte };
+            // The digits of a rowversion are hexadecimal, and always as many.
+            let text = if text.starts_with("0x") { "" } else { text };
+            text.bytes().map(digit).collect()
+        }
+        _ => Vec::new(),
+    };
+    if form(&own) == form(&shared) {
+        return Ok(shared);
+    }
+    Err(Error::data(
+        "the cursor column writes its times in several forms, so its ranges cannot share a window",
+    )
+    .hint("bring the times to one form in the source, or remove `split_by` and `splits`"))
 }
 
 fn least(a: Cursor, b: Cursor) -> Result<Cursor> {

@@ -10,6 +10,7 @@ pub mod key;
 mod nul;
 mod part;
 pub mod postgres;
+mod ranges;
 pub mod sqlite;
 mod timed;
 
@@ -25,6 +26,7 @@ use etl_plugin_api::Cursor;
 use tokio::time::Instant;
 
 pub use self::dry_run::DryRunWriter;
+pub use self::ranges::StoredRanges;
 use crate::checkpoint::{Checkpoint, Ledger, WrittenTable};
 use crate::config::{
     Config, SchemaChange, Server, Sink as SinkConfig, SinkConnector, TableName, WriteMode,
@@ -56,6 +58,20 @@ pub trait Sink: Send + Sync {
         partition: &str,
         edit: &CheckpointEdit,
     ) -> Result<()>;
+
+    /// How the shards of a pipeline were cut into ranges. Writes nothing.
+    async fn load_ranges(&self, pipeline: &str) -> Result<BTreeMap<String, StoredRanges>>;
+
+    /// Keeps how a shard is cut, unless that is decided already; gives what is decided, whoever did.
+    async fn keep_ranges(
+        &self,
+        pipeline: &str,
+        shard: &str,
+        chosen: &StoredRanges,
+    ) -> Result<StoredRanges>;
+
+    /// Forgets how a shard is cut and how far it and its ranges have been read, in one transaction.
+    async fn forget_ranges(&self, pipeline: &str, shard: &str) -> Result<()>;
 
     /// Begins an attempt: takes the partition over from any predecessor and learns the true cursor. Fails while another
     /// run's lease on the partition has not run out.

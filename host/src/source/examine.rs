@@ -29,6 +29,7 @@ pub async fn read_nothing(
                 sql: query.sql.clone(),
                 cursor: cursor.clone(),
                 from: None,
+                range: None,
             };
             session.upper_bound(&query).await?
         }
@@ -39,6 +40,7 @@ pub async fn read_nothing(
         from: bound.clone(),
         until: bound,
         parameters: Vec::new(),
+        range: None,
         batch_rows: 1,
         batch_bytes: 1,
     });

@@ -7,6 +7,7 @@ mod channel;
 mod cursor;
 mod examine;
 pub mod postgres;
+pub mod ranges;
 pub mod sql;
 pub mod sqlite;
 pub mod sqlserver;
@@ -20,6 +21,8 @@ use async_trait::async_trait;
 use etl_plugin_api::{Cursor, Value};
 
 pub use self::cursor::{CursorColumn, parse_position, parse_rowversion, rowversion};
+pub use self::ranges::{Range, Survey, Surveyed};
+use self::ranges::{no_split_column, no_whole_numbers};
 use crate::config::{Cursor as CursorConfig, Source as SourceConfig, SourceConnector};
 use crate::error::Result;
 use crate::finding::Finding;
@@ -56,6 +59,9 @@ pub trait SourceSession: Send {
     /// A position as people write it, in the form of the cursor's column. Called after [`Self::upper_bound`].
     fn parse_cursor(&self, cursor: &CursorConfig, text: &str) -> Result<Cursor>;
 
+    /// Counts values of a column of whole numbers among all rows of a query. Refuses columns of other types.
+    async fn survey(&mut self, survey: &Survey) -> Result<Surveyed>;
+
     /// Starts a statement. The stream holds the session's connection until it ends.
     async fn read(&mut self, request: ReadRequest) -> Result<Box<dyn RowStream>>;
 }
@@ -89,6 +95,8 @@ pub struct CursorQuery {
     pub cursor: CursorConfig,
     /// Rows after this are wanted; `None` for all.
     pub from: Option<Cursor>,
+    /// The range that the statement is restricted to.
+    pub range: Option<Range>,
 }
 
 /// One statement to run.
@@ -104,6 +112,8 @@ pub struct ReadRequest {
     pub until: Option<Cursor>,
     /// Further parameters, named without `@`.
     pub parameters: Vec<(String, Value)>,
+    /// The range that the statement is restricted to.
+    pub range: Option<Range>,
     /// Most rows per batch.
     pub batch_rows: usize,
     /// A batch ends with the row that reaches so many bytes, however few rows it has.

@@ -153,6 +153,7 @@ impl ExtractContext for HostExtractContext {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), value.clone()))
                 .collect(),
+            range: None,
             batch_rows: self.queries.batch_rows,
             batch_bytes: self.queries.batch_bytes,
         };

@@ -23,7 +23,7 @@ use crate::finding::Finding;
 use crate::pool::Places;
 use crate::sink::{
     CheckpointEdit, Chunk, Claim, Committed, Examination, Flush, LetterFilter, PartitionWriter,
-    RangeDelete, Sink, Swap, TablePreview, TableSpec, Tenure, Written,
+    RangeDelete, Sink, StoredRanges, Swap, TablePreview, TableSpec, Tenure, Written,
 };
 use crate::task;
 
@@ -152,6 +152,18 @@ impl Sink for ComparingSink {
 
     async fn edit_checkpoint(&self, _: &str, _: &str, _: &CheckpointEdit) -> Result<()> {
         Err(Error::internal("a comparison changes no checkpoint"))
+    }
+
+    async fn load_ranges(&self, pipeline: &str) -> Result<BTreeMap<String, StoredRanges>> {
+        self.comparison.sink.load_ranges(pipeline).await
+    }
+
+    async fn keep_ranges(&self, _: &str, _: &str, _: &StoredRanges) -> Result<StoredRanges> {
+        Err(Error::internal("a comparison keeps no bounds"))
+    }
+
+    async fn forget_ranges(&self, _: &str, _: &str) -> Result<()> {
+        Err(Error::internal("a comparison forgets no bounds"))
     }
 
     async fn begin(&self, claim: &Claim) -> Result<Box<dyn PartitionWriter>> {

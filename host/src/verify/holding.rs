@@ -187,6 +187,7 @@ impl Holding {
                 from: None,
                 until: None,
                 parameters,
+                range: None,
                 batch_rows: self.tuning.batch_rows,
                 batch_bytes: self.tuning.flush_bytes,
             })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use etl_plugin_api::{AttemptInfo, Delivery, Outcome, TableSchema};
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
@@ -17,9 +17,10 @@ use crate::finding::{Finding, Findings, Verdict};
 use crate::launch::build_plan;
 use crate::plan::{Plan, RunOptions};
 use crate::pool::Pools;
-use crate::runtime::{check_fingerprint, with_query};
+use crate::runtime::{check_fingerprint, require_same_split, with_query};
 use crate::session::Found;
-use crate::sink::{Sink, TableSpec, build_sink};
+use crate::sink::{Sink, StoredRanges, TableSpec, build_sink};
+use crate::source::ranges::{Range, no_split_column, no_whole_numbers};
 use crate::source::{Examination, ShardQuery, Source, build_source};
 use crate::stage::context::{Counters, HostContext};
 use crate::stage::transform::TransformStage;
@@ -34,6 +35,7 @@ struct SinkSide {
     findings: Findings,
     usable: bool,
     checkpoints: BTreeMap<String, Checkpoint>,
+    ranges: BTreeMap<String, StoredRanges>,
 }
 
 /// Examines everything that a run of the pipeline would use.
@@ -53,7 +55,7 @@ pub async fn examine(
         examine_sink(sink.as_ref(), &plan)
     );
     for (shard, examination) in &mut shards {
-        let found = check_checkpoints(&plan, shard, examination, &of_sink.checkpoints);
+        let found = check_checkpoints(&plan, shard, examination, &of_sink);
         examination.findings.extend(found);
     }
     let mut of_plugin = Findings::default();
@@ -131,6 +133,7 @@ async fn examine_sink(sink: &dyn Sink, plan: &Plan) -> SinkSide {
         usable: examination.usable,
         findings: Findings::default(),
         checkpoints: BTreeMap::new(),
+        ranges: BTreeMap::new(),
     };
     // Where the host's tables are closed to the user, that is said already.
     let readable = side.usable && !has_failed(&examination.findings);
@@ -145,6 +148,10 @@ async fn examine_sink(sink: &dyn Sink, plan: &Plan) -> SinkSide {
             };
             side.findings.ok("checkpoints", detail);
             side.checkpoints = checkpoints;
+            let load = sink.load_ranges(&plan.config.name);
+            if let Some(ranges) = side.findings.ask("ranges", load).await {
+                side.ranges = ranges;
+            }
         }
     }
     side
@@ -155,17 +162,22 @@ fn check_checkpoints(
     plan: &Plan,
     shard: &str,
     examination: &Examination,
-    checkpoints: &BTreeMap<String, Checkpoint>,
+    of_sink: &SinkSide,
 ) -> Vec<Finding> {
     let mut findings = Findings::default();
+    let stored = of_sink.ranges.get(shard);
+    check_split(plan, shard, examination, of_sink, &mut findings);
     let Some(server) = &examination.fingerprint else {
-        return Vec::new();
+        return findings.into_vec();
     };
-    let fingerprint = with_query(server, plan);
     for partition in &plan.partitions {
         if partition.shard.as_deref() == Some(shard)
-            && let Some(checkpoint) = checkpoints.get(&partition.name)
+            && let Some(checkpoint) = of_sink.checkpoints.get(&partition.name)
         {
+            let range = partition.range.zip(stored).map(|(place, stored)| {
+                Range::between(&stored.column, &stored.bounds, place.number)
+            });
+            let fingerprint = with_query(server, plan, range.as_ref());
             match check_fingerprint(plan, partition, checkpoint, &fingerprint) {
                 Ok(()) => findings.ok("checkpoint", "belongs to this shard and this query"),
                 Err(error) => findings.failed("checkpoint", &error),
@@ -173,6 +185,38 @@ fn check_checkpoints(
         }
     }
     findings.into_vec()
+}
+
+/// Whether a shard is still split as it was, and by a column that can be split.
+fn check_split(
+    plan: &Plan,
+    shard: &str,
+    examination: &Examination,
+    of_sink: &SinkSide,
+    findings: &mut Findings,
+) {
+    let Some(split) = &plan.config.source.split else {
+        return;
+    };
+    if let Some(schema) = &examination.schema {
+        match schema.field_with_name(&split.column).map(Field::data_type) {
+            Err(_) => findings.failed("split", &no_split_column(&split.column)),
+            Ok(DataType::Decimal128(..=18, 0)) => {}
+            Ok(found) if found.is_integer() => {}
+            Ok(found) => {
+                findings.failed(
+                    "split",
+                    &no_whole_numbers(&split.column, &found.to_string()),
+                );
+            }
+        }
+    }
+    let stored = of_sink.ranges.get(shard);
+    match require_same_split(plan, shard, split, stored, &of_sink.checkpoints) {
+        Ok(true) => findings.ok("split", "its ranges are chosen, and still the same"),
+        Ok(false) => findings.ok("split", "the first run chooses its ranges"),
+        Err(error) => findings.failed("split", &error),
+    }
 }
 
 /// Whether the partitions would still give the columns that they have written before. Says something only where not.

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::super::model::{
-    KeyScope, NulCharacters, Sink, SinkConnector, SourceConnector, TableName, WriteMode,
-    WriteTimeouts,
+    KeyScope, NulCharacters, Sink, SinkConnector, Source, TableName, WriteMode, WriteTimeouts,
 };
 use super::super::section::{Reported, Section};
 use super::super::value::{Value, all};
@@ -25,20 +24,13 @@ enum Mode {
 }
 
 /// Reads the section. The source, where it could be read, tells how many partitions share the table.
-pub(super) fn sink(
-    mut section: Section<'_>,
-    source: Option<&SourceConnector>,
-) -> Result<Sink, Reported> {
+pub(super) fn sink(mut section: Section<'_>, source: Option<&Source>) -> Result<Sink, Reported> {
     let kind = section.required("type", |value| {
         value.one_of(&[("postgres", Kind::Postgres), ("sqlite", Kind::Sqlite)])
     });
     let table = section.required("table", |value| value.parsed(str::parse::<TableName>));
     let partition_column = section.optional("partition_column", Value::text);
-    let write_mode = write_mode(
-        &mut section,
-        &partition_column,
-        source.map(|it| it.shard_names().len()),
-    );
+    let write_mode = write_mode(&mut section, &partition_column, source);
     // Without a type nobody knows which keys there are.
     let connector = match kind? {
         Kind::Postgres => {
@@ -91,7 +83,7 @@ fn nul_characters(section: &mut Section<'_>, kind: Kind) -> Result<NulCharacters
 fn write_mode(
     section: &mut Section<'_>,
     partition_column: &Result<Option<String>, Reported>,
-    shards: Option<usize>,
+    source: Option<&Source>,
 ) -> Result<WriteMode, Reported> {
     let mode = section.or("write_mode", Mode::Append, |value| {
         value.one_of(&[
@@ -124,9 +116,16 @@ fn write_mode(
         ])
     });
     let (key, key_scope) = (key?, key_scope?);
-    if let (KeyScope::Partition, Some(shards @ 2..), Ok(column), Some(value)) =
-        (key_scope, shards, partition_column, key_value)
+    let partitions = source.map(|source| source.partition_names().len());
+    if let (KeyScope::Partition, Some(partitions @ 2..), Ok(column), Some(value)) =
+        (key_scope, partitions, partition_column, key_value)
     {
+        let split = source.is_some_and(|source| source.split.is_some());
+        let (what, each) = if split {
+            ("ranges of shards", "range")
+        } else {
+            ("shards", "shard")
+        };
         let fix = match column {
             Some(column) if key.contains(column) => {
                 return Ok(WriteMode::Upsert { key, key_scope });
@@ -138,11 +137,11 @@ fn write_mode(
             None => "set partition_column and add that column to key".to_owned(),
         };
         let message = format!(
-            "{shards} shards may hold the same key, and with key_scope partition only the partition column in the \
+            "{partitions} {what} may hold the same key, and with key_scope partition only the partition column in the \
              key keeps their rows apart"
         );
         let fix =
-            format!("{fix}, or set key_scope: global if a key means the same row in every shard");
+            format!("{fix}, or set key_scope: global if a key means the same row in every {each}");
         return Err(value.report(message, Some(fix)));
     }
     Ok(WriteMode::Upsert { key, key_scope })

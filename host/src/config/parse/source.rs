@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::super::document::{Data, Map, Node};
 use super::super::merge;
 use super::super::model::{
-    BeyondMicroseconds, FileShard, PostgresShard, ReadIsolation, Source, SourceConnector,
+    BeyondMicroseconds, FileShard, PostgresShard, ReadIsolation, Source, SourceConnector, Split,
     SqlServerShard,
 };
 use super::super::section::{Reported, Section};
@@ -23,6 +23,7 @@ enum Kind {
 /// Reads the section.
 pub(super) fn source(mut section: Section<'_>) -> Result<Source, Reported> {
     let query = section.optional("query", Value::text);
+    let split = split(&mut section);
     // Without a type nobody knows which keys there are.
     let kind = section.required("type", |value| {
         value.one_of(&[
@@ -55,8 +56,33 @@ pub(super) fn source(mut section: Section<'_>) -> Result<Source, Reported> {
     Ok(Source {
         connector: connector?,
         query: query?,
+        split: split?,
         beyond_microseconds: beyond_microseconds?,
     })
+}
+
+/// Neither key means anything without the other.
+fn split(section: &mut Section<'_>) -> Result<Option<Split>, Reported> {
+    let column = section.get("split_by");
+    let ranges = section.get("splits");
+    let alone = |value: Value<'_>, other: &str| {
+        Err(value.report(
+            format!("needs {other} beside it"),
+            Some(format!("set {other} too")),
+        ))
+    };
+    match (column, ranges) {
+        (None, None) => Ok(None),
+        (Some(value), None) => alone(value, "splits"),
+        (None, Some(value)) => alone(value, "split_by"),
+        (Some(column), Some(ranges)) => {
+            let (column, ranges) = (column.text(), ranges.integer("a number of ranges", 2..=64));
+            Ok(Some(Split {
+                column: column?,
+                ranges: ranges?,
+            }))
+        }
+    }
 }
 
 fn postgres_shards(section: &mut Section<'_>) -> Result<Vec<PostgresShard>, Reported> {

@@ -15,6 +15,7 @@ mod fault;
 mod host_tables;
 mod json;
 mod lease;
+mod ranges;
 mod session;
 mod swap;
 mod table;
@@ -34,8 +35,8 @@ use super::drift::{self, SharedTables};
 use super::nul::NulFilter;
 use super::timed::{TimedWriter, within};
 use super::{
-    CheckpointEdit, Claim, Examination, LetterFilter, PartitionWriter, Sink, Swap, TablePreview,
-    TableSpec, Tenure,
+    CheckpointEdit, Claim, Examination, LetterFilter, PartitionWriter, Sink, StoredRanges, Swap,
+    TablePreview, TableSpec, Tenure,
 };
 use crate::checkpoint::{Checkpoint, WrittenTable};
 use crate::config::{NulCharacters, Server, WriteMode, WriteTimeouts};
@@ -108,6 +109,46 @@ impl Sink for PostgresSink {
             checkpoint::edit(lease.client()?, pipeline, partition, edit).await
         };
         within(self.timeouts.step, "change the checkpoint", editing).await?;
+        lease.give_back();
+        Ok(())
+    }
+
+    async fn load_ranges(&self, pipeline: &str) -> Result<BTreeMap<String, StoredRanges>> {
+        let lease = self.pools.postgres(&self.server).await?;
+        let loading = ranges::load(lease.client()?, pipeline);
+        let stored = within(self.timeouts.step, "read the bounds of ranges", loading).await?;
+        lease.give_back();
+        Ok(stored)
+    }
+
+    async fn keep_ranges(
+        &self,
+        pipeline: &str,
+        shard: &str,
+        chosen: &StoredRanges,
+    ) -> Result<StoredRanges> {
+        let lease = self.pools.postgres(&self.server).await?;
+        let keeping = async {
+            host_tables::ensure(lease.client()?).await?;
+            ranges::keep(lease.client()?, pipeline, shard, chosen).await
+        };
+        let kept = within(self.timeouts.step, "keep the bounds of ranges", keeping).await?;
+        lease.give_back();
+        Ok(kept)
+    }
+
+    async fn forget_ranges(&self, pipeline: &str, shard: &str) -> Result<()> {
+        let lease = self.pools.postgres(&self.server).await?;
+        let forgetting = async {
+            host_tables::ensure(lease.client()?).await?;
+            ranges::forget(lease.client()?, pipeline, shard).await
+        };
+        within(
+            self.timeouts.step,
+            "forget the bounds of ranges",
+            forgetting,
+        )
+        .await?;
         lease.give_back();
         Ok(())
     }

@@ -10,6 +10,7 @@ mod examine;
 mod host_tables;
 mod lease;
 mod merge;
+mod ranges;
 mod table;
 mod types;
 mod write;
@@ -29,7 +30,7 @@ use super::drift::{self, SharedTables};
 use super::nul::NulFilter;
 use super::{
     CheckpointEdit, Chunk, Claim, Committed, Examination, Flush, LetterFilter, PartitionWriter,
-    RangeDelete, Sink, Swap, TablePreview, TableSpec, Tenure, Written, table_gone,
+    RangeDelete, Sink, StoredRanges, Swap, TablePreview, TableSpec, Tenure, Written, table_gone,
 };
 use crate::checkpoint::{Checkpoint, WrittenTable};
 use crate::config::{NulCharacters, WriteMode};
@@ -172,6 +173,36 @@ impl Sink for SqliteSink {
             write::transaction(connection, || {
                 checkpoint::edit(connection, &pipeline, &partition, &edit)
             })
+        })
+        .await
+    }
+
+    async fn load_ranges(&self, pipeline: &str) -> Result<BTreeMap<String, StoredRanges>> {
+        let pipeline = pipeline.to_owned();
+        self.as_reader(move |connection| ranges::load(connection, &pipeline))
+            .await
+    }
+
+    async fn keep_ranges(
+        &self,
+        pipeline: &str,
+        shard: &str,
+        chosen: &StoredRanges,
+    ) -> Result<StoredRanges> {
+        let (pipeline, shard, chosen) = (pipeline.to_owned(), shard.to_owned(), chosen.clone());
+        self.as_writer(move |connection| {
+            write::transaction(connection, || {
+                ranges::keep(connection, &pipeline, &shard, &chosen)
+            })
+        })
+        .await
+    }
+
+    async fn forget_ranges(&self, pipeline: &str, shard: &str) -> Result<()> {
+        let (pipeline, shard) = (pipeline.to_owned(), shard.to_owned());
+        self.as_writer(move |connection| {
+            host_tables::ensure(connection)?;
+            write::transaction(connection, || ranges::forget(connection, &pipeline, &shard))
         })
         .await
     }

@@ -13,8 +13,8 @@ use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use super::describe::Window;
 use super::types::CursorType;
 use crate::error::{Error, Result};
-use crate::source::ReadRequest;
 use crate::source::sql::{end_of_dollars, find};
+use crate::source::{Range, ReadRequest};
 
 /// A statement with `$1`, `$2`, … in place of its named parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +166,10 @@ pub fn arguments(
         .iter()
         .map(|name| {
             let further = request.parameters.iter().find(|(known, _)| known == name);
+            let range = request.range.iter().flat_map(Range::parameters);
+            if let Some((_, bound)) = range.into_iter().find(|(known, _)| known == name) {
+                return Ok(Argument(Some(bound.to_string())));
+            }
             let text = match (further, window, name.as_str()) {
                 (Some((_, value)), ..) => further_text(name, value)?,
                 (None, Some(window), "from") => {

@@ -18,15 +18,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use etl_plugin_api::Cursor;
 use tokio::sync::oneshot;
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Row, Statement};
 
 use self::decode::{Decoder, Raw, fixed, ticks_of_micros, whole};
 use self::describe::{Prepared, Window, prepare};
 use self::types::{CursorType, SqlType};
+use super::ranges::Dialect;
 use super::{
-    CursorQuery, Examination, ReadRequest, RowStream, ShardQuery, Source, SourceSession,
-    parse_position,
+    CursorQuery, Examination, Range, ReadRequest, RowStream, ShardQuery, Source, SourceSession,
+    Survey, Surveyed, no_split_column, no_whole_numbers, parse_position,
 };
 use crate::config::{Clock, Cursor as CursorConfig, CursorKind, PostgresShard};
 use crate::error::{Error, ErrorKind, Result};
@@ -250,7 +251,8 @@ impl PostgresSession {
     async fn bound(&mut self, query: &CursorQuery) -> Result<Option<Cursor>> {
         let sql = query.sql.trim().trim_end_matches(';');
         let client = self.lease().await?.client()?;
-        let prepared = prepare(client, sql, Some(&query.cursor), &[]).await?;
+        let further = names_of(query.range.as_ref());
+        let prepared = prepare(client, sql, Some(&query.cursor), &further).await?;
         let window = prepared
             .window
             .ok_or_else(|| Error::internal("a cursor without a column"))?;
@@ -263,12 +265,39 @@ impl PostgresSession {
         Ok(bound)
     }
 
+    async fn count(&mut self, survey: &Survey) -> Result<Surveyed> {
+        let client = self.lease().await?.client()?;
+        let prepared = prepare(client, &survey.sql, survey.cursor.as_ref(), &[]).await?;
+        let name = &survey.column;
+        let found = prepared.columns.iter().find(|(known, _)| known == name);
+        let (_, sql_type) = found.ok_or_else(|| no_split_column(name))?;
+        let whole_numbers = sql_type.cursor().filter(|column| column.form().is_none());
+        if whole_numbers.is_none() {
+            return Err(no_whole_numbers(name, &format!("{:?}", sql_type.arrow())));
+        }
+        let sql = Dialect::Postgres.survey(&prepared.rewritten.sql, name, &survey.below)?;
+        let statement = client
+            .prepare_typed(&sql, &prepared.declared)
+            .await
+            .map_err(refused)?;
+        let arguments = bind::arguments(
+            &prepared.rewritten.names,
+            &open_request(None, None),
+            prepared.window,
+        )?;
+        let row = one_row(client, &statement, arguments).await?;
+        let numbers = (0..row.len()).map(|index| {
+            let raw: Option<Raw<'_>> = row.try_get(index)?;
+            raw.map(|raw| whole(SqlType::Int8, raw.0))
+                .transpose()
+                .map_err(Error::data)
+        });
+        Surveyed::read(&numbers.collect::<Result<Vec<_>>>()?)
+    }
+
     async fn prepare(&mut self, request: &ReadRequest) -> Result<Prepared> {
-        let further: Vec<&str> = request
-            .parameters
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
+        let further = request.parameters.iter().map(|(name, _)| name.as_str());
+        let further: Vec<&str> = further.chain(names_of(request.range.as_ref())).collect();
         let client = self.lease().await?.client()?;
         let prepared = prepare(client, &request.sql, request.cursor.as_ref(), &further).await?;
         if let (Some(window), Some(cursor)) = (prepared.window, &request.cursor) {
@@ -318,6 +347,11 @@ impl SourceSession for PostgresSession {
         })
     }
 
+    async fn survey(&mut self, survey: &Survey) -> Result<Surveyed> {
+        let shard = self.shard.clone();
+        answered(&shard, self.count(survey)).await
+    }
+
     async fn read(&mut self, request: ReadRequest) -> Result<Box<dyn RowStream>> {
         let shard = self.shard.clone();
         let prepared = answered(&shard, self.prepare(&request)).await?;
@@ -340,6 +374,12 @@ impl SourceSession for PostgresSession {
     }
 }
 
+/// The parameters of a range take the type of its column, which they are compared with.
+fn names_of(range: Option<&Range>) -> Vec<&'static str> {
+    let parameters = range.into_iter().flat_map(Range::parameters);
+    parameters.map(|(name, _)| name).collect()
+}
+
 fn closed() -> Error {
     Error::internal("a session was used after its connection was closed")
 }
@@ -360,30 +400,45 @@ async fn greatest(
         .prepare_typed(&sql, &prepared.declared)
         .await
         .map_err(refused)?;
-    let request = ReadRequest {
-        sql: String::new(),
-        cursor: None,
-        from: query.from.clone(),
-        until: None,
-        parameters: Vec::new(),
-        batch_rows: 1,
-        batch_bytes: 1,
-    };
+    let request = open_request(query.from.clone(), query.range.clone());
     let arguments = bind::arguments(&prepared.rewritten.names, &request, Some(window))?;
-    let rows = client
-        .query_raw(&statement, arguments)
-        .await
-        .map_err(failed)?;
-    futures_util::pin_mut!(rows);
-    let row = futures_util::StreamExt::next(&mut rows)
-        .await
-        .transpose()
-        .map_err(failed)?
-        .ok_or_else(|| Error::data("max() gave no row"))?;
+    let row = one_row(client, &statement, arguments).await?;
     let most: Option<Raw<'_>> = row.try_get(0)?;
     most.map(|raw| whole(SqlType::Int8, raw.0).map(Cursor::Integer))
         .transpose()
         .map_err(Error::data)
+}
+
+/// What a statement of the host's own binds: no end of the window.
+fn open_request(from: Option<Cursor>, range: Option<Range>) -> ReadRequest {
+    ReadRequest {
+        sql: String::new(),
+        cursor: None,
+        from,
+        until: None,
+        parameters: Vec::new(),
+        range,
+        batch_rows: 1,
+        batch_bytes: 1,
+    }
+}
+
+/// The row of an aggregate.
+async fn one_row(
+    client: &Client,
+    statement: &Statement,
+    arguments: Vec<bind::Argument>,
+) -> Result<Row> {
+    let rows = client
+        .query_raw(statement, arguments)
+        .await
+        .map_err(failed)?;
+    futures_util::pin_mut!(rows);
+    futures_util::StreamExt::next(&mut rows)
+        .await
+        .transpose()
+        .map_err(failed)?
+        .ok_or_else(|| Error::data("an aggregate gave no row"))
 }
 
 /// A position that is not written as the column's values are would be compared wrongly.

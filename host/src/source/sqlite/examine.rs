@@ -229,6 +229,7 @@ async fn read(session: &mut dyn SourceSession, query: &ShardQuery) -> Result<(Sc
             sql: query.sql.clone(),
             cursor: cursor.clone(),
             from: None,
+            range: None,
         };
         session.upper_bound(&from_the_start).await?;
     }
@@ -238,6 +239,7 @@ async fn read(session: &mut dyn SourceSession, query: &ShardQuery) -> Result<(Sc
         from: None,
         until: None,
         parameters: Vec::new(),
+        range: None,
         batch_rows: 1,
         batch_bytes: 1,
     });

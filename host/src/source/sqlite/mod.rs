@@ -18,9 +18,10 @@ use rusqlite::{Connection, OpenFlags, Statement, ToSql};
 use tokio::sync::oneshot;
 
 use self::timestamp::Shape;
+use super::ranges::Dialect;
 use super::{
-    CursorQuery, Examination, ReadRequest, RowStream, ShardQuery, Source, SourceSession,
-    parse_position,
+    CursorQuery, Examination, Range, ReadRequest, RowStream, ShardQuery, Source, SourceSession,
+    Survey, Surveyed, no_split_column, no_whole_numbers, parse_position,
 };
 use crate::config::{Clock, Cursor as CursorConfig, CursorKind, FileShard};
 use crate::error::{Error, ErrorKind, Result};
@@ -172,6 +173,18 @@ impl SourceSession for SqliteSession {
         })
     }
 
+    async fn survey(&mut self, survey: &Survey) -> Result<Surveyed> {
+        let connection = self.take_connection().await?;
+        let survey = survey.clone();
+        let (connection, found) = task::spawn_blocking(move || {
+            let found = count(&connection, &survey);
+            (connection, found)
+        })
+        .await?;
+        self.connection = Some(connection);
+        found
+    }
+
     async fn read(&mut self, request: ReadRequest) -> Result<Box<dyn RowStream>> {
         let connection = self.take_connection().await?;
         let (give_back, lent) = oneshot::channel();
@@ -201,6 +214,7 @@ fn upper_bound(
                 &until,
                 &[],
             )?;
+            bind_range(&mut statement, query.range.as_ref())?;
             let mut rows = statement.raw_query();
             let row = rows
                 .next()?
@@ -251,6 +265,34 @@ fn upper_bound(
     }
 }
 
+/// Counts the values of a column. A column may hold values of any type here, so the lowest and the highest must be whole
+/// numbers: text and bytes come behind all numbers.
+fn count(connection: &Connection, survey: &Survey) -> Result<Surveyed> {
+    let (sql, column) = (&survey.sql, &survey.column);
+    let returns = connection.prepare(sql.trim().trim_end_matches(';'))?;
+    // A name in double quotes that is no column would be text.
+    if !returns.column_names().any(|known| known == column) {
+        return Err(no_split_column(column));
+    }
+    let sql = Dialect::Sqlite.survey(sql, column, &survey.below)?;
+    let mut statement = connection.prepare(&sql)?;
+    if let Some(cursor) = &survey.cursor {
+        let until = end_of_window(cursor, None);
+        bind(&mut statement, cursor, None, &until, &[])?;
+    }
+    let columns = statement.column_count();
+    let mut rows = statement.raw_query();
+    let row = rows
+        .next()?
+        .ok_or_else(|| Error::data("an aggregate gave no row"))?;
+    let numbers = (0..columns).map(|index| match row.get_ref(index)? {
+        ValueRef::Null => Ok(None),
+        ValueRef::Integer(value) => Ok(Some(value)),
+        other => Err(no_whole_numbers(column, decode::storage_class(other))),
+    });
+    Surveyed::read(&numbers.collect::<Result<Vec<_>>>()?)
+}
+
 /// The form of the first time after a position; `None` if there is none.
 fn first_time(
     connection: &Connection,
@@ -267,6 +309,7 @@ fn first_time(
         &end_of_window(&query.cursor, None),
         &[],
     )?;
+    bind_range(&mut statement, query.range.as_ref())?;
     let mut rows = statement.raw_query();
     let Some(row) = rows.next()? else {
         return Ok(None);
@@ -323,6 +366,13 @@ fn end_of_window(cursor: &CursorConfig, until: Option<&Cursor>) -> SqlValue {
         (None, CursorKind::Integer) => SqlValue::Integer(i64::MAX),
         (None, _) => SqlValue::Text(AFTER_ALL_TIMES.to_owned()),
     }
+}
+
+fn bind_range(statement: &mut Statement<'_>, range: Option<&Range>) -> Result<()> {
+    for (name, bound) in range.into_iter().flat_map(Range::parameters) {
+        bind_one(statement, name, &SqlValue::Integer(bound))?;
+    }
+    Ok(())
 }
 
 fn bind_further(statement: &mut Statement<'_>, parameters: &[(String, Value)]) -> Result<()> {

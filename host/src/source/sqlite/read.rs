@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::decode::{Decoder, declared_type, value_type};
 use super::timestamp::Shape;
-use super::{bind, bind_further, end_of_window};
+use super::{bind, bind_further, bind_range, end_of_window};
 use crate::error::{Error, Result};
 use crate::source::channel::{ChannelStream, Stop};
 use crate::source::{ReadRequest, RowStream, SourceBatch};
@@ -78,6 +78,14 @@ fn read(
         .map(|(name, declaration)| (name, declaration.as_deref().and_then(declared_type)))
         .unzip();
     let window = (request.from.as_ref(), request.until.as_ref());
+    if let Some(range) = &request.range
+        && types.contains(&None)
+    {
+        // By rows of all ranges, so that all of them find the same.
+        bind_window(&mut statement, request, (None, None))?;
+        bind_range(&mut statement, Some(&range.widest()))?;
+        look_for_types(&mut statement, &mut types).map_err(describe)?;
+    }
     bind_window(&mut statement, request, window)?;
     look_for_types(&mut statement, &mut types).map_err(describe)?;
     if request.cursor.is_some() && types.contains(&None) {
@@ -116,6 +124,7 @@ fn bind_window(
     request: &ReadRequest,
     (from, until): (Option<&Cursor>, Option<&Cursor>),
 ) -> Result<()> {
+    bind_range(statement, request.range.as_ref())?;
     match &request.cursor {
         Some(cursor) => {
             let until = end_of_window(cursor, until);

@@ -139,6 +139,7 @@ mod tests {
             from: None,
             until: None,
             parameters: Vec::new(),
+            range: None,
             batch_rows: 8,
             batch_bytes: 1 << 20,
         };

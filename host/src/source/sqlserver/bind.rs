@@ -13,7 +13,7 @@ use super::types::SqlType;
 use crate::config::{Cursor as CursorConfig, CursorKind};
 use crate::error::{Error, Result};
 use crate::source::time::{LAST_TICK, TICKS_PER_DAY, TICKS_PER_SECOND};
-use crate::source::{parse_rowversion, sql};
+use crate::source::{Range, parse_rowversion, sql};
 
 /// Days from 0001-01-01 to 1900-01-01, where the old types begin to count.
 pub const DAYS_TO_1900: i64 = 693_595;
@@ -90,6 +90,19 @@ pub fn window(
         });
     }
     Ok(parameters)
+}
+
+/// The bounds of a range, in the type of its column: another one could keep an index from being used.
+pub fn of_range(range: &Range, column: Option<SqlType>) -> Vec<Parameter> {
+    let bind = |(name, value): (&str, i64)| {
+        let own = column.filter(|column| fits(*column, value));
+        Parameter {
+            name: name.to_owned(),
+            declaration: own.unwrap_or(SqlType::BigInt).declaration(),
+            value: ColumnData::I64(Some(value)),
+        }
+    };
+    range.parameters().map(bind).collect()
 }
 
 /// What a plugin's own query adds.
@@ -389,6 +402,22 @@ mod tests {
         assert_eq!(bound.declaration, "bigint");
         let bound = bind(CursorKind::Timestamp, SqlType::DateTime, None).unwrap();
         assert_eq!(bound.declaration, "datetime2(7)");
+    }
+
+    #[test]
+    fn bounds_of_a_range_have_the_type_of_its_column() {
+        let range = Range::between("id", &[7, 3_000_000_000], 1);
+        let declared = |column| declarations(&of_range(&range, column));
+        assert_eq!(
+            declared(Some(SqlType::Int)),
+            "@rangeFrom int, @rangeUntil bigint"
+        );
+        assert_eq!(
+            declared(Some(SqlType::Decimal(18, 0))),
+            "@rangeFrom decimal(18,0), @rangeUntil decimal(18,0)"
+        );
+        let last = Range::between("id", &[7], 1);
+        assert_eq!(declarations(&of_range(&last, None)), "@rangeFrom bigint");
     }
 
     #[test]

@@ -22,14 +22,17 @@ use etl_plugin_api::Cursor;
 use tokio::sync::oneshot;
 
 use self::batches::build_cursors;
-use self::bind::{Bounds, declarations, further, position, type_of, window, wrong_column};
+use self::bind::{
+    Bounds, Parameter, declarations, further, of_range, position, type_of, window, wrong_column,
+};
 use self::describe::{Described, describe};
 use self::read::Reading;
 use self::types::SqlType;
+use super::ranges::Dialect;
 use super::time::TimeForm;
 use super::{
-    CursorQuery, Examination, ReadRequest, RowStream, ShardQuery, Source, SourceSession,
-    parse_position, rowversion,
+    CursorQuery, Examination, Range, ReadRequest, RowStream, ShardQuery, Source, SourceSession,
+    Survey, Surveyed, no_split_column, no_whole_numbers, parse_position, rowversion,
 };
 use crate::config::{
     ApplicationIntent, BeyondMicroseconds, Clock, Cursor as CursorConfig, CursorKind,
@@ -133,7 +136,8 @@ impl SqlServerSession {
         &mut self,
         sql: &str,
         cursor: Option<&CursorConfig>,
-        request: Option<&ReadRequest>,
+        range: Option<&Range>,
+        more: Vec<Parameter>,
     ) -> Result<Option<Vec<Described>>> {
         if let Some((known, described)) = &self.described
             && known == sql
@@ -144,9 +148,8 @@ impl SqlServerSession {
             Some(cursor) => window(sql, cursor, None, Bounds::default())?,
             None => Vec::new(),
         };
-        if let Some(request) = request {
-            parameters.extend(further(&request.parameters)?);
-        }
+        parameters.extend(range.iter().flat_map(|range| of_range(range, None)));
+        parameters.extend(more);
         let declared = declarations(&parameters);
         let limit = self.shard.timeouts.statement;
         let client = self.lease().await?.client()?;
@@ -156,8 +159,14 @@ impl SqlServerSession {
     }
 
     /// The type of the cursor's column; `None` if the server does not describe the statement.
-    async fn cursor_type(&mut self, sql: &str, cursor: &CursorConfig) -> Result<Option<SqlType>> {
-        let Some(columns) = self.describe(sql, Some(cursor), None).await? else {
+    async fn cursor_type(
+        &mut self,
+        sql: &str,
+        cursor: &CursorConfig,
+        range: Option<&Range>,
+    ) -> Result<Option<SqlType>> {
+        let described = self.describe(sql, Some(cursor), range, Vec::new()).await?;
+        let Some(columns) = described else {
             return Ok(None);
         };
         let sql_type = column_type(&columns, &cursor.column)?;
@@ -173,9 +182,16 @@ impl SqlServerSession {
         Ok(Some(sql_type))
     }
 
-    fn known_type(&self, cursor: &CursorConfig) -> Option<SqlType> {
+    fn known_type(&self, column: &str) -> Option<SqlType> {
         let (_, columns) = self.described.as_ref()?;
-        column_type(columns.as_ref()?, &cursor.column).ok()
+        column_type(columns.as_ref()?, column).ok()
+    }
+
+    /// The bounds of a range, once its statement was described.
+    fn range_parameters(&self, range: Option<&Range>) -> Vec<Parameter> {
+        range.map_or_else(Vec::new, |range| {
+            of_range(range, self.known_type(&range.column))
+        })
     }
 }
 
@@ -200,7 +216,9 @@ impl SourceSession for SqlServerSession {
 
     async fn upper_bound(&mut self, query: &CursorQuery) -> Result<Option<Cursor>> {
         let cursor = &query.cursor;
-        let sql_type = self.cursor_type(&query.sql, cursor).await?;
+        let range = query.range.as_ref();
+        let sql_type = self.cursor_type(&query.sql, cursor, range).await?;
+        let of_range = self.range_parameters(range);
         let limit = self.shard.timeouts.statement;
         let may_lag = self.shard.server.application_intent == ApplicationIntent::ReadOnly;
         let client = self.lease().await?.client()?;
@@ -219,7 +237,8 @@ impl SourceSession for SqlServerSession {
                     from: query.from.as_ref(),
                     until: None,
                 };
-                let parameters = window(&query.sql, cursor, sql_type, bounds)?;
+                let mut parameters = window(&query.sql, cursor, sql_type, bounds)?;
+                parameters.extend(of_range);
                 let sql = server::max_of(&query.sql, &cursor.column);
                 let max =
                     server::within(limit, server::whole_number(client, &sql, &parameters)).await?;
@@ -260,21 +279,53 @@ impl SourceSession for SqlServerSession {
     }
 
     fn parse_cursor(&self, cursor: &CursorConfig, text: &str) -> Result<Cursor> {
-        let known = self.known_type(cursor).and_then(SqlType::time_form);
+        let known = self.known_type(&cursor.column);
+        let known = known.and_then(SqlType::time_form);
         let form = known.unwrap_or(TimeForm::local(7));
         parse_position(cursor, text, |time| {
             form.parse_any(time).map(|ticks| form.write(ticks))
         })
     }
 
+    async fn survey(&mut self, survey: &Survey) -> Result<Surveyed> {
+        let cursor = survey.cursor.as_ref();
+        let described = self.describe(&survey.sql, cursor, None, Vec::new()).await?;
+        let column = &survey.column;
+        let Some(columns) = described else {
+            return Err(Error::config(
+                "the server does not describe the query, so what its columns hold is not known",
+            )
+            .hint("leave `source.split_by` out, or read from tables and views only"));
+        };
+        let found = columns.iter().find(|known| known.name == *column);
+        let found = found.ok_or_else(|| no_split_column(column))?;
+        if !found.sql_type.is_whole() {
+            return Err(no_whole_numbers(column, &found.sql_type.declaration()));
+        }
+        let parameters = match cursor {
+            Some(cursor) => {
+                let sql_type = self.known_type(&cursor.column);
+                window(&survey.sql, cursor, sql_type, Bounds::default())?
+            }
+            None => Vec::new(),
+        };
+        let sql = Dialect::SqlServer.survey(&survey.sql, column, &survey.below)?;
+        let limit = self.shard.timeouts.statement;
+        let client = self.lease().await?.client()?;
+        let counted = server::within(limit, server::whole_numbers(client, &sql, &parameters));
+        Surveyed::read(&counted.await?)
+    }
+
     async fn read(&mut self, request: ReadRequest) -> Result<Box<dyn RowStream>> {
         let cursor = request.cursor.clone();
+        let range = request.range.as_ref();
+        let more = further(&request.parameters)?;
         let described = self
-            .describe(&request.sql, cursor.as_ref(), Some(&request))
+            .describe(&request.sql, cursor.as_ref(), range, more)
             .await?;
         let mut parameters = match &cursor {
             Some(cursor) => {
-                let sql_type = self.known_type(cursor);
+                let sql_type = self.known_type(&cursor.column);
                 let bounds = Bounds {
                     from: request.from.as_ref(),
                     until: request.until.as_ref(),
@@ -283,6 +334,7 @@ impl SourceSession for SqlServerSession {
             }
             None => Vec::new(),
         };
+        parameters.extend(self.range_parameters(range));
         parameters.extend(further(&request.parameters)?);
         self.lease().await?;
         let lease = self.lease.take();

@@ -174,6 +174,31 @@ pub async fn whole_number(
     Ok(row.and_then(|row| row.get_column_data(0).ok().and_then(whole)))
 }
 
+/// The whole numbers in the one row that a statement with parameters returns.
+pub async fn whole_numbers(
+    client: &mut SqlServerClient,
+    sql: &str,
+    parameters: &[Parameter],
+) -> Result<Vec<Option<i64>>> {
+    let answer = async {
+        build_command(sql, parameters)
+            .exec(client)
+            .await?
+            .into_command_result()
+            .await
+    };
+    let answer = answer
+        .await
+        .map_err(|error| Error::from(error).while_trying("count the rows of each range"))?;
+    let row = answer.to_query_result(0).and_then(|rows| rows.first());
+    let numbers = row.map(|row| {
+        (0..row.len())
+            .map(|index| row.get_column_data(index).ok().and_then(whole))
+            .collect()
+    });
+    Ok(numbers.unwrap_or_default())
+}
+
 /// A statement for the highest value of a column of another one. That becomes a derived table, which may have an order
 /// only with OFFSET; its WITH comes before it all, and its OPTION behind.
 pub fn max_of(statement: &str, column: &str) -> String {
