@@ -374,3 +374,27 @@ fn what_a_variable_holds_is_not_told() {
         assert!(told.contains("the value of \"${PIN}"), "{told}");
     }
 }
+
+const DRIVER: &str = r#"name: p
+source:
+  type: sqlserver
+  driver: mssql-tds
+  host: db
+  database: d
+  credentials: { username: sa, password: pw }
+  tls: { ca_file: /etc/ssl/corp.pem }
+  shards: [{ name: a }]
+sink: { type: sqlite, path: s.db }
+"#;
+
+#[cfg(feature = "mssql-tds")]
+#[test]
+fn a_driver_that_cannot_be_given_authorities_says_so() {
+    check_problems(&[DRIVER], &expect![[""]]);
+}
+
+#[cfg(not(feature = "mssql-tds"))]
+#[test]
+fn a_driver_that_this_build_lacks_says_how_to_get_it() {
+    check_problems(&[DRIVER], &expect![[""]]);
+}
