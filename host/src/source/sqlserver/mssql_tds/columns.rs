@@ -501,3 +501,139 @@ impl RowWriter for Columns {
         self.bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BeyondMicroseconds, Clock, Cursor, CursorKind};
+    use crate::source::ReadRequest;
+
+    fn columns(types: &[(&str, SqlType)], cursor: Option<&str>) -> Columns {
+        let request = ReadRequest {
+            sql: String::new(),
+            cursor: cursor.map(|column| Cursor {
+                column: column.into(),
+                kind: CursorKind::Timestamp,
+                id: None,
+                clock: Clock::Utc,
+                settle_delay: std::time::Duration::ZERO,
+            }),
+            from: None,
+            until: None,
+            parameters: Vec::new(),
+            batch_rows: 8,
+            batch_bytes: 1 << 20,
+        };
+        let names: Vec<String> = types.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let types: Vec<SqlType> = types.iter().map(|(_, sql_type)| *sql_type).collect();
+        let beyond = BeyondMicroseconds::Quarantine;
+        let batches = Batches::new(&names, types.clone(), &request, beyond).unwrap();
+        Columns::new(batches, names, types)
+    }
+
+    fn utf16(text: &str) -> Vec<u8> {
+        text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+    }
+
+    fn time(ticks: u64) -> SqlDateTime2 {
+        let time = SqlTime {
+            time_nanoseconds: ticks,
+            scale: 7,
+        };
+        SqlDateTime2 {
+            days: 738_000,
+            time,
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_set_aside_is_told_whole_and_keeps_its_cursor() {
+        let mut columns = columns(
+            &[
+                ("id", SqlType::Int),
+                ("none", SqlType::BigInt),
+                ("text", SqlType::Text),
+                ("bytes", SqlType::Binary),
+                ("amount", SqlType::Money),
+                ("at", SqlType::DateTime2(7)),
+                ("flag", SqlType::Bit),
+            ],
+            Some("at"),
+        );
+        for ticks in [10, 11] {
+            columns.write_i32(0, 7);
+            columns.write_null(1);
+            columns.write_string(2, utf16("Zoë 😀").into(), EncodingType::Utf16);
+            columns.write_bytes(3, Cow::Borrowed(&[0, 255]));
+            columns.write_money(4, SqlMoney::from((-1, i32::MAX)));
+            columns.write_datetime2(5, time(ticks));
+            columns.write_bool(6, true);
+            columns.end_row();
+            columns.check().unwrap();
+        }
+        let batch = columns.batches.builder.finish().unwrap();
+        assert_eq!(batch.batch.num_rows(), 1);
+        let rejected = batch.rejected.first().unwrap();
+        assert_eq!(rejected.column, "at");
+        assert_eq!(
+            rejected.payload,
+            json!({
+                "id": 7, "none": null, "text": "Zoë 😀", "bytes": { "hex": "00ff" },
+                "amount": "922337203685477.5807", "at": "2021-07-30T00:00:00.0000011", "flag": true,
+            })
+        );
+        assert_eq!(
+            rejected.cursor,
+            Some(etl_plugin_api::Cursor::Text(
+                "2021-07-30T00:00:00.0000011".into()
+            ))
+        );
+    }
+
+    #[test]
+    fn a_time_that_there_is_not_sets_its_row_aside() {
+        let mut columns = columns(&[("at", SqlType::DateTime), ("day", SqlType::Date)], None);
+        columns.write_datetime(
+            0,
+            SqlDateTime {
+                days: i32::MAX,
+                time: 0,
+            },
+        );
+        columns.write_null(1);
+        columns.end_row();
+        columns.write_datetime(
+            0,
+            SqlDateTime {
+                days: 0,
+                time: u32::MAX,
+            },
+        );
+        columns.write_null(1);
+        columns.end_row();
+        columns.check().unwrap();
+        let batch = columns.batches.builder.finish().unwrap();
+        assert_eq!((batch.batch.num_rows(), batch.rejected.len()), (0, 2));
+        for rejected in &batch.rejected {
+            assert_eq!(rejected.reason, "a time out of range");
+        }
+    }
+
+    #[test]
+    fn a_row_without_its_cursor_or_with_half_a_character_ends_the_run() {
+        let mut columns = columns(
+            &[("at", SqlType::DateTime2(7)), ("t", SqlType::Text)],
+            Some("at"),
+        );
+        columns.write_null(0);
+        columns.write_null(1);
+        columns.end_row();
+        let error = columns.check().unwrap_err().to_string();
+        assert!(error.contains("`at` holds NULL"), "{error}");
+        columns.write_datetime2(0, time(10));
+        columns.write_string(1, Cow::Borrowed(&[0x3D, 0xD8]), EncodingType::Utf16);
+        columns.end_row();
+        let error = columns.check().unwrap_err().to_string();
+        assert!(error.contains("half of a surrogate pair"), "{error}");
+    }
+}
