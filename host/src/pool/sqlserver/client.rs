@@ -38,7 +38,7 @@ impl SqlServerClient {
                 Ok(answer.into_first_result().await?)
             }
             #[cfg(feature = "mssql-tds")]
-            Self::MssqlTds(client) => mssql_tds::query(client, sql).await,
+            Self::MssqlTds(client) => Box::pin(mssql_tds::query(client, sql)).await,
         }
     }
 
@@ -65,7 +65,7 @@ impl SqlServerClient {
                 Ok(rows)
             }
             #[cfg(feature = "mssql-tds")]
-            Self::MssqlTds(client) => mssql_tds::call(client, procedure, arguments).await,
+            Self::MssqlTds(client) => Box::pin(mssql_tds::call(client, procedure, arguments)).await,
         }
     }
 
@@ -77,7 +77,7 @@ impl SqlServerClient {
             }
             #[cfg(feature = "mssql-tds")]
             Self::MssqlTds(client) => {
-                let _ = timeout(ATTENTION_TIMEOUT, client.cancel_query(0)).await;
+                let _ = timeout(ATTENTION_TIMEOUT, Box::pin(client.cancel_query(0))).await;
             }
         }
     }

@@ -198,7 +198,7 @@ impl Columns {
     fn put_parts(&mut self, col: usize, value: DecimalParts) {
         match signed(&value) {
             Ok(digits) => {
-                self.put_decimal(col, digits, value.scale, || ColumnValues::Decimal(value))
+                self.put_decimal(col, digits, value.scale, || ColumnValues::Decimal(value));
             }
             Err(error) => self.fail(error),
         }

@@ -155,14 +155,12 @@ async fn patiently<T>(
     stop: &CancellationToken,
 ) -> Result<T> {
     let mut answer = pin!(answer);
-    match timeout(limit, &mut answer).await {
-        Ok(answer) => answer.map_err(describe),
-        Err(_) => {
-            stop.cancel();
-            let _ = timeout(ATTENTION_TIMEOUT, answer).await;
-            Err(late(limit))
-        }
+    if let Ok(answer) = timeout(limit, &mut answer).await {
+        return answer.map_err(describe);
     }
+    stop.cancel();
+    let _ = timeout(ATTENTION_TIMEOUT, answer).await;
+    Err(late(limit))
 }
 
 fn describe(error: Tds) -> Error {
