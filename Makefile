@@ -8,7 +8,7 @@ CARGO ?= cargo
 # Where scripts/setup-dev.sh puts what it cannot install for the whole machine.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
-.PHONY: help build run demo demo-down demo-stand-in test soak fuzz check bench golden-release clean
+.PHONY: help build run demo demo-down demo-stand-in test soak fuzz check bench bench-micro golden-release clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,11 +75,17 @@ fuzz: ## FUZZ_SECONDS (600) of any input for each fuzz target: configurations, r
 	@scripts/setup-dev.sh fuzz
 	@CARGO="$(CARGO)" scripts/fuzz.sh
 
-bench: ## speed and peak memory: the flagship with each side alone, the main job small and large, bad rows
+bench: ## speed and peak memory, beside loops that only move the rows; writes docs/benchmarks.md
 	@scripts/setup-dev.sh test
-	$(CARGO) bench -p etl-host --bench flagship
+	$(CARGO) bench -p etl-host --bench speed
 	$(CARGO) bench -p etl-host --bench main_job
 	$(CARGO) bench -p etl-host --bench bad_rows
+	$(CARGO) bench -p etl-host --bench startup
+
+bench-micro: ## parts of a row's way, each alone on one core: decode, encode, boundary, transform, and their change since the last time
+	@scripts/setup-dev.sh test
+	$(CARGO) bench -p etl-host --bench micro
+	$(CARGO) bench -p login-analytics --bench transform
 
 golden-release: ## keep plugin-api as a released minor: its archive, for the golden plugins; docs/abi.md
 	$(CARGO) run -p etl-testkit -- golden release

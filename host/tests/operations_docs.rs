@@ -255,6 +255,10 @@ fn every_block_of_commands_runs_as_it_stands() {
             for folder in ["/var/lib/etl-host", "/etc/etl-host", "/etc/logrotate.d"] {
                 command = command.replace(folder, &format!("{}{folder}", root.display()));
             }
+            if command.contains("RUN_ID") {
+                let report = project.result(&["run", "login-analytics"], 0);
+                command = command.replace("RUN_ID", report["run_id"].as_str().unwrap());
+            }
             let finished = run(&project, &command, &root);
             if finished.code != Some(0) {
                 writeln!(

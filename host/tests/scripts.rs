@@ -256,7 +256,7 @@ fn a_daemon_is_told_to_start_stop_and_delete() {
         block.contains("Status: Stopped\nMemory Usage: 0MB\n"),
         "{block}"
     );
-    let (_, stderr) = said(&project, MANAGE, &["delete", "misbehaving"], 2);
+    let (_, stderr) = said(&project, MANAGE, &["delete", "fixture-misbehaving"], 2);
     assert!(stderr.contains("--yes"), "{stderr}");
     daemon.signal(Signal::TERM).unwrap();
     daemon.finish().unwrap().require_code(143).unwrap();

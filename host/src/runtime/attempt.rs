@@ -75,6 +75,13 @@ struct Rows {
     transform: TransformStage,
 }
 
+impl Rows {
+    /// Whether they are made or changed by the plugin.
+    fn call_plugin(&self) -> bool {
+        matches!(self.reader, Reader::Extractor { .. }) || self.transform.calls_plugin()
+    }
+}
+
 /// What remains of an attempt that fails.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -160,6 +167,11 @@ async fn run_with(
         mut chunker,
         may_drain,
     } = opened;
+    if !rows.call_plugin() && !chunker.calls_plugin() {
+        // A worker that nobody will call keeps no memory.
+        progress.note_usage(stages);
+        stages.rest();
+    }
     let cancelled = match pump(run, rows, &mut chunker, may_drain, &progress.commits).await {
         Ok(cancelled) => cancelled,
         Err(error) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use etl_plugin_api::{Cursor, Outcome};
 use tracing::{Instrument, Span};
 
@@ -133,6 +133,11 @@ impl Chunker {
             before: ledger,
             advances: 0,
         }
+    }
+
+    /// Whether rows are written by the plugin.
+    pub fn calls_plugin(&self) -> bool {
+        matches!(self.target, Target::Loader(_))
     }
 
     /// The partition.
@@ -351,15 +356,8 @@ impl Chunker {
             return Ok(());
         };
         for batch in &flush.batches {
-            let texts = batch
-                .column_by_name(name)
-                .and_then(|column| column.as_string_opt::<i32>());
-            let own = texts.is_some_and(|texts| {
-                texts
-                    .iter()
-                    .all(|text| text == Some(self.signature.partition.as_str()))
-            });
-            if !own {
+            let column = batch.column_by_name(name);
+            if !column.is_some_and(|column| holds_only(column, &self.signature.partition)) {
                 return Err(Error::data(format!(
                     "the column `{name}` does not hold the partition's name in every row, so rows cannot be deleted by it"
                 ))
@@ -426,6 +424,22 @@ fn told(span: &Span, result: Result<()>) -> Result<()> {
     result.inspect_err(|error| spans::record_error(span, error))
 }
 
+/// Whether every row of a column has this text, whether or not a dictionary holds it.
+fn holds_only(column: &ArrayRef, text: &str) -> bool {
+    let Some(dictionary) = column.as_any_dictionary_opt() else {
+        let texts = column.as_string_opt::<i32>();
+        return texts.is_some_and(|texts| texts.iter().all(|value| value == Some(text)));
+    };
+    let Some(words) = dictionary.values().as_string_opt::<i32>() else {
+        return false;
+    };
+    if column.is_empty() || column.logical_null_count() > 0 {
+        return column.is_empty();
+    }
+    let mut keys = dictionary.normalized_keys().into_iter();
+    keys.all(|key| words.value(key) == text)
+}
+
 /// Bytes of the rows themselves; a slice does not count what it shares.
 fn slice_bytes(batch: &RecordBatch) -> usize {
     batch
@@ -438,4 +452,31 @@ fn slice_bytes(batch: &RecordBatch) -> usize {
                 .unwrap_or_else(|_| column.get_array_memory_size())
         })
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::types::Int32Type;
+    use arrow_array::{DictionaryArray, Int32Array, Int64Array, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn a_partition_column_is_judged_by_its_rows() {
+        let words: ArrayRef = Arc::new(StringArray::from(vec![Some("us"), Some("eu"), None]));
+        let coded = |keys: Vec<Option<i32>>| -> ArrayRef {
+            let keys = Int32Array::from(keys);
+            Arc::new(DictionaryArray::<Int32Type>::new(keys, words.clone()))
+        };
+        assert!(holds_only(&coded(vec![Some(1), Some(1)]), "eu"));
+        assert!(holds_only(&coded(vec![]), "eu"));
+        assert!(!holds_only(&coded(vec![Some(1), Some(0)]), "eu"));
+        assert!(!holds_only(&coded(vec![Some(1), None]), "eu"));
+        assert!(!holds_only(&coded(vec![Some(1), Some(2)]), "eu"));
+        let plain = |texts: Vec<Option<&str>>| -> ArrayRef { Arc::new(StringArray::from(texts)) };
+        assert!(holds_only(&plain(vec![Some("eu"); 2]), "eu"));
+        assert!(!holds_only(&plain(vec![Some("eu"), None]), "eu"));
+        let number: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        assert!(!holds_only(&number, "eu"));
+    }
 }

@@ -1,17 +1,18 @@
-//! Keys of an upsert: within one flush the last row of each counts, and one with NULL is refused; a key that is there
-//! already is updated or left.
+//! Keys of an upsert: within one flush the last row of each counts, and one with NULL is refused; what remains is in the
+//! key's order. A key that is there already is updated or left.
 
-use std::collections::HashMap;
-
-use arrow_array::{Array, BooleanArray, RecordBatch};
-use arrow_row::{OwnedRow, RowConverter, SortField};
-use arrow_select::filter::filter_record_batch;
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_row::{RowConverter, SortField};
+use arrow_select::interleave::interleave_record_batch;
 
 use super::{Keep, Refusal};
 use crate::error::{Error, Result};
 use crate::identifier::{quote, quote_list};
 
-/// A flush with one row per key.
+/// Rows of a batch that is made here: enough to spread what a batch costs, few enough for text that is long.
+const ROWS_AT_ONCE: usize = 8192;
+
+/// A flush with one row per key, in the order of the key: an index is written several times as fast in its own order.
 pub struct Reduced {
     /// The rows that remain, batch by batch.
     pub batches: Vec<RecordBatch>,
@@ -19,82 +20,111 @@ pub struct Reduced {
     pub superseded: u64,
     /// Rows with NULL in the key.
     pub refused: Vec<Refusal>,
-    /// For each remaining batch, the original row of each row.
-    pub origin: Vec<Vec<usize>>,
+    /// Where the remaining rows come from, one after the other: batch and row.
+    places: Option<Vec<(usize, usize)>>,
+    /// Where each of the batches begins among the remaining rows.
+    starts: Vec<usize>,
 }
 
-/// Reduces repeated keys to their last row.
+impl Reduced {
+    /// Nothing had to be left out or moved.
+    fn as_they_are(batches: &[RecordBatch]) -> Self {
+        Self {
+            batches: batches.to_vec(),
+            superseded: 0,
+            refused: Vec::new(),
+            places: None,
+            starts: Vec::new(),
+        }
+    }
+
+    /// Where a row of [`Self::batches`] was before: batch and row.
+    pub fn origin(&self, batch: usize, row: usize) -> (usize, usize) {
+        self.places
+            .as_ref()
+            .zip(self.starts.get(batch))
+            .and_then(|(places, start)| places.get(start + row))
+            .copied()
+            .unwrap_or((batch, row))
+    }
+}
+
+/// Reduces repeated keys to their last row, and sorts by the key.
 pub fn reduce(batches: &[RecordBatch], key: &[String]) -> Result<Reduced> {
-    let mut keep: Vec<Vec<bool>> = batches
+    let keys = batches
         .iter()
-        .map(|batch| vec![true; batch.num_rows()])
-        .collect();
+        .map(|batch| key_columns(batch, key))
+        .collect::<Result<Vec<_>>>()?;
+    let Some(first) = keys.first() else {
+        return Ok(Reduced::as_they_are(batches));
+    };
+    let fields = first
+        .iter()
+        .map(|column| SortField::new(column.data_type().clone()));
+    let converter = RowConverter::new(fields.collect())?;
+    let count = batches.iter().map(RecordBatch::num_rows).sum();
+    let mut rows = converter.empty_rows(count, 0);
+    let mut places = Vec::with_capacity(count);
     let mut refused = Vec::new();
-    let mut superseded = 0;
-    let mut last: HashMap<OwnedRow, (usize, usize)> = HashMap::new();
-    let mut converter: Option<RowConverter> = None;
-    for (index, batch) in batches.iter().enumerate() {
-        let columns = key
-            .iter()
-            .map(|name| {
-                batch.column_by_name(name).cloned().ok_or_else(|| {
-                    Error::config(format!(
-                        "the key column `{name}` is not among the output columns"
-                    ))
-                    .hint("correct `sink.key`")
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let converter = match &mut converter {
-            Some(converter) => converter,
-            None => converter.insert(RowConverter::new(
-                columns
-                    .iter()
-                    .map(|column| SortField::new(column.data_type().clone()))
-                    .collect(),
-            )?),
-        };
-        let rows = converter.convert_columns(&columns)?;
-        for (row, bytes) in rows.iter().enumerate() {
+    for (index, columns) in keys.iter().enumerate() {
+        converter.append(&mut rows, columns)?;
+        for row in 0..columns.first().map_or(0, |column| column.len()) {
             let null = columns
                 .iter()
                 .zip(key)
                 .find(|(column, _)| column.is_null(row));
-            if let Some((_, name)) = null {
-                set(&mut keep, index, row);
-                refused.push(Refusal {
+            match null {
+                None => places.push((places.len() + refused.len(), index, row)),
+                Some((_, name)) => refused.push(Refusal {
                     batch: index,
                     row,
                     column: name.clone(),
                     reason: "NULL in the key".to_owned(),
                     told: String::new(),
-                });
-            } else if let Some((batch, earlier)) = last.insert(bytes.owned(), (index, row)) {
-                set(&mut keep, batch, earlier);
-                superseded += 1;
+                }),
             }
         }
     }
-    let mut reduced = Vec::with_capacity(batches.len());
-    let mut origin = Vec::with_capacity(batches.len());
-    for (batch, keep) in batches.iter().zip(keep) {
-        origin.push(
-            (0..keep.len())
-                .filter(|&row| keep.get(row) == Some(&true))
-                .collect(),
-        );
-        reduced.push(if keep.iter().all(|keep| *keep) {
-            batch.clone()
-        } else {
-            filter_record_batch(batch, &BooleanArray::from(keep))?
-        });
+    if refused.is_empty() && places.is_sorted_by(|a, b| rows.row(a.0) < rows.row(b.0)) {
+        return Ok(Reduced::as_they_are(batches));
     }
+    // Rows of one key keep their order, and the last of them remains.
+    places.sort_by(|a, b| rows.row(a.0).cmp(&rows.row(b.0)));
+    let sorted = places.len();
+    let mut kept: Vec<(usize, usize)> = Vec::with_capacity(sorted);
+    for (at, (number, batch, row)) in places.iter().enumerate() {
+        let next = places.get(at + 1);
+        if next.is_none_or(|next| rows.row(next.0) != rows.row(*number)) {
+            kept.push((*batch, *row));
+        }
+    }
+    let parts = kept.chunks(ROWS_AT_ONCE);
+    let from: Vec<&RecordBatch> = batches.iter().collect();
+    let batches = parts
+        .map(|part| Ok(interleave_record_batch(&from, part)?))
+        .collect::<Result<Vec<_>>>()?;
     Ok(Reduced {
-        batches: reduced,
-        superseded,
+        starts: (0..batches.len())
+            .map(|index| index * ROWS_AT_ONCE)
+            .collect(),
+        batches,
+        superseded: (sorted - kept.len()) as u64,
         refused,
-        origin,
+        places: Some(kept),
     })
+}
+
+fn key_columns(batch: &RecordBatch, key: &[String]) -> Result<Vec<ArrayRef>> {
+    key.iter()
+        .map(|name| {
+            batch.column_by_name(name).cloned().ok_or_else(|| {
+                Error::config(format!(
+                    "the key column `{name}` is not among the output columns"
+                ))
+                .hint("correct `sink.key`")
+            })
+        })
+        .collect()
 }
 
 /// What an upsert does with a row whose key is there already.
@@ -105,47 +135,66 @@ pub struct OnConflict {
     pub every: bool,
 }
 
-/// The clause for these columns. `in_order` makes a column of one side compare as its values mean.
+/// How the two sides of a conflict are compared in a dialect of SQL.
+pub struct Comparison<'a> {
+    /// Makes a column of one side compare as its values mean.
+    pub in_order: &'a dyn Fn(&str) -> String,
+    /// Whether two lists of columns differ; `None` writes rows that are the same, too.
+    pub differ: Option<&'a dyn Fn(&str, &str) -> String>,
+}
+
+/// The clause for these columns.
 pub fn on_conflict<'a>(
     columns: impl Iterator<Item = &'a str>,
     key: &[String],
     keep: &Keep,
-    in_order: impl Fn(&str) -> String,
+    compare: &Comparison<'_>,
 ) -> OnConflict {
-    let updates: Vec<String> = columns
+    let others: Vec<String> = columns
         .filter(|name| !key.iter().any(|key| key == name))
-        .map(|name| format!("{0} = excluded.{0}", quote(name)))
+        .map(quote)
         .collect();
-    let older = match keep {
-        Keep::Last => Some(String::new()),
-        Keep::Newer(None) => None,
-        Keep::Newer(Some(column)) => {
-            let side = |side: &str| in_order(&format!("{side}.{}", quote(column)));
+    let updates: Vec<String> = others
+        .iter()
+        .map(|name| format!("{name} = excluded.{name}"))
+        .collect();
+    let side = |side: &str| {
+        let columns: Vec<_> = others.iter().map(|name| format!("{side}.{name}")).collect();
+        columns.join(", ")
+    };
+    let condition = match (keep, compare.differ) {
+        (Keep::Last, None) => Some(String::new()),
+        (Keep::Last, Some(differ)) => {
+            Some(format!(" WHERE {}", differ(&side("t"), &side("excluded"))))
+        }
+        (Keep::Newer(None), _) => None,
+        (Keep::Newer(Some(column)), _) => {
+            let side = |side: &str| (compare.in_order)(&format!("{side}.{}", quote(column)));
             Some(format!(" WHERE {} < {}", side("t"), side("excluded")))
         }
     };
-    let action = match older {
-        Some(older) if !updates.is_empty() => format!("UPDATE SET {}{older}", updates.join(", ")),
+    let action = match condition {
+        Some(condition) if !updates.is_empty() => {
+            format!("UPDATE SET {}{condition}", updates.join(", "))
+        }
         _ => "NOTHING".to_owned(),
     };
     let key = quote_list(key.iter().map(String::as_str));
     OnConflict {
         clause: format!(" ON CONFLICT ({key}) DO {action}"),
-        every: !updates.is_empty() && *keep == Keep::Last,
-    }
-}
-
-fn set(keep: &mut [Vec<bool>], batch: usize, row: usize) {
-    if let Some(slot) = keep.get_mut(batch).and_then(|rows| rows.get_mut(row)) {
-        *slot = false;
+        every: !updates.is_empty() && *keep == Keep::Last && compare.differ.is_none(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use arrow_array::{ArrayRef, Int64Array, StringArray};
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::Int64Type;
+    use arrow_array::{Int64Array, StringArray};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -163,20 +212,71 @@ mod tests {
         ];
         let reduced = reduce(&batches, &["id".to_owned()]).unwrap();
         assert_eq!(reduced.superseded, 2);
-        assert_eq!(reduced.origin, vec![vec![2], vec![1]]);
+        assert_eq!(
+            [reduced.origin(0, 0), reduced.origin(0, 1)],
+            [(0, 2), (1, 1)]
+        );
         assert_eq!(reduced.refused.len(), 1);
         assert_eq!((reduced.refused[0].batch, reduced.refused[0].row), (1, 0));
         let rows: usize = reduced.batches.iter().map(RecordBatch::num_rows).sum();
         assert_eq!(rows, 2);
     }
 
+    proptest! {
+        #[test]
+        fn what_remains_is_sorted_and_knows_where_it_comes_from(
+            keys in prop::collection::vec(prop::collection::vec(prop::option::weighted(0.9, 0i64..40), 0..30), 1..5)
+        ) {
+            let batches: Vec<_> = keys.iter().map(|ids| batch(ids, &vec!["x"; ids.len()])).collect();
+            let reduced = reduce(&batches, &["id".to_owned()]).unwrap();
+            let mut expected = BTreeMap::new();
+            let mut nulls = 0;
+            for (index, ids) in keys.iter().enumerate() {
+                for (row, id) in ids.iter().enumerate() {
+                    match id {
+                        Some(id) => drop(expected.insert(*id, (index, row))),
+                        None => nulls += 1,
+                    }
+                }
+            }
+            let mut found = Vec::new();
+            for (index, batch) in reduced.batches.iter().enumerate() {
+                for (row, id) in batch.column(0).as_primitive::<Int64Type>().iter().enumerate() {
+                    found.push((id.unwrap(), reduced.origin(index, row)));
+                }
+            }
+            let all: usize = keys.iter().map(Vec::len).sum();
+            prop_assert_eq!(all, found.len() + nulls + usize::try_from(reduced.superseded).unwrap());
+            prop_assert_eq!(reduced.refused.len(), nulls);
+            prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_there_as_it_is_may_be_left_alone() {
+        let compare = Comparison {
+            in_order: &str::to_owned,
+            differ: Some(&|one, other| format!("({one}) IS DISTINCT FROM ({other})")),
+        };
+        let columns = ["id", "a", "b"].into_iter();
+        let conflict = on_conflict(columns, &["id".to_owned()], &Keep::Last, &compare);
+        assert_eq!(
+            conflict.clause,
+            " ON CONFLICT (\"id\") DO UPDATE SET \"a\" = excluded.\"a\", \"b\" = excluded.\"b\" \
+             WHERE (t.\"a\", t.\"b\") IS DISTINCT FROM (excluded.\"a\", excluded.\"b\")"
+        );
+        assert!(!conflict.every);
+    }
+
     #[test]
     fn a_row_yields_only_where_it_is_told_to() {
         let clause = |keep: &Keep, columns: &[&str]| {
             let key = ["id".to_owned()];
-            let conflict = on_conflict(columns.iter().copied(), &key, keep, |side| {
-                format!("f({side})")
-            });
+            let compare = Comparison {
+                in_order: &|side| format!("f({side})"),
+                differ: None,
+            };
+            let conflict = on_conflict(columns.iter().copied(), &key, keep, &compare);
             (conflict.clause, conflict.every)
         };
         let update = " ON CONFLICT (\"id\") DO UPDATE SET \"a\" = excluded.\"a\"";

@@ -84,6 +84,11 @@ impl TransformStage {
         &self.tables
     }
 
+    /// Whether there is a transformer; without one, rows are loaded as they were read.
+    pub fn calls_plugin(&self) -> bool {
+        self.transformer.is_some()
+    }
+
     /// Whether its output stands for many input rows each.
     pub fn aggregates(&self) -> bool {
         self.transformer.is_some() && self.cardinality == Cardinality::Aggregate

@@ -9,13 +9,14 @@ use etl_testkit::stand_in::{StandInOptions, StandInServer, StandInTls};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub const USAGE: &str = "\
-etl-testkit stand-in [--port PORT] [--name NAME] [--database NAME]… [--seed FILE.sql]… [--logins ROWS]
+etl-testkit stand-in [--port PORT] [--name NAME] [--database NAME]… [--seed FILE.sql]… [--logins ROWS | --synthesise ROWS]
                      [--tls off|optional|required] [--tls-dir DIR]
 
   A server that speaks TDS on 127.0.0.1, for trying a pipeline without SQL Server; its data is gone with it.
   The user is sa, the password is taken from ETL_STAND_IN_PASSWORD. Seeds run in the first database (logins
-  where none is named), with GO between batches; --logins makes and fills the table user_logins there; --tls-dir
-  gets ca.pem, the authority of its certificate. It ends at SIGTERM, at SIGINT or when a piped stdin closes.";
+  where none is named), with GO between batches; --logins makes and fills the table user_logins there; --synthesise
+  makes it with any number of rows, of which few are kept, for measuring; --tls-dir gets ca.pem, the authority of its
+  certificate. It ends at SIGTERM, at SIGINT or when a piped stdin closes.";
 
 const PASSWORD_VARIABLE: &str = "ETL_STAND_IN_PASSWORD";
 
@@ -24,6 +25,7 @@ struct Wanted {
     options: StandInOptions,
     seeds: Vec<PathBuf>,
     logins: u64,
+    synthesise: u64,
     tls_dir: Option<PathBuf>,
 }
 
@@ -85,6 +87,7 @@ fn parse(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Want
             "--database" => wanted.options.databases.push(text),
             "--seed" => wanted.seeds.push(value.into()),
             "--logins" => wanted.logins = text.parse().context("--logins")?,
+            "--synthesise" => wanted.synthesise = text.parse().context("--synthesise")?,
             "--tls-dir" => wanted.tls_dir = Some(value.into()),
             "--tls" => {
                 wanted.options.tls = match text.as_str() {
@@ -127,6 +130,9 @@ fn start(wanted: Wanted) -> Result<StandInServer> {
     }
     if wanted.logins > 0 {
         server.make_logins(&database, wanted.logins)?;
+    }
+    if wanted.synthesise > 0 {
+        server.synthesise_logins(&database, wanted.synthesise)?;
     }
     Ok(server)
 }

@@ -611,6 +611,29 @@ async fn the_questions_of_the_host_are_answered() {
 }
 
 #[tokio::test]
+async fn a_table_may_have_more_rows_than_are_kept() {
+    let server = server();
+    server.synthesise_logins("logins", 120_000).unwrap();
+    let mut client = connected(&server, "logins").await;
+    let all = only(
+        &mut client,
+        "SELECT login_id, login_time, user_agent FROM dbo.user_logins ORDER BY login_time",
+    )
+    .await;
+    assert_eq!(all.len(), 120_000);
+    // Those that are kept come again, later and with other numbers.
+    assert_eq!((&*all[0][0], &*all[119_999][0]), ("1", "120000"));
+    assert_eq!(all[7][2], all[100_007][2]);
+    assert!(all.windows(2).all(|pair| pair[0][1] < pair[1][1]));
+    let window = "SELECT login_id FROM dbo.user_logins WHERE login_time > '2020-01-01T00:10:00' AND login_time <= '2020-01-01T00:10:00.0200000'";
+    assert_eq!(only(&mut client, window).await, [["60002"], ["60003"]]);
+    let collected = server.query("logins", window).unwrap();
+    assert_eq!(collected[0][0].as_deref(), Some("60002"));
+    let other = "SELECT login_id FROM dbo.user_logins WHERE user_id = 1";
+    assert_eq!(error(&mut client, other).await, 40_517);
+}
+
+#[tokio::test]
 async fn long_values_may_come_with_their_length_unknown() {
     let options = StandInOptions {
         unknown_lengths: true,

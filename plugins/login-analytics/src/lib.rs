@@ -4,20 +4,20 @@
 //! `browser` (see [`device`]) and `source_shard`. What it reads and where the rows go is the configuration's business.
 
 pub mod device;
+pub mod distinct;
 pub mod location;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use etl_plugin_api::arrow::array::builder::StringBuilder;
 use etl_plugin_api::arrow::array::cast::AsArray;
-use etl_plugin_api::arrow::array::{Array, ArrayRef, StringArray};
+use etl_plugin_api::arrow::array::{Array, ArrayRef};
 use etl_plugin_api::prelude::*;
 
 use crate::device::Devices;
+use crate::distinct::Distinct;
 use crate::location::Locator;
 
 const ADDRESS: &str = "ip_address";
@@ -119,45 +119,42 @@ impl Transformer for Enrich {
     }
 
     fn transform(&mut self, cx: &dyn Context, input: RecordBatch) -> Result<Transformed> {
-        let rows = input.num_rows();
-        let schema = output_schema(&input.schema());
         let mut columns = input.columns().to_vec();
-        columns.extend(self.locations(texts(&input, ADDRESS)?, rows)?);
-        columns.extend(self.devices(texts(&input, USER_AGENT)?, rows));
-        let shards = std::iter::repeat_n(cx.partition(), rows);
-        columns.push(Arc::new(StringArray::from_iter_values(shards)));
-        Ok(Transformed::same_rows(RecordBatch::try_new(
-            schema, columns,
-        )?))
+        columns.extend(self.locations(texts(&input, ADDRESS)?)?);
+        columns.extend(self.devices(texts(&input, USER_AGENT)?)?);
+        let shard = Distinct::one(cx.partition(), input.num_rows());
+        columns.push(shard.column(shard.values.iter().map(Some))?);
+        let batch = RecordBatch::try_new(output_schema(&input.schema()), columns)?;
+        Ok(Transformed::same_rows(batch))
     }
 }
 
 impl Enrich {
-    fn locations(&self, addresses: Texts<'_>, rows: usize) -> Result<[ArrayRef; 4]> {
-        let [mut codes, mut names, mut regions, mut cities] = builders(rows);
-        for address in addresses {
-            let found = self
-                .locator
-                .locate(address)
-                .map_err(|error| StageError::fatal(error.to_string()))?;
-            codes.append_option(found.country_code);
-            write!(names, "{found}").map_err(|error| StageError::fatal(error.to_string()))?;
-            names.append_value("");
-            regions.append_option(found.region);
-            cities.append_option(found.city);
-        }
-        Ok([codes, names, regions, cities].map(finish))
+    fn locations(&self, addresses: Texts<'_>) -> Result<[ArrayRef; 4]> {
+        let found = Distinct::of(addresses.map(|address| self.locator.locate(address)))
+            .map_err(|error| StageError::fatal(error.to_string()))?;
+        let each = || found.values.iter();
+        Ok([
+            found.column(each().map(|place| place.country_code))?,
+            found.column(each().map(|place| Some(place.to_string())))?,
+            found.column(each().map(|place| place.region))?,
+            found.column(each().map(|place| place.city))?,
+        ])
     }
 
-    fn devices(&mut self, user_agents: Texts<'_>, rows: usize) -> [ArrayRef; 3] {
-        let [mut classes, mut systems, mut browsers] = builders(rows);
-        for user_agent in user_agents {
-            let found = self.devices.recognise(user_agent);
-            classes.append_value(found.class.as_str());
-            systems.append_option(found.os.as_deref());
-            browsers.append_option(found.browser.as_deref());
-        }
-        [classes, systems, browsers].map(finish)
+    fn devices(&mut self, user_agents: Texts<'_>) -> Result<[ArrayRef; 3]> {
+        let found = Distinct::of(user_agents.map(Ok::<_, StageError>))?;
+        let recognised = found
+            .values
+            .iter()
+            .map(|text| self.devices.recognise(*text));
+        let devices: Vec<_> = recognised.collect();
+        let each = || devices.iter();
+        Ok([
+            found.column(each().map(|device| Some(device.class.as_str())))?,
+            found.column(each().map(|device| device.os.as_deref()))?,
+            found.column(each().map(|device| device.browser.as_deref()))?,
+        ])
     }
 }
 
@@ -189,15 +186,8 @@ fn is_text(kind: &DataType) -> bool {
 }
 
 fn output_schema(input: &Schema) -> SchemaRef {
-    let added = ADDED.map(|(name, nullable)| Arc::new(Field::new(name, DataType::Utf8, nullable)));
+    let added =
+        ADDED.map(|(name, nullable)| Arc::new(Field::new(name, distinct::column_type(), nullable)));
     let fields: Vec<_> = input.fields().iter().cloned().chain(added).collect();
     Arc::new(Schema::new(fields))
-}
-
-fn builders<const N: usize>(rows: usize) -> [StringBuilder; N] {
-    std::array::from_fn(|_| StringBuilder::with_capacity(rows, rows * 16))
-}
-
-fn finish(mut builder: StringBuilder) -> ArrayRef {
-    Arc::new(builder.finish())
 }

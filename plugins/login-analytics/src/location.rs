@@ -41,7 +41,7 @@ use self::country::Countries;
 use self::mmdb::Database;
 
 /// Where an address belongs. Borrows all text, so that making one allocates nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Location<'a> {
     /// ISO 3166-1 alpha-2 code of the country; `None` when no country is known.
     pub country_code: Option<&'a str>,

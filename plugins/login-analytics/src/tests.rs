@@ -1,7 +1,8 @@
 //! The pipeline from settings to batch, without a host.
 
 use etl_plugin_api::AttemptInfo;
-use etl_plugin_api::arrow::array::{Int64Array, LargeStringArray};
+use etl_plugin_api::arrow::array::types::Int32Type;
+use etl_plugin_api::arrow::array::{Int64Array, LargeStringArray, StringArray};
 
 use super::*;
 
@@ -75,13 +76,11 @@ fn every_row_keeps_its_columns_and_gains_eight() {
     assert_eq!(output.batch.schema(), tables[0].schema);
     assert_eq!(output.batch.columns()[..3], input.columns()[..]);
     let column = |name: &str| -> Vec<_> {
-        let column = output
-            .batch
-            .column_by_name(name)
-            .unwrap()
-            .as_string::<i32>();
-        column
-            .iter()
+        let column = output.batch.column_by_name(name).unwrap();
+        let column = column.as_dictionary::<Int32Type>();
+        let words = column.downcast_dict::<StringArray>().unwrap();
+        words
+            .into_iter()
             .map(|value| value.unwrap_or("NULL").to_owned())
             .collect()
     };

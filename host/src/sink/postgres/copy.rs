@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::table::PgTable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::quote_list;
-use crate::sink::key::on_conflict;
+use crate::sink::key::{Comparison, OnConflict, on_conflict};
 use crate::sink::part::Part;
 use crate::sink::{Keep, Refusal, Written};
 
@@ -96,7 +96,8 @@ pub async fn copy(
     Ok(written)
 }
 
-/// Sends rows into the staging table and merges them from there: new keys are inserted, known ones updated.
+/// Sends rows into the staging table and merges them from there: new keys are inserted, known ones updated. A row that is
+/// there as it is costs no write.
 pub async fn merge(
     client: &Client,
     stage: &str,
@@ -106,8 +107,7 @@ pub async fn merge(
 ) -> Result<Written, Fault> {
     let mut written = copy(client, stage, table, part).await?;
     let (name, columns) = (table.name(), table.column_list());
-    let written_columns = table.columns.iter().map(|(_, name, _)| name.as_str());
-    let conflict = on_conflict(written_columns, key, &table.spec.keep, str::to_owned);
+    let conflict = conflict_of(table, key);
     let key = quote_list(key.iter().map(String::as_str));
     // In the key's order, so that two writers cannot wait for each other.
     let merged = client
@@ -119,7 +119,7 @@ pub async fn merge(
             &[],
         )
         .await?;
-    if conflict.every && merged != written.loaded {
+    if (conflict.every && merged != written.loaded) || merged > written.loaded {
         return Err(Fault::Other(Error::new(
             ErrorKind::Ledger,
             format!("the merge took {merged} of {} rows", written.loaded),
@@ -131,4 +131,20 @@ pub async fn merge(
     }
     client.batch_execute(&format!("TRUNCATE {stage}")).await?;
     Ok(written)
+}
+
+fn conflict_of(table: &PgTable, key: &[String]) -> OnConflict {
+    let columns = table.columns.iter().map(|(_, name, _)| name.as_str());
+    let compare = Comparison {
+        in_order: &str::to_owned,
+        differ: table.tells_unchanged.then_some(&differ),
+    };
+    on_conflict(columns, key, &table.spec.keep, &compare)
+}
+
+/// By the bytes of the values, whatever the columns' types and collations take for equal: a name whose letters change
+/// their case is another one.
+fn differ(one: &str, other: &str) -> String {
+    // The function of the operator `*<>`, which the parser would take apart into one for each column.
+    format!("record_image_ne(ROW({one}), ROW({other}))")
 }

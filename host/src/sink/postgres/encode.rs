@@ -79,7 +79,13 @@ enum Texts<'a> {
     Large(&'a LargeStringArray),
     View(&'a StringViewArray),
     /// Keys and the words they stand for.
-    Dictionary(Vec<usize>, &'a StringArray),
+    Dictionary(Keys<'a>, &'a StringArray),
+}
+
+/// The place of each row's word.
+enum Keys<'a> {
+    Int32(&'a [i32]),
+    Other(Vec<usize>),
 }
 
 #[derive(Clone, Copy)]
@@ -125,10 +131,14 @@ impl<'a> Encoder<'a> {
             DataType::Utf8View => Values::Text(Texts::View(array.as_string_view())),
             DataType::Dictionary(_, value) if value.as_ref() == &DataType::Utf8 => {
                 let dictionary = array.as_any_dictionary();
-                Values::Text(Texts::Dictionary(
-                    dictionary.normalized_keys(),
-                    dictionary.values().as_string(),
-                ))
+                let words: &StringArray = dictionary.values().as_string();
+                let keys = match dictionary.keys().as_primitive_opt::<Int32Type>() {
+                    Some(keys) => Keys::Int32(keys.values()),
+                    // Without words all rows are NULL.
+                    None if words.is_empty() => Keys::Other(Vec::new()),
+                    None => Keys::Other(dictionary.normalized_keys()),
+                };
+                Values::Text(Texts::Dictionary(keys, words))
             }
             DataType::Binary => Values::Binary(array.as_binary()),
             DataType::LargeBinary => Values::LargeBinary(array.as_binary()),
@@ -283,10 +293,14 @@ impl Texts<'_> {
             Self::Small(values) => values.value(row),
             Self::Large(values) => values.value(row),
             Self::View(values) => values.value(row),
-            Self::Dictionary(keys, words) => keys
-                .get(row)
-                .filter(|key| **key < words.len())
-                .map_or("", |key| words.value(*key)),
+            Self::Dictionary(keys, words) => {
+                let key = match keys {
+                    Keys::Int32(keys) => keys.get(row).and_then(|key| usize::try_from(*key).ok()),
+                    Keys::Other(keys) => keys.get(row).copied(),
+                };
+                key.filter(|key| *key < words.len())
+                    .map_or("", |key| words.value(key))
+            }
         }
     }
 }
@@ -416,6 +430,43 @@ mod tests {
         let mut out = Vec::new();
         assert!(encoder.encode(0, &mut out).is_ok());
         assert!(encoder.encode(1, &mut out).unwrap_err().contains("U+0000"));
+    }
+
+    fn encoded<K: arrow_array::types::ArrowDictionaryKeyType>(
+        keys: PrimitiveArray<K>,
+        words: Vec<Option<&str>>,
+    ) -> Vec<u8> {
+        let words = std::sync::Arc::new(StringArray::from(words));
+        let array = arrow_array::DictionaryArray::new(keys, words);
+        let encoder = Encoder::new(&array, PgType::Text(None)).unwrap();
+        let mut out = Vec::new();
+        for row in 0..array.len() {
+            encoder.encode(row, &mut out).unwrap();
+        }
+        out
+    }
+
+    #[test]
+    fn a_dictionary_is_written_as_its_words() {
+        let [a, b, null] = [&b"\0\0\0\x01a"[..], b"\0\0\0\x01b", b"\xff\xff\xff\xff"];
+        // NULL by its key, and by its word.
+        let words = || vec![Some("a"), None, Some("b")];
+        let expected = [b, null, a, null].concat();
+        let keys = [Some(2), None, Some(0), Some(1)];
+        assert_eq!(
+            encoded::<Int32Type>(keys.into_iter().collect(), words()),
+            expected
+        );
+        let keys = [Some(2), None, Some(0), Some(1)];
+        assert_eq!(
+            encoded::<UInt8Type>(keys.into_iter().collect(), words()),
+            expected
+        );
+        let nothing = [null, null].concat();
+        let keys = PrimitiveArray::<Int32Type>::new_null(2);
+        assert_eq!(encoded(keys, vec![]), nothing);
+        let keys = PrimitiveArray::<Int8Type>::new_null(2);
+        assert_eq!(encoded(keys, vec![]), nothing);
     }
 
     #[test]

@@ -7,7 +7,9 @@ mod checkpoint;
 mod copy;
 mod dead_letters;
 mod due;
-mod encode;
+// Open for `benches/micro`, as `types` is.
+#[doc(hidden)]
+pub mod encode;
 mod examine;
 mod fault;
 mod host_tables;
@@ -16,7 +18,8 @@ mod lease;
 mod session;
 mod swap;
 mod table;
-mod types;
+#[doc(hidden)]
+pub mod types;
 mod write;
 
 use std::collections::BTreeMap;

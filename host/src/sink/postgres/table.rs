@@ -32,6 +32,9 @@ pub struct PgTable {
     existing: Vec<Existing>,
     /// A plain or a partitioned table, as opposed to a view or a foreign table.
     lockable: bool,
+    /// A row that an update would not change may be left alone. Triggers would see it, and may leave rows out, which only
+    /// the count of all rows shows.
+    pub tells_unchanged: bool,
 }
 
 impl PgTable {
@@ -91,6 +94,8 @@ struct Existing {
 /// A table as it is; `None` in the place of one that is not there.
 struct Look {
     kind: Option<i8>,
+    /// It, or a part of it, has triggers of its owner, or it is no table.
+    triggers: bool,
     existing: Vec<Existing>,
 }
 
@@ -289,6 +294,7 @@ fn build(spec: &TableSpec, columns: Vec<(usize, String, PgType)>, look: Look) ->
         columns,
         existing: look.existing,
         lockable: matches!(kind, Some(b'r' | b'p')),
+        tells_unchanged: !look.triggers,
     }
 }
 
@@ -336,16 +342,20 @@ fn widen_in_place(spec: &TableSpec, found: &Existing) -> Option<Widen> {
 
 async fn look(client: &Client, spec: &TableSpec) -> Result<Look> {
     let name = quote_table(&spec.name);
-    let kind = client
+    let found = client
         .query_opt(
-            "SELECT relkind FROM pg_class WHERE oid = to_regclass($1)",
+            "SELECT relkind, relkind NOT IN ('r', 'p') OR EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgrelid IN \
+             (SELECT c.oid UNION SELECT relid FROM pg_partition_tree(c.oid))) FROM pg_class c WHERE oid = to_regclass($1)",
             &[&name],
         )
-        .await?
-        .map(|row| row.try_get(0))
-        .transpose()?;
+        .await?;
+    let (kind, triggers) = match found {
+        Some(row) => (Some(row.try_get(0)?), row.try_get(1)?),
+        None => (None, false),
+    };
     Ok(Look {
         kind,
+        triggers,
         existing: load_columns(client, &name).await?,
     })
 }

@@ -237,7 +237,7 @@ impl PostgresWriter {
         }
     }
 
-    /// Writes rows with one row per key, and tells of refused rows where they were before.
+    /// Writes rows with one row per key, in its order, and tells of refused rows where they were before.
     async fn upsert(
         &mut self,
         table: &PgTable,
@@ -251,11 +251,7 @@ impl PostgresWriter {
             .load(table, index, &reduced.batches, most_refused)
             .await?;
         for refusal in &mut written.refused {
-            let original = reduced
-                .origin
-                .get(refusal.batch)
-                .and_then(|rows| rows.get(refusal.row));
-            refusal.row = original.copied().unwrap_or(refusal.row);
+            (refusal.batch, refusal.row) = reduced.origin(refusal.batch, refusal.row);
         }
         written.superseded += reduced.superseded;
         written.refused.extend(reduced.refused);

@@ -10,7 +10,7 @@ use super::write::{shadow_name, stage_name};
 use crate::config::WriteMode;
 use crate::dead_letter::{self, DeadLetter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sink::key::on_conflict;
+use crate::sink::key::{Comparison, on_conflict};
 use crate::sink::{Claim, Committed, Keep, Refusal};
 
 /// `SQLITE_CONSTRAINT`, `SQLITE_MISMATCH` and `SQLITE_TOOBIG`, <https://www.sqlite.org/rescode.html>.
@@ -47,7 +47,11 @@ impl<'a> Merge<'a> {
                     _ => "",
                 };
                 let written = table.columns.iter().map(|(_, name)| name.as_str());
-                let conflict = on_conflict(written, key, keep, in_order(table, cursor));
+                let compare = Comparison {
+                    in_order: &in_order(table, cursor),
+                    differ: None,
+                };
+                let conflict = on_conflict(written, key, keep, &compare);
                 (table.name(), conflict.clause, conflict.every)
             }
         };

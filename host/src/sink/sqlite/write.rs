@@ -52,13 +52,13 @@ pub fn stage(
     refuse_nul: bool,
 ) -> Result<Written> {
     let mut written = Written::default();
-    let reduced;
-    let (batches, origin) = match &table.spec.mode {
+    let one_per_key;
+    let (batches, reduced) = match &table.spec.mode {
         WriteMode::Upsert { key, .. } => {
-            reduced = reduce(batches, key)?;
-            written.superseded = reduced.superseded;
-            written.refused.extend(reduced.refused.iter().cloned());
-            (reduced.batches.as_slice(), Some(&reduced.origin))
+            one_per_key = reduce(batches, key)?;
+            written.superseded = one_per_key.superseded;
+            written.refused.extend(one_per_key.refused.iter().cloned());
+            (one_per_key.batches.as_slice(), Some(&one_per_key))
         }
         _ => (batches, None),
     };
@@ -96,12 +96,11 @@ pub fn stage(
             }
             if let Some((column, reason)) = fault {
                 values.truncate(start);
-                let original = origin
-                    .and_then(|origin| origin.get(index)?.get(row))
-                    .copied();
+                let (batch, row) =
+                    reduced.map_or((index, row), |reduced| reduced.origin(index, row));
                 written.refused.push(Refusal {
-                    batch: index,
-                    row: original.unwrap_or(row),
+                    batch,
+                    row,
                     column: column.clone(),
                     reason: reason.to_owned(),
                     told: String::new(),

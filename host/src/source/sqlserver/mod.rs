@@ -11,7 +11,7 @@ mod bind;
 mod decode;
 mod describe;
 mod examine;
-#[cfg(fuzzing)]
+#[doc(hidden)]
 pub mod fuzzing;
 #[cfg(feature = "mssql-tds")]
 mod mssql_tds;

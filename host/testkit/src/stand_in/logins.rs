@@ -3,8 +3,13 @@
 
 use std::net::Ipv4Addr;
 
+use anyhow::{Context, Result};
+
 use super::bulk::BulkValue;
 use super::calendar::{TICKS_PER_DAY, TICKS_PER_SECOND, day_number};
+use super::engine::database::Database;
+use super::engine::synthesised::Synthesised;
+use super::sql::tree::Name;
 
 pub const TABLE: &str = "\
 IF OBJECT_ID(N'dbo.user_logins') IS NULL
@@ -18,6 +23,9 @@ CREATE TABLE dbo.user_logins (
 )";
 
 pub const COLUMNS: &[&str] = &["user_id", "login_time", "ip_address", "user_agent"];
+
+/// Rows that are kept of a table that is synthesised.
+pub const KEPT: u64 = 50_000;
 
 const USER_AGENTS: &str =
     include_str!("../../../../plugins/login-analytics/demo/data/user-agents.tsv");
@@ -106,6 +114,25 @@ pub fn rows(server_name: &str, count: u64) -> impl Iterator<Item = Vec<BulkValue
             address,
             agent,
         ]
+    })
+}
+
+/// The same table with so many rows.
+pub fn synthesised(database: &Database, rows: u64) -> Result<Synthesised> {
+    let catalog = database.catalog();
+    let table = catalog
+        .find(&Name(vec!["dbo".into(), "user_logins".into()]))
+        .context("there is no table user_logins")?;
+    let (_, time) = table
+        .column("login_time")
+        .context("user_logins has no login_time")?;
+    Ok(Synthesised {
+        database: database.id,
+        table: table.id,
+        rows,
+        time: (time.id, time.name.clone()),
+        first: day_number(2020, 1, 1).unwrap_or(0) * TICKS_PER_DAY,
+        step: TICKS_PER_SECOND / 100,
     })
 }
 

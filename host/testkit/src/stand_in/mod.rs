@@ -291,6 +291,18 @@ impl StandInServer {
         Ok(())
     }
 
+    /// Makes the table `dbo.user_logins` in a database with so many rows, of which only the first few thousand are kept:
+    /// those come again and again, each 10 ms after the one before, from 2020 on. Only ranges of `login_time` can be
+    /// asked for.
+    pub fn synthesise_logins(&self, database: &str, rows: u64) -> Result<()> {
+        self.make_logins(database, logins::KEPT.min(rows))?;
+        let database = self.shared.engine.database(database)?;
+        self.shared
+            .engine
+            .synthesise(logins::synthesised(&database, rows)?);
+        Ok(())
+    }
+
     /// The texts of batches and of `sp_executesql` that arrived, in their order.
     pub fn statements(&self) -> Vec<String> {
         self.shared.observed.statements()

@@ -1,6 +1,7 @@
 //! Where results go: to a client as tokens, or into memory for a test that asks without TDS.
 
 use std::io;
+use std::ops::Range;
 use std::time::Duration;
 
 use rusqlite::types::ValueRef;
@@ -21,6 +22,14 @@ pub trait Output {
     fn headings(&mut self, headings: &[Heading]) -> io::Result<()>;
     fn order(&mut self, columns: &[u16]) -> io::Result<()>;
     fn row(&mut self, cells: Cells<'_, '_>) -> io::Result<()>;
+    /// Rows with these numbers: the templates one after the other, again and again, with what `made` says for a column
+    /// and a row in place of theirs.
+    fn repeat(
+        &mut self,
+        templates: &[Vec<Datum>],
+        rows: Range<u64>,
+        made: &dyn Fn(usize, u64) -> Option<i64>,
+    ) -> io::Result<()>;
     fn done(&mut self, command: u16, rows: Option<u64>, failed: bool) -> io::Result<()>;
     fn error(&mut self, error: &SqlError) -> io::Result<()>;
     fn info(&mut self, number: i32, text: &str) -> io::Result<()>;
@@ -54,6 +63,15 @@ impl Output for Response<'_> {
 
     fn row(&mut self, cells: Cells<'_, '_>) -> io::Result<()> {
         Response::row(self, cells)
+    }
+
+    fn repeat(
+        &mut self,
+        templates: &[Vec<Datum>],
+        rows: Range<u64>,
+        made: &dyn Fn(usize, u64) -> Option<i64>,
+    ) -> io::Result<()> {
+        Response::repeat(self, templates, rows, made)
     }
 
     fn done(&mut self, command: u16, rows: Option<u64>, failed: bool) -> io::Result<()> {
@@ -160,6 +178,25 @@ impl Output for Collected {
             text_of(&value, ty, style, collation::default()).ok()
         });
         self.rows.push(row.collect());
+        Ok(())
+    }
+
+    fn repeat(
+        &mut self,
+        templates: &[Vec<Datum>],
+        rows: Range<u64>,
+        made: &dyn Fn(usize, u64) -> Option<i64>,
+    ) -> io::Result<()> {
+        for row in rows {
+            let template = templates.get((row % templates.len().max(1) as u64) as usize);
+            let Some(template) = template else { break };
+            let cells: Vec<Datum> = template
+                .iter()
+                .enumerate()
+                .map(|(at, kept)| made(at, row).map_or_else(|| kept.clone(), Datum::Int))
+                .collect();
+            self.row(&|at| cells.get(at).map_or(ValueRef::Null, Datum::as_ref))?;
+        }
         Ok(())
     }
 

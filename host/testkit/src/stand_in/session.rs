@@ -1,6 +1,7 @@
 //! What one connection does: batches statement by statement, its transaction, its settings. It reads no packets.
 
 mod procedures;
+mod synthesised;
 mod transactions;
 mod writing;
 
@@ -475,6 +476,9 @@ impl Session {
         struck: &mut Struck,
     ) -> Result<(), Stop> {
         let query = query::bind(select, &self.around(variables))?;
+        if let Some(many) = self.engine.synthesised(&query.tables) {
+            return self.select_synthesised(select, &many, variables, out, struck);
+        }
         let database = self.database_of(&query);
         let tables: Vec<_> = query.tables.iter().map(|it| Arc::clone(&it.1)).collect();
         self.access(&database, &tables)?;

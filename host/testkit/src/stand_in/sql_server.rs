@@ -76,7 +76,8 @@ impl SqlServer {
         )
     }
 
-    fn at(url: &str) -> Result<Self> {
+    /// The server of such a URL.
+    pub fn at(url: &str) -> Result<Self> {
         let wrong =
             || format!("{URL_VARIABLE} is not sqlserver://user:password@host:port/database");
         let rest = url.strip_prefix("sqlserver://").with_context(wrong)?;

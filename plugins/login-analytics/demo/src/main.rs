@@ -1,13 +1,8 @@
 //! Makes the shards that the demo of login-analytics reads.
-//!
-//! The data looks real and is the same on every machine. It needs no server and no network.
 
-mod logins;
-mod random;
 mod report;
 mod shard;
 mod sink;
-mod world;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,10 +11,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use login_analytics_demo::world::World;
 
 use crate::report::Report;
 use crate::shard::Done;
-use crate::world::World;
 
 /// Makes SQLite shards of user logins for the demo.
 #[derive(Debug, Parser)]

@@ -10,8 +10,8 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use rusqlite::{Connection, OpenFlags, params};
 
-use crate::logins::{Clock, Login, Logins};
-use crate::world::World;
+use login_analytics_demo::logins::{Clock, Login, Logins};
+use login_analytics_demo::world::World;
 
 /// Marks the files that this program made, so that it never replaces another's. The last digit is the version of
 /// what is in them.

@@ -160,9 +160,10 @@ fn host(network: Network, random: &mut Random) -> IpAddr {
         }
         IpAddr::V6(first) => {
             // A customer's /64 below the provider's prefix, and a random interface in it.
-            let prefix = random.next() & ((1 << network.free_bits.saturating_sub(64).min(63)) - 1);
+            let prefix =
+                random.number() & ((1 << network.free_bits.saturating_sub(64).min(63)) - 1);
             IpAddr::V6(Ipv6Addr::from(
-                first.to_bits() | u128::from(prefix) << 64 | u128::from(random.next()),
+                first.to_bits() | u128::from(prefix) << 64 | u128::from(random.number()),
             ))
         }
     }

@@ -10,6 +10,7 @@ pub mod ddl;
 pub mod describe;
 pub mod functions;
 pub mod query;
+pub mod synthesised;
 pub mod views;
 pub mod write;
 
@@ -22,7 +23,9 @@ use tempfile::TempDir;
 use super::calendar;
 use super::collation::{self, CollationRef};
 use super::error::{SqlError, SqlResult};
+use catalog::Table;
 use database::Database;
+use synthesised::Synthesised;
 
 /// The databases of one server.
 #[derive(Debug)]
@@ -34,6 +37,7 @@ pub struct Engine {
     time_zone_minutes: i64,
     allow_snapshot: bool,
     databases: RwLock<BTreeMap<String, Arc<Database>>>,
+    synthesised: RwLock<Vec<Arc<Synthesised>>>,
     next_database: AtomicI64,
     next_writer: AtomicU64,
 }
@@ -52,6 +56,7 @@ impl Engine {
             time_zone_minutes,
             allow_snapshot,
             databases: RwLock::default(),
+            synthesised: RwLock::default(),
             next_database: AtomicI64::new(1),
             next_writer: AtomicU64::new(1),
         };
@@ -131,6 +136,28 @@ impl Engine {
             ));
         }
         Ok(())
+    }
+
+    /// From now on the table has as many rows as that.
+    pub fn synthesise(&self, table: Synthesised) {
+        let mut tables = self
+            .synthesised
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        tables.push(Arc::new(table));
+    }
+
+    /// The one of these tables that is synthesised.
+    pub fn synthesised(&self, of: &[(Arc<Database>, Arc<Table>)]) -> Option<Arc<Synthesised>> {
+        let tables = self
+            .synthesised
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is = |it: &&Arc<Synthesised>| {
+            of.iter()
+                .any(|(database, table)| (database.id, table.id) == (it.database, it.table))
+        };
+        tables.iter().find(is).cloned()
     }
 
     /// Removes the files; nothing works after it.
