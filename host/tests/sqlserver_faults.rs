@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+#[macro_use]
 mod shards;
 
 use std::time::Duration;
@@ -16,7 +17,9 @@ use etl_testkit::process::Signal;
 use etl_testkit::project::Project;
 use etl_testkit::stand_in::{Armed, Fault, Release, ServerError};
 use serde_json::Value;
-use shards::{LOGINS, Login, RUN, Shards, assert_same, expected, flagship, logins, sink_rows};
+use shards::{
+    Driver, LOGINS, Login, RUN, Shards, assert_same, expected, flagship, logins, sink_rows,
+};
 
 /// Long enough for a slow machine, short enough for a person.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -33,8 +36,8 @@ struct Rig {
 const SMALL_STEPS: &str =
     "tuning: { batch_rows: 200, flush_bytes: 65536, flushes_per_commit: 1 }\n";
 
-async fn rig(rest: &str) -> Rig {
-    let shards = Shards::stand_in(1);
+async fn rig(driver: Driver, rest: &str) -> Rig {
+    let shards = Shards::stand_in(driver, 1);
     let rows = logins(3_600, 3_000);
     shards.execute(0, LOGINS).await;
     shards.insert(0, &rows).await;
@@ -75,8 +78,7 @@ fn attempts(report: &Value) -> u64 {
     report["partitions"][0]["attempts"].as_u64().unwrap()
 }
 
-#[tokio::test]
-async fn what_may_pass_is_tried_again_and_every_row_comes_once() {
+async fn what_may_pass_is_tried_again_and_every_row_comes_once(driver: Driver) {
     type Named = (&'static str, fn() -> Armed);
     let faults: [Named; 8] = [
         ("deadlock", || {
@@ -129,7 +131,7 @@ async fn what_may_pass_is_tried_again_and_every_row_comes_once() {
         }),
     ];
     for (name, fault) in faults {
-        let rig = rig("").await;
+        let rig = rig(driver, "").await;
         rig.arm(fault());
         let report = rig.project.result(RUN, 0);
         assert_eq!(
@@ -147,9 +149,8 @@ async fn what_may_pass_is_tried_again_and_every_row_comes_once() {
     }
 }
 
-#[tokio::test]
-async fn what_will_not_pass_is_not_tried_again() {
-    let rig = rig("").await;
+async fn what_will_not_pass_is_not_tried_again(driver: Driver) {
+    let rig = rig(driver, "").await;
     rig.arm(Fault::ErrorAfterRows {
         rows: 1_000,
         error: ServerError::known(8134),
@@ -169,8 +170,7 @@ async fn what_will_not_pass_is_not_tried_again() {
     rig.assert_exact().await;
 }
 
-#[tokio::test]
-async fn a_server_that_lies_for_ever_never_becomes_a_success() {
+async fn a_server_that_lies_for_ever_never_becomes_a_success(driver: Driver) {
     for (lie, expected) in [
         (
             Fault::EndWithoutDone {
@@ -181,7 +181,7 @@ async fn a_server_that_lies_for_ever_never_becomes_a_success() {
         // Rows were committed on the way, and one may be missing among them: no attempt would look there again.
         (Fault::WrongRowCount { more: -1 }, 1),
     ] {
-        let rig = rig("").await;
+        let rig = rig(driver, "").await;
         rig.arm(lie.lasting());
         let report = rig.project.result(RUN, 1);
         assert_eq!(
@@ -195,13 +195,12 @@ async fn a_server_that_lies_for_ever_never_becomes_a_success() {
     }
 }
 
-#[tokio::test]
-async fn a_login_that_is_refused_for_now_is_tried_again() {
+async fn a_login_that_is_refused_for_now_is_tried_again(driver: Driver) {
     for fault in [
         Fault::LoginError(ServerError::known(40613)),
         Fault::DropAtLogin,
     ] {
-        let rig = rig("").await;
+        let rig = rig(driver, "").await;
         rig.shards.server(0).faults().push(fault);
         let report = rig.project.result(RUN, 0);
         assert_eq!(attempts(&report), 2, "{report}");
@@ -209,9 +208,8 @@ async fn a_login_that_is_refused_for_now_is_tried_again() {
     }
 }
 
-#[tokio::test]
-async fn a_server_that_falls_silent_is_given_up_and_tried_again() {
-    let rig = rig("").await;
+async fn a_server_that_falls_silent_is_given_up_and_tried_again(driver: Driver) {
+    let rig = rig(driver, "").await;
     let path = rig.project.path("plugins/login-analytics.yaml");
     let yaml = std::fs::read_to_string(&path)
         .unwrap()
@@ -228,9 +226,8 @@ async fn a_server_that_falls_silent_is_given_up_and_tried_again() {
     rig.assert_exact().await;
 }
 
-#[tokio::test]
-async fn a_statement_that_waits_too_long_is_cancelled_on_the_server() {
-    let rig = rig("").await;
+async fn a_statement_that_waits_too_long_is_cancelled_on_the_server(driver: Driver) {
+    let rig = rig(driver, "").await;
     let path = rig.project.path("plugins/login-analytics.yaml");
     let yaml = std::fs::read_to_string(&path)
         .unwrap()
@@ -250,9 +247,8 @@ async fn a_statement_that_waits_too_long_is_cancelled_on_the_server() {
     rig.assert_exact().await;
 }
 
-#[tokio::test]
-async fn a_run_that_is_stopped_tells_the_server_and_leaves_nothing_open() {
-    let rig = rig("").await;
+async fn a_run_that_is_stopped_tells_the_server_and_leaves_nothing_open(driver: Driver) {
+    let rig = rig(driver, "").await;
     let until = Release::default();
     rig.arm(Fault::Block {
         until: until.clone(),
@@ -276,9 +272,8 @@ async fn a_run_that_is_stopped_tells_the_server_and_leaves_nothing_open() {
     rig.assert_exact().await;
 }
 
-#[tokio::test]
-async fn a_server_that_does_not_describe_is_read_all_the_same() {
-    let rig = rig("").await;
+async fn a_server_that_does_not_describe_is_read_all_the_same(driver: Driver) {
+    let rig = rig(driver, "").await;
     let missing = Fault::ErrorAfterRows {
         rows: 0,
         error: ServerError::known(2812),
@@ -291,9 +286,8 @@ async fn a_server_that_does_not_describe_is_read_all_the_same() {
     rig.assert_exact().await;
 }
 
-#[tokio::test]
-async fn connections_go_back_to_the_pool_and_end_with_the_run() {
-    let rig = rig("").await;
+async fn connections_go_back_to_the_pool_and_end_with_the_run(driver: Driver) {
+    let rig = rig(driver, "").await;
     rig.project.result(RUN, 0);
     let server = rig.shards.server(0);
     server.wait_for_connections(0, PATIENCE).unwrap();
@@ -302,9 +296,8 @@ async fn connections_go_back_to_the_pool_and_end_with_the_run() {
 }
 
 /// The driver gives the error of a statement only when the whole answer has ended, behind the count.
-#[tokio::test]
-async fn an_error_before_the_first_row_is_no_empty_success() {
-    let rig = rig("").await;
+async fn an_error_before_the_first_row_is_no_empty_success(driver: Driver) {
+    let rig = rig(driver, "").await;
     rig.shards
         .execute(
             0,
@@ -329,9 +322,8 @@ async fn an_error_before_the_first_row_is_no_empty_success() {
 }
 
 /// Every connection breaks in the middle of the rows, and for a while nobody listens.
-#[tokio::test]
-async fn a_server_that_restarts_in_the_middle_of_the_rows_is_waited_for() {
-    let mut rig = rig("").await;
+async fn a_server_that_restarts_in_the_middle_of_the_rows_is_waited_for(driver: Driver) {
+    let mut rig = rig(driver, "").await;
     let path = rig.project.path("plugins/login-analytics.yaml");
     let yaml = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, yaml.replace("retry_delay: 10ms", "retry_delay: 1s")).unwrap();
@@ -354,3 +346,17 @@ async fn a_server_that_restarts_in_the_middle_of_the_rows_is_waited_for() {
     assert!(attempts(&report.json().unwrap()) > 1);
     rig.assert_exact().await;
 }
+
+each_driver!(
+    what_may_pass_is_tried_again_and_every_row_comes_once,
+    what_will_not_pass_is_not_tried_again,
+    a_server_that_lies_for_ever_never_becomes_a_success,
+    a_login_that_is_refused_for_now_is_tried_again,
+    a_server_that_falls_silent_is_given_up_and_tried_again,
+    a_statement_that_waits_too_long_is_cancelled_on_the_server,
+    a_run_that_is_stopped_tells_the_server_and_leaves_nothing_open,
+    a_server_that_does_not_describe_is_read_all_the_same,
+    connections_go_back_to_the_pool_and_end_with_the_run,
+    an_error_before_the_first_row_is_no_empty_success,
+    a_server_that_restarts_in_the_middle_of_the_rows_is_waited_for,
+);

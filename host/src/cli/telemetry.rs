@@ -71,7 +71,9 @@ pub fn end() {
 /// Libraries speak only when something is wrong. The SQL Server driver repeats what the server says, which may be values
 /// of rows; what matters of it comes as an error.
 fn directives(level: &str) -> EnvFilter {
-    EnvFilter::new(format!("warn,tiberius=off,etl_host={level},plugin={level}"))
+    EnvFilter::new(format!(
+        "warn,tiberius=off,mssql_tds=off,etl_host={level},plugin={level}"
+    ))
 }
 
 /// The spans of runs are known at any level: they say where an event belongs.

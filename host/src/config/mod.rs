@@ -41,8 +41,8 @@ pub use model::{
     ApplicationIntent, BadRowLimit, BeyondMicroseconds, CatchUp, Clock, Config, Cursor, CursorKind,
     Dependency, ErrorHandling, FileShard, Grants, Isolation, KeyScope, Limits, NulCharacters,
     Overlap, PoolLimits, PostgresShard, ReadIsolation, ReadTimeouts, Schedule, SchemaChange,
-    Server, Sink, SinkConnector, Source, SourceConnector, Split, SqlServer, SqlServerShard,
-    TableName, Tls, TlsMode, Tuning, WriteMode, WriteTimeouts,
+    Server, Sink, SinkConnector, Source, SourceConnector, Split, SqlServer, SqlServerDriver,
+    SqlServerShard, TableName, Tls, TlsMode, Tuning, WriteMode, WriteTimeouts,
 };
 pub use parse::is_host;
 pub use positions::Positions;

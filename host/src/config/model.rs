@@ -165,6 +165,19 @@ pub struct SqlServer {
     pub application_intent: ApplicationIntent,
     /// Bytes per network packet.
     pub packet_size: u32,
+    /// The library that speaks with it.
+    pub driver: SqlServerDriver,
+}
+
+/// A library that speaks SQL Server's protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SqlServerDriver {
+    /// `tiberius`, with TLS by `rustls`.
+    #[default]
+    Tiberius,
+    /// Microsoft's `mssql-tds`, with TLS by `OpenSSL`. Only in builds with the feature of that name.
+    MssqlTds,
 }
 
 /// What a connection to an availability group says it is for.

@@ -142,6 +142,7 @@ fn the_contract_loads_as_it_stands() {
                 },
                 "application_intent": "read-write",
                 "packet_size": 16000,
+                "driver": "tiberius",
                 "read_isolation": "snapshot",
                 "timeouts": {
                   "statement": "10m",
@@ -171,6 +172,7 @@ fn the_contract_loads_as_it_stands() {
                 },
                 "application_intent": "read-write",
                 "packet_size": 16000,
+                "driver": "tiberius",
                 "read_isolation": "snapshot",
                 "timeouts": {
                   "statement": "10m",

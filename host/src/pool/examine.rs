@@ -144,8 +144,7 @@ fn failed_step(error: &Error) -> &'static str {
 /// What the server says of this connection; only who may look at the server's state learns it.
 async fn is_encrypted(lease: &mut SqlServerLease) -> Option<bool> {
     let sql = "SELECT encrypt_option FROM sys.dm_exec_connections WHERE session_id = @@SPID";
-    let stream = lease.client().ok()?.simple_query(sql).await.ok()?;
-    let rows = stream.into_first_result().await.ok()?;
+    let rows = lease.client().ok()?.query(sql).await.ok()?;
     let option: Option<&str> = rows.first()?.try_get(0).ok().flatten();
     option.map(|option| option.eq_ignore_ascii_case("true"))
 }
@@ -352,6 +351,7 @@ mod tests {
             instance: None,
             application_intent: crate::config::ApplicationIntent::ReadWrite,
             packet_size: 16_000,
+            driver: crate::config::SqlServerDriver::default(),
         };
         assert!(
             sqlserver(&Pools::new(), &server, &mut findings)

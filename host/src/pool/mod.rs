@@ -23,7 +23,12 @@ pub use self::breaker::{BreakerState, Condition};
 use self::guarded::Breakers;
 pub use self::guarded::Guarded;
 pub use self::places::Places;
-pub use self::sqlserver::{SqlServerClient, SqlServerManager, address as sqlserver_address};
+#[cfg(feature = "mssql-tds")]
+pub use self::sqlserver::mssql_tds;
+pub use self::sqlserver::{
+    ATTENTION_TIMEOUT, Arguments, SqlServerClient, SqlServerManager, TiberiusClient,
+    address as sqlserver_address, tiberius_command,
+};
 pub use self::usage::PoolUse;
 use crate::config::{Server, SqlServer, Tls};
 use crate::error::{Error, ErrorKind, Result};
@@ -221,8 +226,8 @@ fn identity(server: &Server, options: &str) -> Identity {
 
 fn sqlserver_identity(server: &SqlServer) -> Identity {
     let options = format!(
-        "{:?} {:?} {}",
-        server.instance, server.application_intent, server.packet_size
+        "{:?} {:?} {} {:?}",
+        server.instance, server.application_intent, server.packet_size, server.driver
     );
     identity(&server.server, &options)
 }

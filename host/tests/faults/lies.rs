@@ -15,27 +15,6 @@ const READ: &str = "etl_host_rows";
 
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![
-        Case::new("source: end without DONE", "SqlServer", |dice| {
-            lies(dice, |dice| {
-                let after_rows = Some(dice.below(1_500));
-                Fault::EndWithoutDone { after_rows }.on(READ)
-            })
-        }),
-        Case::new("source: another count than rows", "SqlServer", |dice| {
-            lies(dice, |dice| {
-                let more = dice.one_of(&[-700, -1, 1, 5]);
-                Fault::WrongRowCount { more }.on(READ)
-            })
-        }),
-        Case::new("source: fewer rows than counted", "Append", |dice| {
-            fewer_rows(dice, Mode::Append)
-        }),
-        Case::new("source: fewer rows than counted", "Upsert", |dice| {
-            fewer_rows(dice, Mode::Upsert)
-        }),
-        Case::new("source: fewer rows than counted", "Replace", |dice| {
-            fewer_rows(dice, Mode::Replace)
-        }),
         Case::new("source: clock steps back", "SqlServer", clock_steps_back),
         Case::new(
             "source: late commits below newer rows",
@@ -44,7 +23,41 @@ pub fn cases() -> Vec<Case> {
         ),
         Case::new("source: ties at every boundary", "Sqlite", ties),
     ];
-    for kind in [SourceKind::Postgres, SourceKind::SqlServer] {
+    for kind in SourceKind::SQL_SERVERS.iter().copied() {
+        let driver = format!("{kind:?}");
+        let end = move |dice| {
+            lies(dice, kind, |dice| {
+                let after_rows = Some(dice.below(1_500));
+                Fault::EndWithoutDone { after_rows }.on(READ)
+            })
+        };
+        cases.push(Case::new("source: end without DONE", driver.clone(), end));
+        let count = move |dice| {
+            lies(dice, kind, |dice| {
+                let more = dice.one_of(&[-700, -1, 1, 5]);
+                Fault::WrongRowCount { more }.on(READ)
+            })
+        };
+        cases.push(Case::new(
+            "source: another count than rows",
+            driver.clone(),
+            count,
+        ));
+        for mode in [Mode::Append, Mode::Upsert, Mode::Replace] {
+            let circumstances = match kind {
+                SourceKind::SqlServer => format!("{mode:?}"),
+                _ => format!("{mode:?} {driver}"),
+            };
+            let fewer = move |dice| fewer_rows(dice, kind, mode);
+            cases.push(Case::new(
+                "source: fewer rows than counted",
+                circumstances,
+                fewer,
+            ));
+        }
+    }
+    let servers = SourceKind::SQL_SERVERS.iter().copied();
+    for kind in servers.chain([SourceKind::Postgres]) {
         cases.push(Case::new(
             "source: rows inserted during the run",
             format!("{kind:?}"),
@@ -54,10 +67,10 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-async fn lies(mut dice: Dice, lie: fn(&mut Dice) -> Armed) -> Verdict {
+async fn lies(mut dice: Dice, source: SourceKind, lie: fn(&mut Dice) -> Armed) -> Verdict {
     let mode = dice.one_of(&Mode::ALL);
     let mut rig = Rig::new(&Options {
-        source: SourceKind::SqlServer,
+        source,
         mode,
         shards: 1,
         ..Options::default()
@@ -77,9 +90,9 @@ async fn lies(mut dice: Dice, lie: fn(&mut Dice) -> Armed) -> Verdict {
 
 /// A row that the server has counted does not arrive. When that comes out, rows behind it may be committed: the run has
 /// to say so, `verify` finds it, and `backfill` mends it.
-async fn fewer_rows(mut dice: Dice, mode: Mode) -> Verdict {
+async fn fewer_rows(mut dice: Dice, source: SourceKind, mode: Mode) -> Verdict {
     let mut rig = Rig::new(&Options {
-        source: SourceKind::SqlServer,
+        source,
         mode,
         shards: 1,
         ..Options::default()

@@ -93,7 +93,9 @@ pub fn cases() -> Vec<Case> {
         };
         add(at_sink, Side::Sink, mode);
         add(at_source, Side::Source(SourceKind::Postgres), Mode::Append);
-        add(at_source, Side::Source(SourceKind::SqlServer), Mode::Append);
+        for kind in SourceKind::SQL_SERVERS {
+            add(at_source, Side::Source(*kind), Mode::Append);
+        }
     }
     for mode in Mode::ALL {
         cases.push(Case::new(

@@ -23,6 +23,18 @@ pub enum SourceKind {
     Sqlite,
     Postgres,
     SqlServer,
+    /// The same by the other driver.
+    #[cfg(feature = "mssql-tds")]
+    MssqlTds,
+}
+
+impl SourceKind {
+    /// SQL Server by every driver that this build has.
+    pub const SQL_SERVERS: &[Self] = &[
+        Self::SqlServer,
+        #[cfg(feature = "mssql-tds")]
+        Self::MssqlTds,
+    ];
 }
 
 /// The shards of one rig.
@@ -82,12 +94,16 @@ impl Source {
             SourceKind::SqlServer => {
                 "source:\n  type: sqlserver\n  timeouts: { statement: 3s, idle_read: 3s }\n  shards:\n"
             }
+            #[cfg(feature = "mssql-tds")]
+            SourceKind::MssqlTds => {
+                "source:\n  type: sqlserver\n  driver: mssql-tds\n  timeouts: { statement: 3s, idle_read: 3s }\n  shards:\n"
+            }
         }
         .to_owned();
         let mut source = match options.source {
             SourceKind::Sqlite => Self::File,
             SourceKind::Postgres => Self::Postgres(Vec::new()),
-            SourceKind::SqlServer => Self::SqlServer(Vec::new()),
+            _ => Self::SqlServer(Vec::new()),
         };
         for part in &SHARDS[..options.shards] {
             let row = |id| row(part, id, is_bad(options, id));

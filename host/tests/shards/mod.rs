@@ -16,24 +16,64 @@ pub const DATABASE: &str = "logins";
 /// A password that must be seen nowhere.
 pub const PASSWORD: &str = "S3cret-of-the-shards!";
 
+/// The driver that the host reads a shard with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    Tiberius,
+    #[cfg(feature = "mssql-tds")]
+    MssqlTds,
+}
+
+impl Driver {
+    /// As the configuration names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tiberius => "tiberius",
+            #[cfg(feature = "mssql-tds")]
+            Self::MssqlTds => "mssql-tds",
+        }
+    }
+}
+
+/// Makes a test of each function that takes a driver, once for every driver that this build has.
+#[macro_export]
+macro_rules! each_driver {
+    ($($test:ident),+ $(,)?) => {
+        mod tiberius {
+            $(#[tokio::test]
+            async fn $test() {
+                Box::pin(super::$test(super::Driver::Tiberius)).await;
+            })+
+        }
+
+        #[cfg(feature = "mssql-tds")]
+        mod mssql_tds {
+            $(#[tokio::test]
+            async fn $test() {
+                Box::pin(super::$test(super::Driver::MssqlTds)).await;
+            })+
+        }
+    };
+}
+
 /// One shard: a database on a server.
 pub struct Shard {
     pub server: SqlServer,
     pub database: String,
 }
 
-/// Shards, each with TLS.
-pub struct Shards(pub Vec<Shard>);
+/// Shards, each with TLS, and the driver that they are read with.
+pub struct Shards(pub Vec<Shard>, pub Driver);
 
 /// A client of the test's own.
 pub type TestClient = Client<Compat<TcpStream>>;
 
 impl Shards {
     /// So many shards with an empty database, on the server that the environment names if it names one.
-    pub async fn start(count: usize) -> Self {
+    pub async fn start(driver: Driver, count: usize) -> Self {
         let named = std::env::var_os(etl_testkit::stand_in::URL_VARIABLE);
         if named.is_none_or(|url| url.is_empty()) {
-            return Self::stand_in(count);
+            return Self::stand_in(driver, count);
         }
         let mut shards = Vec::new();
         for _ in 0..count {
@@ -46,11 +86,11 @@ impl Shards {
             let database = database.await.unwrap();
             shards.push(Shard { server, database });
         }
-        Self(shards)
+        Self(shards, driver)
     }
 
     /// So many servers that stand in, whatever the environment says: for tests with faults.
-    pub fn stand_in(count: usize) -> Self {
+    pub fn stand_in(driver: Driver, count: usize) -> Self {
         let start = |index: usize| {
             let options = StandInOptions {
                 server_name: format!("SHARD{}", index + 1),
@@ -63,7 +103,7 @@ impl Shards {
                 database: DATABASE.to_owned(),
             }
         };
-        Self((0..count).map(start).collect())
+        Self((0..count).map(start).collect(), driver)
     }
 
     /// The server of one of them, which stands in.
@@ -99,17 +139,21 @@ impl Shards {
 
     /// The same with the servers at each other's place: the first name has the address of the first number.
     pub fn source_in_order(&self, project: &Project, order: &[usize]) -> String {
-        let mut yaml = "source:\n  type: sqlserver\n  timeouts: { statement: 20s, idle_read: 20s }\n  shards:\n".to_owned();
+        let mut yaml = format!(
+            "source:\n  type: sqlserver\n  driver: {}\n  timeouts: {{ statement: 20s, idle_read: 20s }}\n  shards:\n",
+            self.1.name()
+        );
         for (name, index) in ["eu", "us", "asia"].iter().zip(order) {
             let Shard { server, database } = &self.0[*index];
             let trust = match &server.ca_pem {
-                Some(pem) => {
+                // The other driver knows the authorities of the machine alone.
+                Some(pem) if self.1 == Driver::Tiberius => {
                     let path = project.write(format!("ca-{index}.pem"), pem);
                     format!("ca_file: \"{}\"", path.display())
                 }
-                None => format!(
+                pem => format!(
                     "trust_server_certificate: {}",
-                    server.trust_server_certificate
+                    pem.is_some() || server.trust_server_certificate
                 ),
             };
             writeln!(

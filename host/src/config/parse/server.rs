@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::super::model::{
-    ApplicationIntent, PoolLimits, ReadTimeouts, Server, SqlServer, Tls, TlsMode,
+    ApplicationIntent, PoolLimits, ReadTimeouts, Server, SqlServer, SqlServerDriver, Tls, TlsMode,
 };
 use super::super::secret::Secret;
 use super::super::section::{Reported, Section};
@@ -59,7 +59,8 @@ pub(super) fn server(section: &mut Section<'_>, flavor: Flavor) -> Result<Server
 }
 
 /// The keys that only SQL Server has.
-pub(super) const SQLSERVER_KEYS: [&str; 3] = ["instance", "application_intent", "packet_size"];
+pub(super) const SQLSERVER_KEYS: [&str; 4] =
+    ["instance", "application_intent", "packet_size", "driver"];
 /// With TLS a packet may have 16,383 bytes.
 const PACKET_SIZE: u32 = 16_000;
 
@@ -80,12 +81,49 @@ pub(super) fn sql_server(section: &mut Section<'_>) -> Result<SqlServer, Reporte
     let packet_size = section.or("packet_size", PACKET_SIZE, |value| {
         value.integer("a number of bytes", 512..=32_767)
     });
+    let driver = section.or("driver", SqlServerDriver::default(), driver);
+    if matches!(driver, Ok(SqlServerDriver::MssqlTds)) {
+        only_known_authorities(section)?;
+    }
     Ok(SqlServer {
         server: server?,
         instance: instance?,
         application_intent: application_intent?,
         packet_size: packet_size?,
+        driver: driver?,
     })
+}
+
+fn driver(value: Value<'_>) -> Result<SqlServerDriver, Reported> {
+    let driver = value.one_of(&[
+        ("tiberius", SqlServerDriver::Tiberius),
+        ("mssql-tds", SqlServerDriver::MssqlTds),
+    ])?;
+    if driver == SqlServerDriver::MssqlTds && cfg!(not(feature = "mssql-tds")) {
+        let fix = "build it with `cargo build --release -p etl-host --features mssql-tds`, or leave the key out";
+        return Err(value.report(
+            "this etl-host was built without the driver mssql-tds",
+            Some(fix.into()),
+        ));
+    }
+    Ok(driver)
+}
+
+/// The driver `mssql-tds` trusts the authorities of the machine and cannot be given others.
+fn only_known_authorities(section: &mut Section<'_>) -> Result<(), Reported> {
+    let tls = section.get("tls").filter(Value::is_mapping);
+    let tls = tls.map(Value::section).transpose()?;
+    match tls.and_then(|mut tls| tls.get("ca_file")) {
+        None => Ok(()),
+        Some(file) => Err(file.report(
+            "the driver mssql-tds trusts the authorities of this machine and no others",
+            Some(
+                "add the authority to the machine's, or name the file in the environment variable SSL_CERT_FILE, \
+                 and leave the key out; or set `driver: tiberius`"
+                    .into(),
+            ),
+        )),
+    }
 }
 
 /// Reads `timeouts`.

@@ -374,3 +374,37 @@ fn what_a_variable_holds_is_not_told() {
         assert!(told.contains("the value of \"${PIN}"), "{told}");
     }
 }
+
+const DRIVER: &str = r#"name: p
+source:
+  type: sqlserver
+  driver: mssql-tds
+  host: db
+  database: d
+  credentials: { username: sa, password: pw }
+  tls: { ca_file: /etc/ssl/corp.pem }
+  shards: [{ name: a }]
+sink: { type: sqlite, path: s.db }
+"#;
+
+#[cfg(feature = "mssql-tds")]
+#[test]
+fn a_driver_that_cannot_be_given_authorities_says_so() {
+    check_problems(
+        &[DRIVER],
+        &expect![[r#"
+        p (default config):8:19: source.tls.ca_file: the driver mssql-tds trusts the authorities of this machine and no others (add the authority to the machine's, or name the file in the environment variable SSL_CERT_FILE, and leave the key out; or set `driver: tiberius`)
+    "#]],
+    );
+}
+
+#[cfg(not(feature = "mssql-tds"))]
+#[test]
+fn a_driver_that_this_build_lacks_says_how_to_get_it() {
+    check_problems(
+        &[DRIVER],
+        &expect![[r#"
+        p (default config):4:11: source.driver: this etl-host was built without the driver mssql-tds (build it with `cargo build --release -p etl-host --features mssql-tds`, or leave the key out)
+    "#]],
+    );
+}

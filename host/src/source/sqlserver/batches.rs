@@ -20,7 +20,7 @@ pub struct Batches {
     pub builder: BatchBuilder,
     pub decoder: Decoder,
     /// Where the cursor is in a row, and the number of a keyset.
-    cursor: Option<(usize, Option<usize>)>,
+    pub cursor: Option<(usize, Option<usize>)>,
 }
 
 impl Batches {
@@ -80,8 +80,7 @@ impl Batches {
                         .get(index)
                         .map(Column::name)
                         .unwrap_or_default();
-                    return Err(Error::data(format!("column `{name}` holds {reason}"))
-                        .hint("set `source.beyond_microseconds: truncate`, or keep the digits as text with CONVERT(varchar(33), …, 126)"));
+                    return Err(beyond_refused(name, &reason));
                 }
                 Err(Fault::Row(reason)) if misfit.is_none() => misfit = Some((index, reason)),
                 _ => {}
@@ -95,6 +94,25 @@ impl Batches {
         self.builder.end_row(size, misfit);
         Ok(())
     }
+}
+
+/// The error for a value that ends the run, as the configuration wants it.
+pub fn beyond_refused(column: &str, reason: &str) -> Error {
+    Error::data(format!("column `{column}` holds {reason}")).hint(
+        "set `source.beyond_microseconds: truncate`, or keep the digits as text with CONVERT(varchar(33), …, 126)",
+    )
+}
+
+/// The error for a row whose cursor is none.
+pub fn misplaced_cursor(column: &str, null: bool) -> Error {
+    let what = if null {
+        "NULL"
+    } else {
+        "a value of another type, or out of its range"
+    };
+    Error::data(format!("the cursor column `{column}` holds {what}")).hint(
+        "compare it with `> @from` in the query, which leaves NULL out; a keyset's number must not be NULL either",
+    )
 }
 
 /// The builder for a cursor over a column of this type.

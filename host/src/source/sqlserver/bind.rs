@@ -6,12 +6,13 @@
 use std::borrow::Cow;
 
 use etl_plugin_api::{Cursor, Value};
+use tiberius::ColumnData;
 use tiberius::time::{Date, DateTime, DateTime2, DateTimeOffset, SmallDateTime, Time};
-use tiberius::{ColumnData, Command, IntoSql};
 
 use super::types::SqlType;
 use crate::config::{Cursor as CursorConfig, CursorKind};
 use crate::error::{Error, Result};
+use crate::pool::Arguments;
 use crate::source::time::{LAST_TICK, TICKS_PER_DAY, TICKS_PER_SECOND};
 use crate::source::{Range, parse_rowversion, sql};
 
@@ -28,12 +29,6 @@ pub struct Parameter {
     value: ColumnData<'static>,
 }
 
-impl IntoSql<'static> for Parameter {
-    fn into_sql(self) -> ColumnData<'static> {
-        self.value
-    }
-}
-
 /// The declarations of all parameters, as `sp_executesql` wants them.
 pub fn declarations(parameters: &[Parameter]) -> String {
     let declared = parameters
@@ -42,17 +37,23 @@ pub fn declarations(parameters: &[Parameter]) -> String {
     declared.collect::<Vec<_>>().join(", ")
 }
 
-/// The call that runs a statement with its parameters.
-pub fn build_command(sql: &str, parameters: &[Parameter]) -> Command<'static> {
-    let mut command = Command::new("sp_executesql");
-    command.bind_param("@stmt", sql.to_owned());
+/// The procedure that runs a statement with parameters.
+pub const EXECUTE: &str = "sp_executesql";
+
+/// What [`EXECUTE`] is called with for a statement and its parameters.
+pub fn build_arguments(sql: &str, parameters: &[Parameter]) -> Arguments {
+    let mut arguments = vec![("@stmt".to_owned(), text(sql.to_owned()))];
     if !parameters.is_empty() {
-        command.bind_param("@params", declarations(parameters));
+        arguments.push(("@params".to_owned(), text(declarations(parameters))));
     }
-    for parameter in parameters {
-        command.bind_param(format!("@{}", parameter.name), parameter.clone());
-    }
-    command
+    let own = |parameter: &Parameter| (format!("@{}", parameter.name), parameter.value.clone());
+    arguments.extend(parameters.iter().map(own));
+    arguments
+}
+
+/// A text as a value.
+pub fn text(text: String) -> ColumnData<'static> {
+    ColumnData::String(Some(Cow::Owned(text)))
 }
 
 /// The bounds of a read.
@@ -119,10 +120,7 @@ pub fn further(parameters: &[(String, Value)]) -> Result<Vec<Parameter>> {
                 } else {
                     "nvarchar(max)"
                 };
-                (
-                    declaration,
-                    ColumnData::String(Some(Cow::Owned(value.clone()))),
-                )
+                (declaration, text(value.clone()))
             }
             _ => {
                 return Err(Error::data(format!(

@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use tiberius::time::DateTime2;
 use tiberius::{ColumnData, Row};
 
+use super::batches::misplaced_cursor;
 use super::bind::{DATETIME_PARTS, DAYS_TO_1900};
 use super::types::{MONEY_SCALE, SqlType};
 use crate::config::BeyondMicroseconds;
@@ -156,7 +157,8 @@ impl Decoder {
         Ok(())
     }
 
-    fn micros(&mut self, index: usize, ticks: i64) -> std::result::Result<i64, Fault> {
+    /// The microseconds in so many ticks; what becomes of further digits is configured.
+    pub fn micros(&mut self, index: usize, ticks: i64) -> std::result::Result<i64, Fault> {
         if ticks % TICKS_PER_MICROSECOND != 0 {
             match self.beyond {
                 BeyondMicroseconds::Truncate => *self.cut.entry(index).or_default() += 1,
@@ -203,10 +205,12 @@ pub fn append_cursor(
         CursorBuilder::Text(_) => None,
     };
     appended.ok_or_else(|| {
-        let name = row.columns().get(column).map(tiberius::Column::name).unwrap_or_default();
-        let what = if is_null(value) { "NULL" } else { "a value of another type, or out of its range" };
-        Error::data(format!("the cursor column `{name}` holds {what}"))
-            .hint("compare it with `> @from` in the query, which leaves NULL out; a keyset's number must not be NULL either")
+        let name = row
+            .columns()
+            .get(column)
+            .map(tiberius::Column::name)
+            .unwrap_or_default();
+        misplaced_cursor(name, is_null(value))
     })
 }
 
@@ -218,7 +222,8 @@ pub fn payload(row: &Row) -> Json {
     Json::Object(cells.collect())
 }
 
-fn json_of(value: &ColumnData<'static>) -> Json {
+/// A value as JSON.
+pub fn json_of(value: &ColumnData<'static>) -> Json {
     match value {
         value if is_null(value) => Json::Null,
         ColumnData::Binary(Some(bytes)) => json!({ "hex": hex(bytes) }),
@@ -298,7 +303,7 @@ fn money(value: f64) -> std::result::Result<i128, Fault> {
 }
 
 /// The text of a value, for a `sql_variant` and for quarantine.
-fn text_of(value: &ColumnData<'_>) -> Option<String> {
+pub fn text_of(value: &ColumnData<'_>) -> Option<String> {
     Some(match value {
         ColumnData::String(Some(value)) => value.to_string(),
         ColumnData::Xml(Some(value)) => value.to_string(),
@@ -328,7 +333,8 @@ fn text_of(value: &ColumnData<'_>) -> Option<String> {
     })
 }
 
-fn decimal(value: i128, scale: u8) -> String {
+/// A decimal as text.
+pub fn decimal(value: i128, scale: u8) -> String {
     let (sign, digits) = (
         if value < 0 { "-" } else { "" },
         value.unsigned_abs().to_string(),
@@ -342,14 +348,16 @@ fn decimal(value: i128, scale: u8) -> String {
     format!("{sign}{whole}.{fraction}")
 }
 
-fn wrong(value: &ColumnData<'_>) -> Fault {
+/// A value of another type than the column's.
+pub fn wrong(value: &ColumnData<'_>) -> Fault {
     // The variant's name alone: the value is nobody's business.
     let debug = format!("{value:?}");
     let name = debug.split('(').next().unwrap_or_default();
     format!("a value of another type ({name}) than the server announced").into()
 }
 
-fn wrong_time() -> Fault {
+/// A time that no calendar has.
+pub fn wrong_time() -> Fault {
     "a time out of range".into()
 }
 

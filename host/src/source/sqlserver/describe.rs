@@ -1,7 +1,8 @@
 //! Asks the server what a statement will return, so that scales and precisions are known before the first row.
 
-use tiberius::{Command, Row};
+use tiberius::{ColumnData, Row};
 
+use super::bind::text;
 use super::types::SqlType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::{Policy, policy};
@@ -27,27 +28,29 @@ pub async fn describe(
     sql: &str,
     declarations: &str,
 ) -> Result<Option<Vec<Described>>> {
-    let mut command = Command::new("sp_describe_first_result_set");
-    command.bind_param("@tsql", sql);
-    command.bind_param(
-        "@params",
-        (!declarations.is_empty()).then_some(declarations),
-    );
-    // With the tables behind the columns.
-    command.bind_param("@browse_information_mode", 1u8);
-    let answer = async { command.exec(client).await?.into_command_result().await };
-    let answer = match answer.await.map_err(Error::from) {
-        Ok(answer) => answer,
+    let declared = if declarations.is_empty() {
+        ColumnData::String(None)
+    } else {
+        text(declarations.to_owned())
+    };
+    let arguments = vec![
+        ("@tsql".to_owned(), text(sql.to_owned())),
+        ("@params".to_owned(), declared),
+        // With the tables behind the columns.
+        (
+            "@browse_information_mode".to_owned(),
+            ColumnData::U8(Some(1)),
+        ),
+    ];
+    let answer = client.call("sp_describe_first_result_set", arguments);
+    let rows = match answer.await {
+        Ok(rows) => rows,
         Err(error) if cannot_describe(&error) => {
             tracing::debug!("the server does not describe the query: {error}");
             return Ok(None);
         }
         Err(error) => return Err(error.while_trying("describe the query")),
     };
-    let rows = answer
-        .to_query_result(0)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
     let visible = rows
         .iter()
         .filter(|row| row.try_get::<bool, _>("is_hidden").ok().flatten() != Some(true));
@@ -63,13 +66,13 @@ fn cannot_describe(error: &Error) -> bool {
 
 /// Reads one row of the answer.
 pub fn described(row: &Row) -> Result<Described> {
-    let text = |column: &str| {
+    let words = |column: &str| {
         row.try_get::<&str, _>(column)
             .ok()
             .flatten()
             .map(str::to_owned)
     };
-    let name = text("name").filter(|name| !name.is_empty());
+    let name = words("name").filter(|name| !name.is_empty());
     let Some(name) = name else {
         let ordinal = row
             .try_get::<i32, _>("column_ordinal")
@@ -81,9 +84,9 @@ pub fn described(row: &Row) -> Result<Described> {
                 .hint("name it with AS in `source.query`"),
         );
     };
-    let type_name = text("system_type_name").unwrap_or_default();
+    let type_name = words("system_type_name").unwrap_or_default();
     let sql_type = SqlType::parse(&type_name).ok_or_else(|| unknown_type(&name, &type_name))?;
-    let collation = text("collation_name").unwrap_or_default();
+    let collation = words("collation_name").unwrap_or_default();
     let unknown_page = ["CP437", "CP850"]
         .iter()
         .any(|page| collation.contains(page));
@@ -94,9 +97,9 @@ pub fn described(row: &Row) -> Result<Described> {
         .hint("CAST it AS nvarchar in `source.query`"));
     }
     let origin = match (
-        text("source_schema"),
-        text("source_table"),
-        text("source_column"),
+        words("source_schema"),
+        words("source_table"),
+        words("source_column"),
     ) {
         (Some(schema), Some(table), Some(column)) => {
             Some((format!("[{schema}].[{table}]"), column))

@@ -5,7 +5,7 @@ use etl_plugin_api::Value;
 use jiff::Timestamp;
 
 use super::batches::build_cursors;
-use super::bind::{Bounds, build_command, declarations, further, window};
+use super::bind::{Bounds, EXECUTE, build_arguments, declarations, further, window};
 use super::describe::{Described, describe};
 use super::{SqlServerSource, column_type, server};
 use crate::config::{Cursor as CursorConfig, CursorKind, ReadIsolation, SqlServerShard};
@@ -204,14 +204,9 @@ async fn find_index(
         ("table".to_owned(), Value::Text(table.to_owned())),
         ("column".to_owned(), Value::Text(column.to_owned())),
     ])?;
-    let answer = build_command(FIND_INDEX, &parameters)
-        .exec(client)
-        .await?
-        .into_command_result()
-        .await?;
-    let row = answer.to_query_result(0).and_then(|rows| rows.first());
+    let rows = client.call(EXECUTE, build_arguments(FIND_INDEX, &parameters));
     // A heap has no index of a name; the catalogue gives none for key columns.
-    Ok(row.map(|row| {
+    Ok(rows.await?.first().map(|row| {
         let name: Option<&str> = row.try_get(0).ok().flatten();
         name.unwrap_or_default().to_owned()
     }))

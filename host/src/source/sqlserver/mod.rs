@@ -2,6 +2,9 @@
 //!
 //! A session holds one pooled connection. It fixes the window by the server's clock or counters, binds it in the type of
 //! the cursor's column, and reads under SNAPSHOT isolation where the database allows it. It never writes.
+//!
+//! There are two drivers: `read`, `batches` and `decode` are about rows of `tiberius`, the room `mssql_tds` about those of
+//! the other one. All else knows no driver; short answers are values of `tiberius` whoever has carried them.
 
 mod batches;
 mod bind;
@@ -10,6 +13,8 @@ mod describe;
 mod examine;
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "mssql-tds")]
+mod mssql_tds;
 mod read;
 mod server;
 mod types;

@@ -15,21 +15,19 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::batches::Batches;
-use super::bind::{Parameter, build_command};
+use super::bind::{EXECUTE, Parameter, build_arguments};
 use super::decode::{size, whole};
 use super::describe::{Described, unknown_type};
 use super::types::SqlType;
 use crate::config::{BeyondMicroseconds, ReadTimeouts};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::SqlServerLease;
+use crate::pool::{Arguments, SqlServerClient, SqlServerLease, TiberiusClient, tiberius_command};
 use crate::source::channel::{ChannelStream, Stop};
 use crate::source::{ReadRequest, RowStream, SourceBatch};
 use crate::task;
 
 /// Batches that wait between the reading task and the runtime.
 const BATCHES_AHEAD: usize = 1;
-/// Longest wait for the server to acknowledge that it has stopped.
-const ATTENTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Rows that are looked at for the scale of a decimal, where the server does not describe the statement.
 const ROWS_LOOKED_AT: usize = 10_000;
 /// Follows the statement. SET NOCOUNT does not change what it answers.
@@ -47,14 +45,22 @@ pub struct Reading {
     pub timeouts: ReadTimeouts,
 }
 
+impl Reading {
+    /// What runs: the statement, and behind it the one that counts its rows.
+    pub fn arguments(&self) -> Arguments {
+        let sql = format!("{}{COUNT_ROWS}", self.request.sql);
+        build_arguments(&sql, &self.parameters)
+    }
+}
+
 /// Where the task sends what it reads.
-struct Outlet {
+pub struct Outlet {
     schema: Option<oneshot::Sender<(SchemaRef, bool)>>,
     batches: mpsc::Sender<Result<Option<SourceBatch>>>,
 }
 
 /// Nobody wants the rows any more.
-const CLOSED: &str = "the reader of the rows is gone";
+pub const CLOSED: &str = "the reader of the rows is gone";
 
 /// Starts reading. The connection goes with the stream, and comes back if the statement ends well.
 pub async fn start(
@@ -71,11 +77,7 @@ pub async fn start(
             schema: Some(schema_in),
             batches: batches_in,
         };
-        let result = tokio::select! {
-            biased;
-            () = stopped.cancelled() => Err(Error::new(ErrorKind::Cancelled, CLOSED)),
-            result = read(&mut lease, &reading, &mut outlet) => result,
-        };
+        let result = read_by_driver(&mut lease, &reading, &mut outlet, &stopped).await;
         match result {
             Ok(()) => {
                 if let Err(lease) = give_back.send(lease) {
@@ -111,19 +113,36 @@ impl Stop for Reader {
     }
 }
 
-/// Tells the server to stop (ATTENTION, MS-TDS 2.2.1.7). The connection is closed in any case: what is left of the
-/// answer may begin in the middle of a row.
+/// Tells the server to stop. The connection is closed in any case: what is left of the answer may begin in the middle of
+/// a row.
 async fn stop_statement(mut lease: SqlServerLease) {
     if let Ok(client) = lease.client() {
-        let _ = timeout(ATTENTION_TIMEOUT, client.cancel_query()).await;
+        client.cancel().await;
     }
 }
 
-async fn read(lease: &mut SqlServerLease, reading: &Reading, outlet: &mut Outlet) -> Result<()> {
+async fn read_by_driver(
+    lease: &mut SqlServerLease,
+    reading: &Reading,
+    outlet: &mut Outlet,
+    stopped: &CancellationToken,
+) -> Result<()> {
+    match lease.client()? {
+        SqlServerClient::Tiberius(client) => tokio::select! {
+            biased;
+            () = stopped.cancelled() => Err(Error::new(ErrorKind::Cancelled, CLOSED)),
+            result = read(client, reading, outlet) => result,
+        },
+        #[cfg(feature = "mssql-tds")]
+        SqlServerClient::MssqlTds(client) => {
+            super::mssql_tds::read(client, reading, outlet, stopped).await
+        }
+    }
+}
+
+async fn read(client: &mut TiberiusClient, reading: &Reading, outlet: &mut Outlet) -> Result<()> {
     let patience = reading.timeouts.statement;
-    let sql = format!("{}{COUNT_ROWS}", reading.request.sql);
-    let command = build_command(&sql, &reading.parameters);
-    let client = lease.client()?;
+    let command = tiberius_command(EXECUTE, reading.arguments());
     let stream = timeout(patience, command.exec(client));
     let mut stream = stream
         .await
@@ -147,10 +166,7 @@ async fn read(lease: &mut SqlServerLease, reading: &Reading, outlet: &mut Outlet
                         counted: None,
                     }
                 }
-                _ => {
-                    return Err(Error::config("the query returns several results")
-                        .hint("use one SELECT statement"));
-                }
+                _ => return Err(several_results()),
             };
         } else if let Some(row) = item.into_row() {
             match &mut result {
@@ -173,27 +189,45 @@ async fn read(lease: &mut SqlServerLease, reading: &Reading, outlet: &mut Outlet
         RowsOrCount::Count {
             schema,
             read,
-            counted: Some(count),
-        } if u64::try_from(count) == Ok(read) => {
+            counted,
+        } => {
+            prove(read, counted)?;
             outlet.announce(&schema, read == 0);
             Ok(())
         }
-        RowsOrCount::Count {
-            read,
-            counted: Some(count),
-            ..
-        } => Err(Error::new(
-            ErrorKind::Miscounted,
-            format!("the server counted {count} rows, but {read} arrived"),
-        )),
-        RowsOrCount::NoColumns => {
-            Err(Error::config("the query returns no columns").hint("use a SELECT statement"))
-        }
-        _ => Err(Error::new(
-            ErrorKind::Unproven,
-            "the answer ended before the server had counted its rows",
-        )),
+        RowsOrCount::NoColumns => Err(no_columns()),
+        _ => Err(uncounted()),
     }
+}
+
+/// Believes the end only if the server has counted as many rows as arrived.
+pub fn prove(read: u64, counted: Option<i64>) -> Result<()> {
+    let count = counted.ok_or_else(uncounted)?;
+    if u64::try_from(count) == Ok(read) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Miscounted,
+        format!("the server counted {count} rows, but {read} arrived"),
+    ))
+}
+
+/// The error for an answer without the count.
+pub fn uncounted() -> Error {
+    Error::new(
+        ErrorKind::Unproven,
+        "the answer ended before the server had counted its rows",
+    )
+}
+
+/// The error for a statement that is no SELECT.
+pub fn no_columns() -> Error {
+    Error::config("the query returns no columns").hint("use a SELECT statement")
+}
+
+/// The error for a text of several statements.
+pub fn several_results() -> Error {
+    Error::config("the query returns several results").hint("use one SELECT statement")
 }
 
 /// What of the answer is being read.
@@ -210,8 +244,11 @@ enum RowsOrCount {
     },
 }
 
+/// The column of the count.
+pub const COUNT: &str = "etl_host_rows";
+
 fn is_count(column: &Column) -> bool {
-    column.name() == "etl_host_rows"
+    column.name() == COUNT
 }
 
 /// A part of an answer; the driver does not give its type a public name.
@@ -229,7 +266,8 @@ async fn next<'a>(stream: &mut CommandStream<'a>, limit: Duration) -> Result<Opt
     item.transpose().map_err(describe)
 }
 
-fn late(limit: Duration) -> Error {
+/// The error for a server that has kept the reader waiting.
+pub fn late(limit: Duration) -> Error {
     Error::new(ErrorKind::Timeout, format!("the server sent nothing for {limit:?}")).hint(
         "raise `timeouts.statement` or `timeouts.idle_read`, or give the query an index that serves its WHERE and ORDER BY",
     )
@@ -272,12 +310,7 @@ impl Rows {
         };
         match &reading.described {
             Some(described) => {
-                let names = described.iter().map(|column| &column.name);
-                if !names.eq(rows.names.iter()) {
-                    return Err(Error::data(
-                        "the query returned other columns than the server had described",
-                    ));
-                }
+                agree(described, &rows.names)?;
                 let raw = |(told, sent): &(&Described, &Column)| {
                     use ColumnType::{BigChar, BigVarChar, Text};
                     told.utf8 && matches!(sent.column_type(), BigChar | BigVarChar | Text)
@@ -323,15 +356,7 @@ impl Rows {
             ));
         };
         hand_over(&mut batches, true, outlet).await?;
-        for (column, values) in &batches.decoder.cut {
-            let column = self.names.get(*column).map_or("", String::as_str);
-            tracing::warn!(
-                shard = self.shard,
-                column,
-                values,
-                "digits beyond a microsecond were cut; `source.beyond_microseconds` can refuse them"
-            );
-        }
+        warn_of_cuts(&self.shard, &self.names, &batches);
         Ok((batches.builder.schema().clone(), self.read))
     }
 
@@ -347,11 +372,7 @@ impl Rows {
         for (index, column) in columns.iter().enumerate() {
             let name = self.names.get(index).map_or("", String::as_str);
             if name.is_empty() {
-                return Err(Error::config(format!(
-                    "column {} of the query has no name",
-                    index + 1
-                ))
-                .hint("name it with AS in `source.query`"));
+                return Err(nameless(index));
             }
             let scale = self
                 .waiting
@@ -389,8 +410,38 @@ impl Rows {
     }
 }
 
+/// Whether the statement returns what was described.
+pub fn agree(described: &[Described], names: &[String]) -> Result<()> {
+    if described.iter().map(|column| &column.name).eq(names) {
+        return Ok(());
+    }
+    Err(Error::data(
+        "the query returned other columns than the server had described",
+    ))
+}
+
+/// The error for a column without a name.
+pub fn nameless(index: usize) -> Error {
+    Error::config(format!("column {} of the query has no name", index + 1))
+        .hint("name it with AS in `source.query`")
+}
+
+/// Says which columns have lost digits.
+pub fn warn_of_cuts(shard: &str, names: &[String], batches: &Batches) {
+    for (column, values) in &batches.decoder.cut {
+        let column = names.get(*column).map_or("", String::as_str);
+        tracing::warn!(
+            shard,
+            column,
+            values,
+            "digits beyond a microsecond were cut; `source.beyond_microseconds` can refuse them"
+        );
+    }
+}
+
 impl Outlet {
-    fn announce(&mut self, schema: &SchemaRef, empty: bool) {
+    /// Tells the columns, once.
+    pub fn announce(&mut self, schema: &SchemaRef, empty: bool) {
         if let Some(sender) = self.schema.take() {
             // Who does not wait for it any more does not want the rows either.
             let _ = sender.send((schema.clone(), empty));
@@ -398,7 +449,8 @@ impl Outlet {
     }
 }
 
-async fn hand_over(batches: &mut Batches, all: bool, outlet: &Outlet) -> Result<()> {
+/// Sends a full batch, and at the end whatever there is.
+pub async fn hand_over(batches: &mut Batches, all: bool, outlet: &Outlet) -> Result<()> {
     if batches.builder.is_full() || (all && !batches.builder.is_empty()) {
         let batch = batches.builder.finish()?;
         let sent = outlet.batches.send(Ok(Some(batch))).await;

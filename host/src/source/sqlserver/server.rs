@@ -6,7 +6,7 @@ use std::time::Duration;
 use tiberius::{ColumnData, Row};
 use tokio::time::timeout;
 
-use super::bind::{Parameter, build_command};
+use super::bind::{EXECUTE, Parameter, build_arguments};
 use super::decode::{ticks, whole};
 use crate::config::ReadIsolation;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,9 +46,8 @@ pub async fn set_isolation(
         } else {
             "READ COMMITTED"
         };
-        let set = client.simple_query(format!("SET TRANSACTION ISOLATION LEVEL {level}"));
-        set.await?.into_results().await?;
-        Ok(())
+        let set = format!("SET TRANSACTION ISOLATION LEVEL {level}");
+        client.query(&set).await.map(drop)
     })
     .await
 }
@@ -160,17 +159,10 @@ pub async fn whole_number(
     sql: &str,
     parameters: &[Parameter],
 ) -> Result<Option<i64>> {
-    let answer = async {
-        build_command(sql, parameters)
-            .exec(client)
-            .await?
-            .into_command_result()
-            .await
-    };
-    let answer = answer.await.map_err(|error| {
-        Error::from(error).while_trying("find the highest value of the cursor column")
-    })?;
-    let row = answer.to_query_result(0).and_then(|rows| rows.first());
+    let rows = client.call(EXECUTE, build_arguments(sql, parameters)).await;
+    let rows =
+        rows.map_err(|error| error.while_trying("find the highest value of the cursor column"))?;
+    let row = rows.first();
     Ok(row.and_then(|row| row.get_column_data(0).ok().and_then(whole)))
 }
 
@@ -230,8 +222,7 @@ pub fn max_of(statement: &str, column: &str) -> String {
 }
 
 async fn one_row(client: &mut SqlServerClient, sql: &str) -> Result<Option<Row>> {
-    let rows = client.simple_query(sql).await?.into_first_result().await?;
-    Ok(rows.into_iter().next())
+    Ok(client.query(sql).await?.into_iter().next())
 }
 
 #[cfg(test)]

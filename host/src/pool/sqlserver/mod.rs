@@ -1,4 +1,11 @@
 //! Connections to SQL Server: TCP or a named instance, TLS by the configuration's trust, SQL authentication.
+//!
+//! There are two drivers. What they have in common is here and in `client`; `mssql_tds` is the second one, which not
+//! every build has.
+
+mod client;
+#[cfg(feature = "mssql-tds")]
+pub mod mssql_tds;
 
 use std::time::Duration;
 
@@ -9,13 +16,14 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt};
 
+pub use self::client::{ATTENTION_TIMEOUT, Arguments, SqlServerClient, tiberius_command};
 use super::Guarded;
 use super::guarded::Breakers;
-use crate::config::{ApplicationIntent, SqlServer, TlsMode};
+use crate::config::{ApplicationIntent, SqlServer, SqlServerDriver, TlsMode};
 use crate::error::{Error, ErrorKind, Result};
 
-/// A connection to SQL Server.
-pub type SqlServerClient = Client<Compat<TcpStream>>;
+/// A connection by the driver `tiberius`.
+pub type TiberiusClient = Client<Compat<TcpStream>>;
 
 /// How often a listener may send a connection on to another server.
 const REDIRECTIONS: usize = 3;
@@ -58,6 +66,12 @@ pub fn server_address(server: &SqlServer) -> String {
     }
 }
 
+fn no_tls() -> Error {
+    Error::new(ErrorKind::NoTls, "the server does not encrypt").hint(
+        "install a certificate in the server, or set `tls.mode: disable` where nobody can listen",
+    )
+}
+
 /// Opens the network connection alone, and finds the port of a named instance.
 pub async fn reach(server: &SqlServer) -> Result<TcpStream> {
     let manager = SqlServerManager(server.clone());
@@ -72,12 +86,12 @@ impl Manager for SqlServerManager {
     async fn create(&self) -> Result<SqlServerClient> {
         let tls = &self.0.server.tls;
         match tls.mode {
-            TlsMode::Disable => self.connect(EncryptionLevel::NotSupported).await,
-            TlsMode::Require => self.connect(EncryptionLevel::Required).await,
-            TlsMode::Prefer => match self.connect(EncryptionLevel::Required).await {
+            TlsMode::Disable => self.connect_by_driver(false).await,
+            TlsMode::Require => self.connect_by_driver(true).await,
+            TlsMode::Prefer => match self.connect_by_driver(true).await {
                 // The two did not come to terms before the login: the server has no TLS.
                 Err(error) if *error.kind() == ErrorKind::NoTls => {
-                    self.connect(EncryptionLevel::NotSupported).await
+                    self.connect_by_driver(false).await
                 }
                 result => result,
             },
@@ -85,16 +99,47 @@ impl Manager for SqlServerManager {
     }
 
     async fn recycle(&self, client: &mut SqlServerClient, _: &Metrics) -> RecycleResult<Error> {
-        let alive = async { client.simple_query("SELECT 1").await?.into_results().await };
-        alive
-            .await
-            .map_err(|error| RecycleError::Backend(error.into()))?;
-        Ok(())
+        let alive = client.query("SELECT 1").await;
+        alive.map(drop).map_err(RecycleError::Backend)
     }
 }
 
 impl SqlServerManager {
-    async fn connect(&self, encryption: EncryptionLevel) -> Result<SqlServerClient> {
+    async fn connect_by_driver(&self, encrypted: bool) -> Result<SqlServerClient> {
+        match self.0.driver {
+            SqlServerDriver::Tiberius => {
+                let encryption = if encrypted {
+                    EncryptionLevel::Required
+                } else {
+                    EncryptionLevel::NotSupported
+                };
+                let client = self.connect(encryption).await?;
+                Ok(SqlServerClient::Tiberius(Box::new(client)))
+            }
+            #[cfg(feature = "mssql-tds")]
+            SqlServerDriver::MssqlTds => {
+                let port = self.find_port().await?;
+                let client = mssql_tds::connect(&self.0, port, encrypted).await?;
+                Ok(SqlServerClient::MssqlTds(Box::new(client)))
+            }
+            #[cfg(not(feature = "mssql-tds"))]
+            SqlServerDriver::MssqlTds => Err(Error::internal("this build has no driver mssql-tds")),
+        }
+    }
+
+    /// The port of a named instance, asked in the one way that both drivers have in common.
+    #[cfg(feature = "mssql-tds")]
+    async fn find_port(&self) -> Result<u16> {
+        if self.0.instance.is_none() {
+            return Ok(self.0.server.port);
+        }
+        let address = reach(&self.0).await?.peer_addr();
+        address
+            .map(|address| address.port())
+            .map_err(|error| Error::new(ErrorKind::Unavailable, "no connection").caused_by(error))
+    }
+
+    async fn connect(&self, encryption: EncryptionLevel) -> Result<TiberiusClient> {
         let mut config = self.build_config(encryption, self.0.instance.as_deref())?;
         for _ in 0..=REDIRECTIONS {
             let stream = self.open_stream(&config).await?;
@@ -111,8 +156,7 @@ impl SqlServerManager {
                 Err(tiberius::error::Error::Protocol(text))
                     if text.contains("encryption level") =>
                 {
-                    return Err(Error::new(ErrorKind::NoTls, "the server does not encrypt")
-                        .hint("install a certificate in the server, or set `tls.mode: disable` where nobody can listen"));
+                    return Err(no_tls());
                 }
                 result => return result.map_err(Error::from),
             }
