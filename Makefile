@@ -77,14 +77,14 @@ fuzz: ## FUZZ_SECONDS (600) of any input for each fuzz target: configurations, r
 
 bench: ## speed and peak memory, beside loops that only move the rows; writes docs/benchmarks.md
 	@scripts/setup-dev.sh test
-	$(CARGO) bench -p etl-host --bench speed
-	$(CARGO) bench -p etl-host --bench main_job
-	$(CARGO) bench -p etl-host --bench bad_rows
-	$(CARGO) bench -p etl-host --bench startup
+	$(CARGO) bench -p etl-host $(FEATURES) --bench speed
+	$(CARGO) bench -p etl-host $(FEATURES) --bench main_job
+	$(CARGO) bench -p etl-host $(FEATURES) --bench bad_rows
+	$(CARGO) bench -p etl-host $(FEATURES) --bench startup
 
 bench-micro: ## parts of a row's way, each alone on one core: decode, encode, boundary, transform, and their change since the last time
 	@scripts/setup-dev.sh test
-	$(CARGO) bench -p etl-host --bench micro
+	$(CARGO) bench -p etl-host $(FEATURES) --bench micro
 	$(CARGO) bench -p login-analytics --bench transform
 
 golden-release: ## keep plugin-api as a released minor: its archive, for the golden plugins; docs/abi.md

@@ -23,6 +23,7 @@ pub struct HostRun {
     mode: Mode,
     inside: bool,
     tls: bool,
+    driver: &'static str,
     /// The rows are there already.
     again: bool,
 }
@@ -35,6 +36,7 @@ impl HostRun {
             mode,
             inside: false,
             tls: false,
+            driver: "tiberius",
             again: false,
         }
     }
@@ -56,6 +58,15 @@ impl HostRun {
 
     pub fn tls(self) -> Self {
         Self { tls: true, ..self }
+    }
+
+    /// By the other driver, which is in builds with the feature `mssql-tds`.
+    #[cfg(feature = "mssql-tds")]
+    pub fn second_driver(self) -> Self {
+        Self {
+            driver: "mssql-tds",
+            ..self
+        }
     }
 
     pub fn again(self) -> Self {
@@ -106,8 +117,9 @@ impl HostRun {
             Mode::Upsert => COLUMNS,
         };
         let mut yaml = format!(
-            "source:\n  type: sqlserver\n  query: |\n    SELECT {columns} FROM user_logins\n    \
-             WHERE login_time > @from AND login_time <= @until ORDER BY login_time\n  shards:\n"
+            "source:\n  type: sqlserver\n  driver: {}\n  query: |\n    SELECT {columns} FROM user_logins\n    \
+             WHERE login_time > @from AND login_time <= @until ORDER BY login_time\n  shards:\n",
+            self.driver
         );
         let mode = if self.tls { "require" } else { "disable" };
         for shard in &servers.shards {

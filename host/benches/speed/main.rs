@@ -106,6 +106,11 @@ fn groups() -> Vec<Group> {
                 bare("bare: COPY alone", false, Write::Copy),
                 bare(report::BARE, true, Write::Copy),
                 host(report::APPEND, HostRun::new(Mode::Append)),
+                #[cfg(feature = "mssql-tds")]
+                host(
+                    "etl-host, driver mssql-tds",
+                    HostRun::new(Mode::Append).second_driver(),
+                ),
             ],
         },
         Group {
