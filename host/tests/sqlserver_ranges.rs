@@ -7,14 +7,15 @@
     reason = "tests"
 )]
 
+#[macro_use]
 mod shards;
 
 use etl_testkit::postgres::{PostgresServer, TestDatabase};
 use etl_testkit::project::Project;
 use serde_json::Value;
 use shards::{
-    LOGINS, Login, RUN, Shards, assert_same, copying, expected, flagship, logins, postgres_sink,
-    sink_rows,
+    Driver, LOGINS, Login, RUN, Shards, assert_same, copying, expected, flagship, logins,
+    postgres_sink, sink_rows,
 };
 
 const SPLIT: &str = "  split_by: user_id\n  splits: 4\n";
@@ -65,9 +66,8 @@ fn skewed(start: u32, count: u32) -> Vec<Login> {
     rows
 }
 
-#[tokio::test]
-async fn two_shards_in_ranges_arrive_exactly_and_go_back_exactly() {
-    let shards = Shards::start(2).await;
+async fn two_shards_in_ranges_arrive_exactly_and_go_back_exactly(driver: Driver) {
+    let shards = Shards::start(driver, 2).await;
     let (mut eu, us) = (skewed(3_600, 3_000), skewed(7_200, 3_000));
     for (index, rows) in [&eu, &us].into_iter().enumerate() {
         shards.execute(index, LOGINS).await;
@@ -124,8 +124,7 @@ async fn two_shards_in_ranges_arrive_exactly_and_go_back_exactly() {
     project.result(&["doctor", "login-analytics"], 0);
 }
 
-#[tokio::test]
-async fn values_that_may_be_null_and_every_kind_of_cursor_are_split() {
+async fn values_that_may_be_null_and_every_kind_of_cursor_are_split(driver: Driver) {
     for (cursor, query) in [
         (
             "column: id, kind: integer, settle_delay: 0s",
@@ -144,7 +143,7 @@ async fn values_that_may_be_null_and_every_kind_of_cursor_are_split() {
             "SELECT id, team, at FROM t WHERE (at > @from OR (at = @from AND id > @fromId)) AND at <= @until ORDER BY at, id",
         ),
     ] {
-        let shards = Shards::start(1).await;
+        let shards = Shards::start(driver, 1).await;
         shards
             .execute(0, "CREATE TABLE t (id int NOT NULL PRIMARY KEY, team smallint NULL, at datetime2(3) NOT NULL, version rowversion)")
             .await;
@@ -180,3 +179,8 @@ async fn values_that_may_be_null_and_every_kind_of_cursor_are_split() {
         assert_eq!(row.get::<_, &str>(3), "smallint");
     }
 }
+
+each_driver!(
+    two_shards_in_ranges_arrive_exactly_and_go_back_exactly,
+    values_that_may_be_null_and_every_kind_of_cursor_are_split,
+);

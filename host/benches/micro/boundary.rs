@@ -11,7 +11,10 @@ use etl_host::capabilities::Granted;
 use etl_host::config::{self, Layer};
 use etl_host::plugin::load::OwnWork;
 use etl_host::plugin::registry::Registry;
-use etl_host::stage::{self, AttemptStages, context::HostContext};
+use etl_host::stage::{
+    self, AttemptStages,
+    context::{Counters, HostContext},
+};
 use etl_host::state::State;
 use etl_plugin_api::AttemptInfo;
 use etl_testkit::project::Project;
@@ -33,7 +36,7 @@ pub fn boundary(criterion: &mut Criterion) {
     let cx = HostContext::new(
         AttemptInfo::default(),
         CancellationToken::new(),
-        Default::default(),
+        Counters::default(),
         Arc::default(),
     );
     let mut group = criterion.benchmark_group("boundary");

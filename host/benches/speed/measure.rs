@@ -102,15 +102,28 @@ fn field(pid: u32, number: usize) -> Option<u64> {
     rest.split(' ').nth(number - 3)?.parse().ok()
 }
 
-/// The most memory that this process has held.
-pub fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .unwrap();
-    let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kilobytes * 1024
+/// How often the memory of a client is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Runs a client to its end; what it wrote, and the most that it and the processes it started held at a time.
+fn watch(client: Running) -> (Finished, u64) {
+    let root = client.id();
+    let mut most = 0;
+    while !client.wait_for_end(LOOK_AGAIN) {
+        let below = children(root).into_iter().map(resident);
+        most = most.max(resident(root) + below.sum::<u64>());
+    }
+    (client.finish().unwrap(), most)
+}
+
+/// Bytes of a process in memory; 0 if it has ended.
+fn resident(pid: u32) -> u64 {
+    let sizes = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages = sizes
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
 }
 
 /// Runs a client and says what it has used; `rows` finds in its output how many rows it moved.
@@ -123,7 +136,7 @@ pub fn line(servers: &super::Servers, client: Program, rows: impl FnOnce(&str) -
     let begin = Instant::now();
     let (finished, memory) = watch(client.start().unwrap());
     let wall = begin.elapsed();
-    finished.require_code(0).unwrap();
+    let finished = finished.require_code(0).unwrap();
     Line {
         rows: rows(&finished.stdout),
         wall,

@@ -172,17 +172,9 @@ pub async fn whole_numbers(
     sql: &str,
     parameters: &[Parameter],
 ) -> Result<Vec<Option<i64>>> {
-    let answer = async {
-        build_command(sql, parameters)
-            .exec(client)
-            .await?
-            .into_command_result()
-            .await
-    };
-    let answer = answer
-        .await
-        .map_err(|error| Error::from(error).while_trying("count the rows of each range"))?;
-    let row = answer.to_query_result(0).and_then(|rows| rows.first());
+    let rows = client.call(EXECUTE, build_arguments(sql, parameters)).await;
+    let rows = rows.map_err(|error| error.while_trying("count the rows of each range"))?;
+    let row = rows.first();
     let numbers = row.map(|row| {
         (0..row.len())
             .map(|index| row.get_column_data(index).ok().and_then(whole))

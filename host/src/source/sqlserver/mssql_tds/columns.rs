@@ -520,6 +520,7 @@ mod tests {
             }),
             from: None,
             until: None,
+            range: None,
             parameters: Vec::new(),
             batch_rows: 8,
             batch_bytes: 1 << 20,
