@@ -169,6 +169,36 @@ async fn an_upsert_merges_what_is_known_and_copies_what_is_new() {
     );
 }
 
+/// Also what only its bytes tell apart: letters that a collation takes for equal, and JSON, which PostgreSQL does not
+/// compare.
+#[tokio::test]
+async fn a_row_that_is_there_as_it_is_is_not_written_again() {
+    let (project, from, to) = (project(), people().await, Database::new().await);
+    to.execute("CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+        CREATE TABLE copy (id bigint PRIMARY KEY, name text COLLATE any_case, mood json, boss bigint)")
+        .await;
+    from.execute("UPDATE people SET mood = '{\"mood\": 1}'")
+        .await;
+    configure(
+        &project,
+        &(source(&[("a", &from)], ALL, "") + &sink(&to, "write_mode: upsert, key: [id]") + TUNING),
+    );
+    assert_eq!(rows(&project.result(RUN, 0)), (20_000, 20_000, 0));
+    let before = to.number("SELECT pg_current_xact_id()::text::bigint").await;
+    from.execute(
+        "UPDATE people SET name = upper(name) WHERE id = 100; UPDATE people SET mood = '{\"mood\":1}' WHERE id = 200;
+         UPDATE people SET boss = NULL WHERE id = 300; UPDATE people SET boss = 1 WHERE id = 400",
+    )
+    .await;
+    let again = project.result(&["run", "copy", "--full-refresh"], 0);
+    assert_eq!(rows(&again), (20_000, 20_000, 0));
+    let written =
+        format!("SELECT id::text FROM copy WHERE xmin::text::bigint > {before} ORDER BY id");
+    assert_eq!(to.texts(&written).await, ["100", "200", "300"]);
+    let name = "SELECT name COLLATE \"C\" FROM copy WHERE id = 100";
+    assert_eq!(to.texts(name).await, ["NAME 100"]);
+}
+
 fn sqlite(table: &str, more: &str) -> Project {
     let project = kinds(
         "CREATE TABLE people (id INTEGER, name TEXT, amount REAL, team TEXT);
