@@ -118,9 +118,10 @@ async fn move_shard(
     let frame = if write == Write::Merge { FLUSH } else { FRAME };
     let (frames_in, mut frames) = mpsc::channel::<Bytes>(1);
     let reading = tokio::spawn(async move {
-        match read {
-            true => read_shard(&shard, write, frame, frames_in).await,
-            false => repeat_row(rows, frame, frames_in).await,
+        if read {
+            read_shard(&shard, write, frame, frames_in).await
+        } else {
+            repeat_row(rows, frame, frames_in).await
         }
     });
     match write {

@@ -11,6 +11,8 @@
     clippy::indexing_slicing,
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::large_futures,
     clippy::cast_sign_loss,
     clippy::missing_docs_in_private_items,
     reason = "a benchmark"
@@ -26,7 +28,7 @@ use host_run::{HostRun, Mode};
 use loops::{Job, Write};
 use measure::Line;
 use report::Report;
-use servers::Servers;
+use servers::{Servers, Sink};
 
 /// Rows of each shard, if `ETL_BENCH_ROWS` does not say otherwise.
 const ROWS: u64 = 1_000_000;
@@ -80,8 +82,10 @@ struct Group {
 
 struct Measured {
     name: &'static str,
-    take: Box<dyn Fn(&Servers, &servers::Sink) -> Line>,
+    take: Box<Take>,
 }
+
+type Take = dyn Fn(&Servers, &Sink) -> Line;
 
 fn host(name: &'static str, run: HostRun) -> Measured {
     Measured {
