@@ -30,6 +30,14 @@ pub struct Checkpoint {
     pub updated_at: Option<String>,
 }
 
+impl Checkpoint {
+    /// Whether rows may have been loaded under it, with a position or without.
+    pub fn was_loaded(&self) -> bool {
+        // Every commit writes the fingerprint; a reset takes it away.
+        self.cursor.is_some() || self.fingerprint.is_some()
+    }
+}
+
 /// The columns of one table, as a partition has written them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrittenTable {

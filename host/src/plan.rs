@@ -366,6 +366,9 @@ fn check_writing(
     let through_host = !facts.loader || manifest.delivery == Delivery::Transactional;
     let (back, bounds) = options.words();
     check_purpose(config, manifest, options, through_host, problems);
+    if replace && config.source.split.is_some() {
+        problems.push("`write_mode: replace` does not go with `source.splits`: its ranges are read one after the other, and a row that changes in between would be missing from the table or be there twice; leave out `split_by` and `splits`, or use `upsert`".to_owned());
+    }
     if replace && !through_host {
         problems.push("`write_mode: replace` needs the host's sink, but the pipeline's loader does not write to it".to_owned());
     }

@@ -335,25 +335,52 @@ async fn a_shard_that_was_read_as_a_whole_is_not_split_behind_its_back() {
     teams.assert_alike().await;
 }
 
+/// Its ranges would be of different moments, and all that is not among them is swapped out.
 #[tokio::test]
-async fn a_replace_takes_other_ranges_and_an_empty_table_as_they_come() {
-    let teams = Teams::new(300).await;
-    let replace = |splits: u32| {
-        let split = format!("split_by: team\n  splits: {splits}");
-        let query = "SELECT id, team, at FROM people";
-        let yaml = source(&[("eu", &teams.from)], query, &split)
-            + &sink(&teams.to, "write_mode: replace")
-            + "cursor: null\n";
-        configure(&teams.project, &yaml);
-        teams.project.result(RUN, 0)
+async fn a_replace_is_not_read_as_ranges() {
+    let teams = Teams::new(30).await;
+    let yaml = source(
+        &[("eu", &teams.from)],
+        BY_TIME,
+        "split_by: team\n  splits: 4",
+    ) + &sink(&teams.to, "write_mode: replace");
+    configure(&teams.project, &yaml);
+    let refused = teams.project.run(RUN).require_code(2).unwrap();
+    let told = refused.stdout + &refused.stderr;
+    assert!(
+        told.contains("`write_mode: replace` does not go with `source.splits`"),
+        "{told}"
+    );
+}
+
+/// Without a cursor too, where only the fingerprint tells that there are rows.
+#[tokio::test]
+async fn what_was_loaded_as_a_whole_without_a_position_is_not_split_either() {
+    let teams = Teams::new(30).await;
+    let yaml = |split: &str| {
+        source(
+            &[("eu", &teams.from)],
+            "SELECT id, team, at FROM people",
+            split,
+        ) + &sink(&teams.to, "write_mode: upsert, key: [id]")
+            + "cursor: null\n"
     };
-    for splits in [4, 7, 2] {
-        assert_eq!(names(&replace(splits)).len(), splits as usize);
-        teams.assert_alike().await;
-    }
-    teams.from.execute("DELETE FROM people").await;
-    replace(2);
-    replace(3);
+    configure(&teams.project, &yaml(""));
+    assert_eq!(loaded(&teams.project.result(RUN, 0)), 30);
+    configure(&teams.project, &yaml("split_by: team\n  splits: 4"));
+    says(&teams.refused().0, "was read as a whole");
+}
+
+/// Bounds that are chosen anew would give rows to ranges that have another position.
+#[tokio::test]
+async fn bounds_that_are_gone_are_not_chosen_anew() {
+    let teams = Teams::new(300).await;
+    assert_eq!(loaded(&teams.project.result(RUN, 0)), 300);
+    teams.to.execute("DELETE FROM etl_host.ranges").await;
+    says(
+        &teams.refused().0,
+        "whose bounds are not in the sink any more",
+    );
     teams.assert_alike().await;
 }
 

@@ -102,7 +102,7 @@ async fn apply_reset(sink: &dyn Sink, config: &Config, reset: &Reset) -> Result<
     if splits || sink.load_ranges(name).await?.contains_key(partition) {
         let loaded = known.iter().any(|(name, stored)| {
             let of_shard = name == partition || Split::is_range_of(partition, name);
-            of_shard && stored.cursor.is_some()
+            of_shard && stored.was_loaded()
         });
         if loaded {
             refuse_moving(config, reset)?;

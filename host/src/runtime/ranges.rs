@@ -115,7 +115,7 @@ async fn fix(run: &RunContext, query: &Query, shard: &str, split: &Split) -> Res
     let fits = require_same_split(plan, shard, split, stored.as_ref(), &checkpoints)?;
     let loaded = checkpoints
         .iter()
-        .any(|(name, checkpoint)| Split::is_range_of(shard, name) && checkpoint.cursor.is_some());
+        .any(|(name, checkpoint)| Split::is_range_of(shard, name) && checkpoint.was_loaded());
     let source = run.source.as_ref();
     let source = source.ok_or_else(|| Error::config("the pipeline has no source to read from"))?;
     let mut session = None;
@@ -123,15 +123,11 @@ async fn fix(run: &RunContext, query: &Query, shard: &str, split: &Split) -> Res
         Some(stored) if fits => Some(stored.bounds),
         // What was never loaded is not read again.
         _ if plan.options.purpose != Purpose::Load => None,
-        other => {
+        _ => {
             let session = open(&mut session, source.as_ref(), shard).await?;
             let chosen = choose(plan, session, query, split).await;
             match chosen.map_err(of_source)? {
                 Some(bounds) if !plan.options.dry_run => {
-                    if other.is_some() {
-                        let forgotten = sink.forget_ranges(pipeline, shard).await;
-                        forgotten.map_err(of_sink)?;
-                    }
                     let chosen = StoredRanges {
                         column: split.column.clone(),
                         bounds,
@@ -149,7 +145,7 @@ async fn fix(run: &RunContext, query: &Query, shard: &str, split: &Split) -> Res
         Some(cursor) if !plan.reloads() => {
             let options = &plan.options;
             let by_hand = options.since.is_some() || options.until.is_some();
-            let restart = by_hand || plan.replaces() || options.full_refresh;
+            let restart = by_hand || options.full_refresh;
             let from = (!restart).then(|| least(plan, shard, &checkpoints));
             let session = open(&mut session, source.as_ref(), shard).await?;
             let query = CursorQuery {
@@ -233,7 +229,7 @@ fn least(plan: &Plan, shard: &str, checkpoints: &BTreeMap<String, Checkpoint>) -
 }
 
 /// Whether the sink's bounds are those of this configuration. Fails where going on would lose or double rows: a row
-/// would move to a range that has another position. A `replace` reads all rows whatever the positions are.
+/// would move to a range that has another position.
 pub fn require_same_split(
     plan: &Plan,
     shard: &str,
@@ -241,15 +237,13 @@ pub fn require_same_split(
     stored: Option<&StoredRanges>,
     checkpoints: &BTreeMap<String, Checkpoint>,
 ) -> Result<bool> {
-    let as_a_whole = checkpoints
-        .get(shard)
-        .is_some_and(|checkpoint| checkpoint.cursor.is_some());
+    let as_a_whole = checkpoints.get(shard).is_some_and(Checkpoint::was_loaded);
+    let in_ranges = checkpoints
+        .iter()
+        .any(|(name, checkpoint)| Split::is_range_of(shard, name) && checkpoint.was_loaded());
     let fits = stored.is_some_and(|stored| {
         stored.column == split.column && u32::try_from(stored.count()) == Ok(split.ranges)
     });
-    if plan.replaces() {
-        return Ok(fits);
-    }
     let now = format!("{} ranges of `{}`", split.ranges, split.column);
     match stored {
         Some(stored) if !fits => Err(changed(
@@ -267,6 +261,12 @@ pub fn require_same_split(
             shard,
             "was read as a whole",
             &format!("now asks for {now}"),
+        )),
+        None if in_ranges => Err(changed(
+            plan,
+            shard,
+            "was split into ranges whose bounds are not in the sink any more",
+            &format!("asks for {now}"),
         )),
         _ => Ok(fits),
     }

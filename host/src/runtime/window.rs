@@ -186,7 +186,10 @@ pub async fn fix_window(
             let own = session.upper_bound(&own).await?;
             match shared {
                 SharedEnd::Own => own,
-                SharedEnd::Fixed(shared) => own.zip(shared.clone()).map(of_one_form).transpose()?,
+                SharedEnd::Fixed(shared) => own
+                    .zip(shared.clone())
+                    .map(lesser_of_one_form)
+                    .transpose()?,
             }
         }
     };
@@ -235,8 +238,9 @@ pub async fn fix_window(
     })
 }
 
-/// The shared end of a window, which must be written as the range's own values are, or it would compare wrongly.
-fn of_one_form((own, shared): (Cursor, Cursor)) -> Result<Cursor> {
+/// The shared end of a window, or the range's own where its session sees less: it may speak with a replica that lags. Both
+/// must be written alike, or they would compare wrongly.
+fn lesser_of_one_form((own, shared): (Cursor, Cursor)) -> Result<Cursor> {
     let form = |cursor: &Cursor| match cursor {
         Cursor::Text(text) | Cursor::Keyset { time: text, .. } => {
             let digit = |byte: u8| if byte.is_ascii_digit() { b'0' } else { byte };
@@ -247,7 +251,7 @@ fn of_one_form((own, shared): (Cursor, Cursor)) -> Result<Cursor> {
         _ => Vec::new(),
     };
     if form(&own) == form(&shared) {
-        return Ok(shared);
+        return least(own, shared);
     }
     Err(Error::data(
         "the cursor column writes its times in several forms, so its ranges cannot share a window",

@@ -1,9 +1,15 @@
 //! Keys of an upsert: within one flush the last row of each counts, and one with NULL is refused; what remains is in the
 //! key's order. A key that is there already is updated or left.
 
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_buffer::NullBuffer;
 use arrow_row::{RowConverter, SortField};
+use arrow_schema::{DataType, Schema};
 use arrow_select::interleave::interleave_record_batch;
+use arrow_select::take::take;
 
 use super::{Keep, Refusal};
 use crate::error::{Error, Result};
@@ -12,7 +18,16 @@ use crate::identifier::{quote, quote_list};
 /// Rows of a batch that is made here: enough to spread what a batch costs, few enough for text that is long.
 const ROWS_AT_ONCE: usize = 8192;
 
-/// A flush with one row per key, in the order of the key: an index is written several times as fast in its own order.
+/// In which order the rows that remain are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Of the key: an index is written several times as fast in its own order.
+    Key,
+    /// As they came. Where the sink takes keys of several spellings for one, the last of them must win there, too.
+    Arrival,
+}
+
+/// A flush with one row per key.
 pub struct Reduced {
     /// The rows that remain, batch by batch.
     pub batches: Vec<RecordBatch>,
@@ -49,8 +64,8 @@ impl Reduced {
     }
 }
 
-/// Reduces repeated keys to their last row, and sorts by the key.
-pub fn reduce(batches: &[RecordBatch], key: &[String]) -> Result<Reduced> {
+/// Reduces repeated keys to their last row.
+pub fn reduce(batches: &[RecordBatch], key: &[String], order: Order) -> Result<Reduced> {
     let keys = batches
         .iter()
         .map(|batch| key_columns(batch, key))
@@ -68,11 +83,12 @@ pub fn reduce(batches: &[RecordBatch], key: &[String]) -> Result<Reduced> {
     let mut refused = Vec::new();
     for (index, columns) in keys.iter().enumerate() {
         converter.append(&mut rows, columns)?;
+        // A dictionary's word may be NULL where its key is not.
+        let nulls: Vec<_> = columns.iter().map(Array::logical_nulls).collect();
+        let is_null =
+            |nulls: &Option<NullBuffer>, row| nulls.as_ref().is_some_and(|it| it.is_null(row));
         for row in 0..columns.first().map_or(0, Array::len) {
-            let null = columns
-                .iter()
-                .zip(key)
-                .find(|(column, _)| column.is_null(row));
+            let null = nulls.iter().zip(key).find(|(nulls, _)| is_null(nulls, row));
             match null {
                 None => places.push((places.len() + refused.len(), index, row)),
                 Some((_, name)) => refused.push(Refusal {
@@ -98,8 +114,15 @@ pub fn reduce(batches: &[RecordBatch], key: &[String]) -> Result<Reduced> {
             kept.push((*batch, *row));
         }
     }
+    if order == Order::Arrival {
+        kept.sort_unstable();
+    }
     let parts = kept.chunks(ROWS_AT_ONCE);
-    let from: Vec<&RecordBatch> = batches.iter().collect();
+    let from = batches
+        .iter()
+        .map(without_small_dictionaries)
+        .collect::<Result<Vec<_>>>()?;
+    let from: Vec<&RecordBatch> = from.iter().collect();
     let batches = parts
         .map(|part| Ok(interleave_record_batch(&from, part)?))
         .collect::<Result<Vec<_>>>()?;
@@ -112,6 +135,33 @@ pub fn reduce(batches: &[RecordBatch], key: &[String]) -> Result<Reduced> {
         refused,
         places: Some(kept),
     })
+}
+
+/// Rows of several batches may have more words together than a small number can count.
+fn without_small_dictionaries(batch: &RecordBatch) -> Result<RecordBatch> {
+    use DataType::{Dictionary, Int8, Int16, UInt8, UInt16};
+    let is_small = |column: &ArrayRef| match column.data_type() {
+        Dictionary(key, _) => matches!(**key, Int8 | Int16 | UInt8 | UInt16),
+        _ => false,
+    };
+    if !batch.columns().iter().any(is_small) {
+        return Ok(batch.clone());
+    }
+    let (schema, columns, _) = batch.clone().into_parts();
+    let mut fields = Vec::with_capacity(columns.len());
+    let mut plain = Vec::with_capacity(columns.len());
+    for (field, column) in schema.fields().iter().zip(columns) {
+        let column = match column.as_any_dictionary_opt() {
+            Some(dictionary) if is_small(&column) => {
+                take(dictionary.values(), dictionary.keys(), None)?
+            }
+            _ => column,
+        };
+        let field = field.as_ref().clone();
+        fields.push(field.with_data_type(column.data_type().clone()));
+        plain.push(column);
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), plain)?)
 }
 
 fn key_columns(batch: &RecordBatch, key: &[String]) -> Result<Vec<ArrayRef>> {
@@ -192,11 +242,9 @@ pub fn on_conflict<'a>(
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
-    use arrow_array::cast::AsArray;
-    use arrow_array::types::Int64Type;
-    use arrow_array::{Int64Array, StringArray};
+    use arrow_array::types::{Int8Type, Int64Type};
+    use arrow_array::{DictionaryArray, Int32Array, Int64Array, StringArray};
     use proptest::prelude::*;
 
     use super::*;
@@ -213,7 +261,7 @@ mod tests {
             batch(&[Some(1), Some(2), Some(1)], &["a", "b", "c"]),
             batch(&[None, Some(2)], &["d", "e"]),
         ];
-        let reduced = reduce(&batches, &["id".to_owned()]).unwrap();
+        let reduced = reduce(&batches, &["id".to_owned()], Order::Key).unwrap();
         assert_eq!(reduced.superseded, 2);
         assert_eq!(
             [reduced.origin(0, 0), reduced.origin(0, 1)],
@@ -231,7 +279,7 @@ mod tests {
             keys in prop::collection::vec(prop::collection::vec(prop::option::weighted(0.9, 0i64..40), 0..30), 1..5)
         ) {
             let batches: Vec<_> = keys.iter().map(|ids| batch(ids, &vec!["x"; ids.len()])).collect();
-            let reduced = reduce(&batches, &["id".to_owned()]).unwrap();
+            let reduced = reduce(&batches, &["id".to_owned()], Order::Key).unwrap();
             let mut expected = BTreeMap::new();
             let mut nulls = 0;
             for (index, ids) in keys.iter().enumerate() {
@@ -251,8 +299,47 @@ mod tests {
             let all: usize = keys.iter().map(Vec::len).sum();
             prop_assert_eq!(all, found.len() + nulls + usize::try_from(reduced.superseded).unwrap());
             prop_assert_eq!(reduced.refused.len(), nulls);
-            prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(&found, &expected.into_iter().collect::<Vec<_>>());
+            let arrived = reduce(&batches, &["id".to_owned()], Order::Arrival).unwrap();
+            let places: Vec<_> = (0..arrived.batches.len())
+                .flat_map(|index| (0..arrived.batches[index].num_rows()).map(move |row| (index, row)))
+                .map(|(index, row)| arrived.origin(index, row))
+                .collect();
+            prop_assert!(places.is_sorted());
+            found.sort_by_key(|(_, place)| *place);
+            prop_assert_eq!(places, found.into_iter().map(|(_, place)| place).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn many_batches_have_more_words_than_a_small_dictionary() {
+        let batch = |from: i64| {
+            let words: DictionaryArray<Int8Type> = (from..from + 100)
+                .map(|n| format!("word {n}"))
+                .collect::<Vec<_>>()
+                .iter()
+                .map(String::as_str)
+                .collect();
+            let ids: ArrayRef = Arc::new(Int64Array::from_iter_values((from..from + 100).rev()));
+            RecordBatch::try_from_iter([("id", ids), ("word", Arc::new(words) as ArrayRef)])
+                .unwrap()
+        };
+        let reduced = reduce(&[batch(0), batch(100)], &["id".to_owned()], Order::Key).unwrap();
+        let words = reduced.batches[0].column(1).as_string::<i32>();
+        assert_eq!(
+            (words.len(), words.value(0), words.value(199)),
+            (200, "word 99", "word 100")
+        );
+    }
+
+    #[test]
+    fn a_word_that_is_null_is_null_in_a_key() {
+        let words = StringArray::from(vec![Some("a"), None]);
+        let keys = Int32Array::from(vec![0, 1, 0]);
+        let key: ArrayRef = Arc::new(DictionaryArray::try_new(keys, Arc::new(words)).unwrap());
+        let batch = RecordBatch::try_from_iter([("id", key)]).unwrap();
+        let reduced = reduce(&[batch], &["id".to_owned()], Order::Key).unwrap();
+        assert_eq!((reduced.refused.len(), reduced.superseded), (1, 1));
     }
 
     #[test]
@@ -298,7 +385,7 @@ mod tests {
 
     #[test]
     fn an_unknown_key_column_is_a_mistake_of_the_configuration() {
-        let error = reduce(&[batch(&[], &[])], &["nope".to_owned()])
+        let error = reduce(&[batch(&[], &[])], &["nope".to_owned()], Order::Key)
             .err()
             .unwrap();
         assert!(error.to_string().contains("`nope`"));

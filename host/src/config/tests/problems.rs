@@ -384,7 +384,7 @@ source:
   credentials: { username: sa, password: pw }
   tls: { ca_file: /etc/ssl/corp.pem }
   shards: [{ name: a }]
-sink: { type: sqlite, path: s.db }
+sink: { type: sqlite, path: s.db, table: t }
 "#;
 
 #[cfg(feature = "mssql-tds")]
@@ -393,8 +393,7 @@ fn a_driver_that_cannot_be_given_authorities_says_so() {
     check_problems(
         &[DRIVER],
         &expect![[r#"
-        p (default config):8:19: source.tls.ca_file: the driver mssql-tds trusts the authorities of this machine and no others (add the authority to the machine's, or name the file in the environment variable SSL_CERT_FILE, and leave the key out; or set `driver: tiberius`)
-    "#]],
+            p (default config):8:19: source.tls.ca_file: the driver mssql-tds trusts the authorities of this machine and no others (add the authority to the machine's, or name the file in the environment variable SSL_CERT_FILE, and leave the key out; or set `driver: tiberius`)"#]],
     );
 }
 
@@ -404,7 +403,6 @@ fn a_driver_that_this_build_lacks_says_how_to_get_it() {
     check_problems(
         &[DRIVER],
         &expect![[r#"
-        p (default config):4:11: source.driver: this etl-host was built without the driver mssql-tds (build it with `cargo build --release -p etl-host --features mssql-tds`, or leave the key out)
-    "#]],
+            p (default config):4:11: source.driver: this etl-host was built without the driver mssql-tds (build it with `cargo build --release -p etl-host --features mssql-tds`, or leave the key out)"#]],
     );
 }

@@ -15,6 +15,7 @@ use crate::policy::{Policy, policy};
 use crate::sink::TableSpec;
 use crate::sink::ddl::{Dialect, Problem, require_fit, require_key, unwritten};
 use crate::sink::drift::{Shortfall, TableView};
+use crate::sink::key::Order;
 
 pub(super) const DIALECT: Dialect = Dialect {
     server: "PostgreSQL",
@@ -41,6 +42,19 @@ impl PgTable {
     /// The names of the columns, quoted and separated by commas.
     pub fn column_list(&self) -> String {
         quote_list(self.columns.iter().map(|(_, name, _)| name.as_str()))
+    }
+
+    /// How an upsert's rows are put: by the key, where different bytes are different keys to the server.
+    pub fn order_of(&self, key: &[String]) -> Order {
+        let exact = |name: &String| {
+            let found = self.existing.iter().find(|column| &column.name == name);
+            found.is_some_and(|column| !column.equates)
+        };
+        if key.iter().all(exact) {
+            Order::Key
+        } else {
+            Order::Arrival
+        }
     }
 
     /// The table's name, quoted.
@@ -89,6 +103,9 @@ struct Existing {
     type_name: String,
     required: bool,
     generated: bool,
+    /// Values that are written in several ways may be equal: floats have two zeros, `char` pads, UUIDs are given as text,
+    /// a collation may not tell letters apart.
+    equates: bool,
 }
 
 /// A table as it is; `None` in the place of one that is not there.
@@ -274,11 +291,13 @@ pub async fn hold(client: &Client, table: &PgTable) -> Result<()> {
     let look = look(client, &table.spec).await?;
     let columns = match_columns(&table.spec, &look.existing, |_| false)
         .map_err(|error| changed(error.to_string()))?;
-    if columns == table.columns {
-        Ok(())
-    } else {
-        Err(changed("its columns are others now".to_owned()))
+    if columns != table.columns {
+        return Err(changed("its columns are others now".to_owned()));
     }
+    if look.triggers == table.tells_unchanged {
+        return Err(changed("its triggers are others now".to_owned()));
+    }
+    Ok(())
 }
 
 async fn ready(client: &Client, spec: &TableSpec, look: Look) -> Result<PgTable> {
@@ -366,7 +385,9 @@ async fn load_columns(client: &Client, name: &str) -> Result<Vec<Existing>> {
             "SELECT attname, CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE atttypid END, \
              CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE atttypmod END, format_type(atttypid, atttypmod), \
              attnotnull AND NOT atthasdef AND attidentity = '', \
-             attgenerated <> '' OR attidentity = 'a' \
+             attgenerated <> '' OR attidentity = 'a', \
+             CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE atttypid END IN (700, 701, 1042, 2950, 114, 3802) \
+             OR EXISTS (SELECT FROM pg_collation c WHERE c.oid = attcollation AND NOT c.collisdeterministic) \
              FROM pg_attribute JOIN pg_type t ON t.oid = atttypid WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
             &[&name],
         )
@@ -379,6 +400,7 @@ async fn load_columns(client: &Client, name: &str) -> Result<Vec<Existing>> {
                 type_name: row.try_get(3)?,
                 required: row.try_get(4)?,
                 generated: row.try_get(5)?,
+                equates: row.try_get(6)?,
             })
         })
         .collect()

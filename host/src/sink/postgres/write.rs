@@ -246,7 +246,7 @@ impl PostgresWriter {
         key: &[String],
         most_refused: u64,
     ) -> Result<Written> {
-        let reduced = reduce(batches, key)?;
+        let reduced = reduce(batches, key, table.order_of(key))?;
         let mut written = self
             .load(table, index, &reduced.batches, most_refused)
             .await?;

@@ -16,7 +16,7 @@ use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::quote;
 use crate::sink::drift;
-use crate::sink::key::reduce;
+use crate::sink::key::{Order, reduce};
 use crate::sink::{Chunk, Claim, Committed, RangeDelete, Refusal, Swap, Written, fenced};
 
 /// Rows per INSERT statement, and most bound values of one (`SQLITE_LIMIT_VARIABLE_NUMBER` is 32,766 by default).
@@ -55,7 +55,7 @@ pub fn stage(
     let one_per_key;
     let (batches, reduced) = match &table.spec.mode {
         WriteMode::Upsert { key, .. } => {
-            one_per_key = reduce(batches, key)?;
+            one_per_key = reduce(batches, key, Order::Arrival)?;
             written.superseded = one_per_key.superseded;
             written.refused.extend(one_per_key.refused.iter().cloned());
             (one_per_key.batches.as_slice(), Some(&one_per_key))

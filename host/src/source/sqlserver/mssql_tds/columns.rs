@@ -316,10 +316,13 @@ fn last<'a>(offsets: &[i32], values: &'a [u8]) -> &'a [u8] {
 
 /// Ticks since 0001-01-01. The driver counts ticks, whatever the name of its field says.
 fn ticks(days: u32, time: &SqlTime) -> Option<i64> {
-    let in_day = ticks_in_day(time)?;
-    i64::from(days)
-        .checked_mul(TICKS_PER_DAY)?
-        .checked_add(in_day)
+    ticks_of(i64::from(days), ticks_in_day(time)?)
+}
+
+/// `None` for what no calendar has; the protocol has room for it.
+fn ticks_of(days: i64, in_day: i64) -> Option<i64> {
+    let in_day = Some(in_day).filter(|ticks| *ticks < TICKS_PER_DAY)?;
+    days.checked_mul(TICKS_PER_DAY)?.checked_add(in_day)
 }
 
 fn ticks_in_day(time: &SqlTime) -> Option<i64> {
@@ -424,8 +427,8 @@ impl RowWriter for Columns {
     }
 
     fn write_date(&mut self, col: usize, val: SqlDate) {
-        let ticks = i64::from(val.get_days()) * TICKS_PER_DAY;
-        self.put_time(col, Some(ticks), || ColumnValues::Date(val));
+        let ticks = ticks_of(i64::from(val.get_days()), 0);
+        self.put_time(col, ticks, || ColumnValues::Date(val));
     }
 
     fn write_time(&mut self, col: usize, val: SqlTime) {
@@ -453,15 +456,13 @@ impl RowWriter for Columns {
         // 1/300 s rounded to 1/1000 s: .000, .003, .007.
         let millis = (i64::from(val.time) * 1_000 + DATETIME_PARTS / 2) / DATETIME_PARTS;
         let in_day = millis * (TICKS_PER_SECOND / 1_000);
-        let ticks = (i64::from(val.days) + DAYS_TO_1900) * TICKS_PER_DAY + in_day;
-        let ticks = (in_day < TICKS_PER_DAY).then_some(ticks);
+        let ticks = ticks_of(i64::from(val.days) + DAYS_TO_1900, in_day);
         self.put_time(col, ticks, || ColumnValues::DateTime(val));
     }
 
     fn write_smalldatetime(&mut self, col: usize, val: SqlSmallDateTime) {
         let in_day = i64::from(val.time) * 60 * TICKS_PER_SECOND;
-        let ticks = (i64::from(val.days) + DAYS_TO_1900) * TICKS_PER_DAY + in_day;
-        let ticks = (in_day < TICKS_PER_DAY).then_some(ticks);
+        let ticks = ticks_of(i64::from(val.days) + DAYS_TO_1900, in_day);
         self.put_time(col, ticks, || ColumnValues::SmallDateTime(val));
     }
 
