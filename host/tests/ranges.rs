@@ -362,8 +362,10 @@ async fn what_was_loaded_as_a_whole_without_a_position_is_not_split_either() {
             &[("eu", &teams.from)],
             "SELECT id, team, at FROM people",
             split,
-        ) + &sink(&teams.to, "write_mode: upsert, key: [id]")
-            + "cursor: null\n"
+        ) + &sink(
+            &teams.to,
+            "write_mode: upsert, key: [id], key_scope: global",
+        ) + "cursor: null\n"
     };
     configure(&teams.project, &yaml(""));
     assert_eq!(loaded(&teams.project.result(RUN, 0)), 30);

@@ -116,8 +116,14 @@ fn watch(client: Running) -> (Finished, u64) {
     (client.finish().unwrap(), most)
 }
 
-/// Bytes of a process in memory; 0 if it has ended.
+/// Bytes of a process in memory; 0 if it has ended. What several processes share is divided among them, if this process
+/// may look (`Pss` in proc(5)).
 fn resident(pid: u32) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let shared = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    if let Some(kilobytes) = shared.and_then(|text| text.trim().strip_suffix(" kB")) {
+        return kilobytes.parse::<u64>().unwrap() * 1024;
+    }
     let sizes = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
     let pages = sizes
         .split(' ')

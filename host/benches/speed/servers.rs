@@ -55,6 +55,8 @@ impl Servers {
         };
         let options = PostgresOptions {
             fsync: true,
+            // What one line leaves behind is not cleaned up while the next one is measured.
+            settings: vec![("autovacuum".into(), "off".into())],
             ..PostgresOptions::default()
         };
         Self {
