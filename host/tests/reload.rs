@@ -50,7 +50,7 @@ fn a_new_file_serves_once_it_has_looked_the_same_for_a_while() {
     let sentence = folder.project.redact(&changes[0].to_string());
     let sha256 = sha256(&folder).unwrap();
     let expected = format!(
-        "plugin file <project>/plugins/{FILE} is in use: version 7.1.0-fixture ({}), with pipelines copy, upper, ",
+        "plugin file <project>/plugins/{FILE} is in use: version 7.1.0-fixture ({}), with pipelines copy, same, ",
         &sha256[..12]
     );
     assert!(sentence.starts_with(&expected), "{sentence}");
