@@ -14,7 +14,9 @@ mod lifecycle;
 mod list;
 mod logs;
 mod monitor;
+mod preview;
 mod progress;
+mod rows;
 mod run;
 mod schedule;
 mod serve;
@@ -206,6 +208,8 @@ pub enum Command {
     Validate(validate::Validate),
     /// Connect everywhere a run would, and say what is wrong and how to mend it; writes nothing
     Doctor(doctor::Doctor),
+    /// Show the first rows as a table, read and transformed; writes nothing
+    Preview(preview::Preview),
     /// Load a past range again, window by window; goes on where it was stopped
     Backfill(backfill::Backfill),
     /// Compare the sink's rows with the source's, by count and checksum; writes nothing
@@ -244,6 +248,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::Schedule(command) => schedule::schedule(&globals, &command),
         Command::Validate(command) => validate::validate(&globals, &command),
         Command::Doctor(command) => doctor::doctor(&globals, &command),
+        Command::Preview(command) => preview::preview(&globals, command),
         Command::Backfill(command) => backfill::backfill(&globals, command),
         Command::Verify(command) => verify::verify(&globals, command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&globals, command),

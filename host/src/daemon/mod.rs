@@ -610,6 +610,7 @@ fn options(request: RunRequest) -> RunOptions {
         limit: request.limit,
         dry_run: request.dry_run,
         allow_duplicates: request.allow_duplicates,
+        extract_only: false,
     }
 }
 
