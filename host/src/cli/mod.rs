@@ -19,6 +19,7 @@ mod progress;
 mod rows;
 mod run;
 mod schedule;
+mod schema;
 mod serve;
 mod signals;
 mod sparkline;
@@ -210,6 +211,8 @@ pub enum Command {
     Doctor(doctor::Doctor),
     /// Show the first rows as a table, read and transformed; writes nothing
     Preview(preview::Preview),
+    /// Show each column's types from source to sink, and the DDL that a run would execute; writes nothing
+    Schema(schema::Schema),
     /// Load a past range again, window by window; goes on where it was stopped
     Backfill(backfill::Backfill),
     /// Compare the sink's rows with the source's, by count and checksum; writes nothing
@@ -248,6 +251,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::Schedule(command) => schedule::schedule(&globals, &command),
         Command::Validate(command) => validate::validate(&globals, &command),
         Command::Doctor(command) => doctor::doctor(&globals, &command),
+        Command::Schema(command) => schema::schema(&globals, command),
         Command::Preview(command) => preview::preview(&globals, command),
         Command::Backfill(command) => backfill::backfill(&globals, command),
         Command::Verify(command) => verify::verify(&globals, command),

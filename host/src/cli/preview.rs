@@ -10,6 +10,7 @@ use super::rows::{self, Room};
 use super::run::{IsolationFlag, failure_to_text};
 use super::table::thousands;
 use super::{Failure, Globals, Output, print, print_json, signals};
+use crate::config::Sink as SinkConfig;
 use crate::error::{ErrorKind, Result};
 use crate::launch::build_plan;
 use crate::plan::{Purpose, RunOptions};
@@ -79,7 +80,7 @@ pub fn preview(globals: &Globals, command: Preview) -> Result<u8, Failure> {
         &command.pipeline,
         command.isolation,
         options,
-        async |seen, _| Ok(seen),
+        async |seen, _, _| Ok(seen),
     )?;
     show(globals, looked, stopped_by, |seen| {
         to_text(seen, Room::of_stdout(command.wide))
@@ -93,7 +94,7 @@ pub fn look<T>(
     pipeline: &str,
     isolation: Option<IsolationFlag>,
     options: RunOptions,
-    work: impl AsyncFnOnce(preview::Preview, Arc<dyn Sink>) -> Result<T>,
+    work: impl AsyncFnOnce(preview::Preview, Arc<dyn Sink>, &SinkConfig) -> Result<T>,
 ) -> Result<(Result<T>, Option<u8>), Failure> {
     let session = Session::open(&globals.folders())?;
     let found = session.find_one(pipeline)?;
@@ -106,10 +107,11 @@ pub fn look<T>(
         let pools = Arc::new(Pools::new());
         let plan = build_plan(found, loaded, &stages, options, &cancel).await?;
         let source = Arc::from(build_source(&plan.config.source, &pools));
+        let config = plan.config.sink.clone();
         let sink: Arc<dyn Sink> = Arc::from(build_sink(&plan.config.sink, &pools));
         let seen = preview::preview(plan, &stages, &source, &sink, &cancel).await;
         Ok(match seen {
-            Ok(seen) => work(seen, sink).await,
+            Ok(seen) => work(seen, sink, &config).await,
             Err(error) => Err(error),
         })
     })?;

@@ -45,7 +45,7 @@ pub fn install(arguments: &Arguments) {
         None
     };
     // What only looks leaves nothing behind, not even a line.
-    let looks = matches!(arguments.command, Command::Preview(_));
+    let looks = matches!(arguments.command, Command::Preview(_) | Command::Schema(_));
     let files = Told::to(|record| folder.write(record)).with_filter(of_files.or(spans()));
     // A second installation in the same process (tests) keeps the first.
     let _ = tracing_subscriber::registry()

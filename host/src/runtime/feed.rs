@@ -226,7 +226,13 @@ impl Feeder {
             };
             let Some(mut extracted) = next else { break };
             let wanted = self.admit(extracted.batch.num_rows(), 0);
-            extracted.batch = extracted.batch.slice(0, wanted);
+            if wanted < extracted.batch.num_rows() {
+                extracted.batch = extracted.batch.slice(0, wanted);
+                if extracted.resume != Resume::CursorColumn {
+                    // Its position is behind rows that are left out.
+                    extracted.resume = Resume::NotHere;
+                }
+            }
             let column = extracted.resume == Resume::CursorColumn;
             if by_column.is_some_and(|before| before != column) {
                 return Err(Error::data(

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etl_plugin_api::{Cardinality, Cursor};
+use etl_plugin_api::{Cardinality, Cursor, Delivery};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -84,6 +84,12 @@ pub struct Preview {
     pub shown: Shown,
     /// The plugin's counters.
     pub counters: BTreeMap<String, u64>,
+    /// What the pipeline's loader promises.
+    #[serde(skip)]
+    pub delivery: Delivery,
+    /// Why the sink could not be asked.
+    #[serde(skip)]
+    pub sink_error: Option<String>,
     /// The tables, for whoever asks the sink for them.
     #[serde(skip)]
     pub tables: Vec<TableSpec>,
@@ -113,7 +119,7 @@ pub async fn preview(
     // All of them are shown.
     plan.config.error_handling.max_bad_rows = BadRowLimit::Rows(u64::MAX);
     let by_hand = plan.options.since.is_some() || plan.options.full_refresh;
-    let (known, unknown) = if by_hand && plan.config.source.split.is_none() && limit > 0 {
+    let (known, sink_error) = if by_hand && plan.config.source.split.is_none() && limit > 0 {
         (Known::default(), None)
     } else {
         load_known(&plan.config.name, sink.as_ref()).await
@@ -147,6 +153,9 @@ pub async fn preview(
         plan.options.full_refresh = true;
         seen = look(plan.clone()).await?;
     }
+    let unknown = sink_error
+        .as_ref()
+        .map(|error| format!("how far it is loaded cannot be read from the sink: {error}"));
     let begins = begin(&plan, &seen, nothing_new.or(unknown), &checkpoint);
     let sample = &seen.context.sample;
     let sample = sample
@@ -172,6 +181,8 @@ pub async fn preview(
         counters: seen.context.counters.snapshot(),
         tables: sample.tables(name),
         checkpoint,
+        delivery: plan.manifest.delivery,
+        sink_error,
     })
 }
 
@@ -239,12 +250,7 @@ async fn load_known(pipeline: &str, sink: &dyn Sink) -> (Known, Option<String>) 
     });
     match asked {
         Ok(known) => (known, None),
-        Err(error) => (
-            Known::default(),
-            Some(format!(
-                "how far it is loaded cannot be read from the sink: {error}"
-            )),
-        ),
+        Err(error) => (Known::default(), Some(error.to_string())),
     }
 }
 
