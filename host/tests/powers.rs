@@ -297,6 +297,7 @@ fn mistakes_in_settings_are_told_with_their_place() {
     let mut text = String::new();
     for settings in [
         "settings: { regoin: eu }\n",
+        "settings:\n  limits: { hihgest: 3 }\n  colour: red\n",
         "settings:\n  region: 7\n",
         "settings:\n  limits:\n    lowest: many\n",
         "settings:\n  region: mars\n  limits:\n    highest: 3\n    lowest: 4\n",
@@ -307,7 +308,8 @@ fn mistakes_in_settings_are_told_with_their_place() {
         for problem in answer["error"]["problems"].as_array().unwrap() {
             let (file, line, column) = (&problem["file"], &problem["line"], &problem["column"]);
             let (key, message) = (&problem["key"], &problem["message"]);
-            writeln!(text, "{file} {line}:{column} {key} {message}").unwrap();
+            let fix = problem["fix"].as_str().unwrap_or_default();
+            writeln!(text, "{file} {line}:{column} {key} {message} {fix}").unwrap();
         }
     }
     expect![[r#"
@@ -319,6 +321,24 @@ fn mistakes_in_settings_are_told_with_their_place() {
         "plugins/configured.yaml" 1:1 "settings" "expected keys and values, found a list"
     "#]].assert_eq(&text);
     assert!(!project.path("data/warehouse.db").exists());
+}
+
+#[test]
+fn settings_are_listed_for_people() {
+    let project = kinds();
+    let mut shown = String::new();
+    for pipeline in ["configured", "reaching", "copy"] {
+        project.config(
+            "reaching",
+            "capabilities: { hosts: [\"api.example.com:443\"], secrets: { api_token: x } }\n",
+        );
+        let finished = project.program(&["info", pipeline]).run().unwrap();
+        let info = finished.require_code(0).unwrap().stdout;
+        let (_, rest) = info.split_once("\nSettings\n").unwrap();
+        let (settings, _) = rest.split_once("\n\n").unwrap();
+        writeln!(shown, "{pipeline}\n{settings}").unwrap();
+    }
+    expect![[""]].assert_eq(&shown);
 }
 
 #[test]

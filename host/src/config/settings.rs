@@ -11,6 +11,9 @@ const DEEPEST: usize = 16;
 
 const NO_SETTING: &str = "is not a setting of the plugin";
 
+/// Words that a setting may be, of which more would fill the screen.
+const MOST_WORDS: usize = 8;
+
 /// One setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
@@ -230,7 +233,7 @@ impl<'a> Reader<'a> {
             if let Some(Json::Array(known)) = schema.get(key) {
                 choices = known.iter().collect();
                 if let Some(words) = words(known) {
-                    return words.join(" | ");
+                    return one_of(&words);
                 }
             }
         }
@@ -242,7 +245,7 @@ impl<'a> Reader<'a> {
         if let Some(parts) = parts.filter(|parts| !parts.is_empty()) {
             let all: Option<Vec<Vec<String>>> = parts.into_iter().map(words).collect();
             if let Some(all) = all {
-                return all.concat().join(" | ");
+                return one_of(&all.concat());
             }
         }
         let types: Vec<&str> = match schema.get("type") {
@@ -318,6 +321,16 @@ impl<'a> Reader<'a> {
             _ => {}
         }
     }
+}
+
+fn one_of(words: &[String]) -> String {
+    let more = if words.len() > MOST_WORDS {
+        " | …"
+    } else {
+        ""
+    };
+    let first: Vec<&str> = words.iter().take(MOST_WORDS).map(String::as_str).collect();
+    format!("{}{more}", first.join(" | "))
 }
 
 fn properties(schema: &Json) -> Option<&Map<String, Json>> {
@@ -402,7 +415,7 @@ mod tests {
     fn keys_that_there_are_not_are_found_wherever_they_are() {
         let settings = json!({
             "token": "x", "tokn": "x", "ways": { "any": true },
-            "limits": { "lowst": 1 }, "more": null, "list": [{ "lowest": 1 }, { "height": 2 }],
+            "limits": { "lowst": 1 }, "more": null, "list": [{ "lowest": 1 }, { "hihgest": 2 }],
         });
         let found: Vec<String> = unknown(&schema(), &settings)
             .iter()
@@ -412,7 +425,7 @@ mod tests {
             found,
             [
                 "limits.lowst true did you mean lowest? known here: highest, lowest",
-                "list[1].height true did you mean highest? known here: highest, lowest",
+                "list[1].hihgest true did you mean highest? known here: highest, lowest",
                 "tokn false did you mean token? known here: limits, list, more, names, place, token, tree, ways",
             ]
         );
