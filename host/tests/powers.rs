@@ -313,12 +313,14 @@ fn mistakes_in_settings_are_told_with_their_place() {
         }
     }
     expect![[r#"
-        "plugins/configured.yaml" 1:21 "settings.regoin" "unknown field `regoin`, expected `region` or `limits`"
-        "plugins/configured.yaml" 2:11 "settings.region" "invalid type: integer `7`, expected a string"
-        "plugins/configured.yaml" 3:13 "settings.limits.lowest" "invalid type: string \"many\", expected u32"
-        "plugins/configured.yaml" 2:11 "settings.region" "expected `eu` or `us`"
-        "plugins/configured.yaml" 5:13 "settings.limits.lowest" "must not be above limits.highest"
-        "plugins/configured.yaml" 1:1 "settings" "expected keys and values, found a list"
+        "plugins/configured.yaml" 1:13 "settings.regoin" "is not a setting of the plugin" did you mean region? known here: region, limits
+        "plugins/configured.yaml" 2:13 "settings.limits.hihgest" "is not a setting of the plugin" did you mean highest? known here: highest, lowest
+        "plugins/configured.yaml" 3:3 "settings.colour" "is not a setting of the plugin" known here: region, limits
+        "plugins/configured.yaml" 2:11 "settings.region" "invalid type: integer `7`, expected a string" 
+        "plugins/configured.yaml" 3:13 "settings.limits.lowest" "invalid type: string \"many\", expected u32" 
+        "plugins/configured.yaml" 2:11 "settings.region" "expected `eu` or `us`" 
+        "plugins/configured.yaml" 5:13 "settings.limits.lowest" "must not be above limits.highest" 
+        "plugins/configured.yaml" 1:1 "settings" "expected keys and values, found a list" 
     "#]].assert_eq(&text);
     assert!(!project.path("data/warehouse.db").exists());
 }
@@ -338,7 +340,20 @@ fn settings_are_listed_for_people() {
         let (settings, _) = rest.split_once("\n\n").unwrap();
         writeln!(shown, "{pipeline}\n{settings}").unwrap();
     }
-    expect![[""]].assert_eq(&shown);
+    expect![[r#"
+        configured
+          SETTING         TYPE     DEFAULT
+          limits.highest  integer  10
+          limits.lowest   integer  1
+          region          text     "eu"     `eu` or `us`.
+        reaching
+          SETTING  TYPE                                   DEFAULT
+          file     text                                   -        A file whose length is counted.
+          secret   text                                   ""       The secret that it asks for; the one it may have if empty.
+          telling  nothing | log | reject | fail | panic  -        What it does with the secret.
+        copy
+          none
+    "#]].assert_eq(&shown);
 }
 
 #[test]

@@ -243,7 +243,23 @@ fn it_begins_where_the_next_run_begins_unless_nothing_is_new() {
     told.push(begins(&[]));
     project.execute("data/people.db", "DELETE FROM people");
     told.push(begins_of_nothing(&project));
-    expect![[""]].assert_eq(&told.join("\n"));
+    expect![[r#"
+        {"at":"checkpoint","position":"2","reason":null} 3 4 5
+        {"at":"beginning","position":null,"reason":null} 1 2 3 4 5
+        {"at":"since","position":"3","reason":null} 4 5
+        {"at":"beginning","position":null,"reason":"there is nothing new after 2, where the next run begins"} 1 2
+        {"at":"beginning","position":null,"reason":"the checkpoint of partition eu was read by another query or cursor column"} 1 2
+        {"at":"beginning","position":null,"reason":"the checkpoint of partition eu was read by another query or cursor column"} [{"name":"id","source_type":"INTEGER","type":"Int64"},{"name":"name","source_type":"TEXT","type":"Utf8"}]
+        copy, after transform: partition eu
+          rows from the beginning: the checkpoint of partition eu was read by another query or cursor column
+          0 rows read
+
+        the source has no rows; its columns are
+               id  name
+            Int64  Utf8
+          INTEGER  TEXT
+          -------  ----
+    "#]].assert_eq(&told.join("\n"));
 }
 
 fn begins_of_nothing(project: &Project) -> String {

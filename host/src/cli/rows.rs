@@ -309,7 +309,17 @@ mod tests {
                 [-5, "fine \"text\"", null],
             ]),
         );
-        expect![[""]].assert_eq(&table_to_text(&table, Room::Cut));
+        expect![[r#"
+                 id  text           bytes
+              Int64  Utf8           Binary
+              -----  -------------  -------
+                  1  NULL           0x00ff
+                 22  ""             NULL
+                  3  "NULL"         0x
+                  4  " \u{1b}[31m"  {"a":1}
+                 -5  fine "text"    NULL
+        "#]]
+        .assert_eq(&table_to_text(&table, Room::Cut));
     }
 
     #[test]
@@ -321,8 +331,21 @@ mod tests {
             ("c", "Utf8", false),
         ];
         let table = table(&columns, json!([[long, "short", long]]));
-        expect![[""]].assert_eq(&table_to_text(&table, Room::Line(60)));
-        expect![[""]].assert_eq(&table_to_text(&table, Room::Line(30)));
+        expect![[r#"
+              a                         b      c
+              Utf8                      Utf8   Utf8
+              ------------------------  -----  ------------------------
+              xxxxxxxxxxxxxxxxxxxxxxx…  short  xxxxxxxxxxxxxxxxxxxxxxx…
+        "#]]
+        .assert_eq(&table_to_text(&table, Room::Line(60)));
+        expect![[r#"
+              a             b
+              Utf8          Utf8
+              ------------  -----
+              xxxxxxxxxxx…  short
+              … and c; --wide shows them
+        "#]]
+        .assert_eq(&table_to_text(&table, Room::Line(30)));
         assert!(table_to_text(&table, Room::Whole).contains(&long));
     }
 }

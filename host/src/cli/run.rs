@@ -53,7 +53,7 @@ pub struct Run {
     /// Most rows per partition; stops at the last complete group of equal cursors
     #[arg(long, value_name = "ROWS")]
     limit: Option<u64>,
-    /// Read and transform, but write nothing
+    /// Read and transform, show the first rows, and write nothing
     #[arg(long)]
     dry_run: bool,
     /// Let `append` load rows again that may be there already

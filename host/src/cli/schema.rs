@@ -288,6 +288,17 @@ fn to_text(seen: &Columns) -> String {
         } else if one.statements.is_empty() && one.exists.is_some() {
             text.push_str("the table takes these columns as it is\n");
         }
+        let left_out = one.columns.iter().filter(|column| {
+            one.exists.is_some() && column.transform_type.is_some() && column.sink_type.is_none()
+        });
+        let left_out: Vec<&str> = left_out.map(|column| column.name.as_str()).collect();
+        if !left_out.is_empty() && one.problem.is_none() {
+            let _ = writeln!(
+                text,
+                "a run would leave out {}, which the table does not have",
+                left_out.join(", ")
+            );
+        }
         if !one.statements.is_empty() {
             text.push_str("a run would execute\n");
             for statement in &one.statements {

@@ -231,7 +231,8 @@ async fn open_source(
     let checkpoint = match (fits, &run.sample) {
         // The author has changed the query, and wants to see what it gives.
         (Err(error), Some(sample)) if previews => {
-            sample.begin_anew(&partition.name, error.to_string());
+            let why = format!("{error}, so a run would stop");
+            sample.begin_anew(&partition.name, why);
             &beginning
         }
         (fits, _) => {
@@ -568,6 +569,8 @@ async fn open_transform(
     let cx = guest.cx.clone();
     // A row at which the plugin fails is looked for if it may be set aside at all.
     let most = match run.plan.config.error_handling.max_bad_rows {
+        // An author wants to see the failure itself.
+        _ if run.plan.previews() => None,
         _ if !run.plan.manifest.stateless || cardinality == Cardinality::Aggregate => None,
         BadRowLimit::Rows(0) => None,
         BadRowLimit::Rows(most) => Some(most),
