@@ -33,6 +33,16 @@ pub enum Purpose {
     Preview,
 }
 
+/// The last stage that the rows of a preview go through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LastStage {
+    /// Rows as they are read.
+    Extract,
+    /// Rows as they would be loaded.
+    #[default]
+    Transform,
+}
+
 /// What the command line asks of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunOptions {
@@ -52,8 +62,8 @@ pub struct RunOptions {
     pub dry_run: bool,
     /// Let `append` load rows again that may be there already.
     pub allow_duplicates: bool,
-    /// For a preview: rows as they are read, without the transformer.
-    pub extract_only: bool,
+    /// For a preview: the last stage that rows go through.
+    pub shown_after: LastStage,
 }
 
 impl RunOptions {

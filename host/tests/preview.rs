@@ -15,7 +15,7 @@ use std::fs;
 
 use databases::Database;
 use etl_testkit::project::Project;
-use expect_test::expect;
+use expect_test::{expect, expect_file};
 use kinds::{RUN, SINK, kinds, misbehaving, query, refusal, says};
 
 const PEOPLE: &str = "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT, amount REAL, team TEXT);
@@ -56,137 +56,7 @@ fn the_first_rows_of_every_kind_are_shown() {
         }
         shown.push_str("----\n");
     }
-    expect![[r#"
-        copy, after transform: partition eu
-          rows from the beginning: nothing is loaded yet
-          5 rows read, 1 set aside
-
-        copy: 4 rows
-               id  name      amount  team
-            Int64  Utf8     Float64  Utf8
-          INTEGER  TEXT        REAL  TEXT
-          -------  -------  -------  ----
-                1  ann lee      1.5  red
-                2  ""          NULL  blue
-                3  NULL         2.0  red
-                4  skip        0.25  NULL
-
-        set aside: 1 row
-          extract, column amount: a TEXT where a number is expected
-            {"amount":"much","id":5,"name":"bad","team":"blue"}
-        ----
-        copy, after extract: partition eu
-          rows from the beginning: nothing is loaded yet
-          2 rows read, as many as --limit 2 allows
-
-        copy: 2 rows
-               id  name      amount  team
-            Int64  Utf8     Float64  Utf8
-          INTEGER  TEXT        REAL  TEXT
-          -------  -------  -------  ----
-                1  ann lee      1.5  red
-                2  ""          NULL  blue
-        ----
-        words, after transform: partition eu
-          rows from the beginning: nothing is loaded yet
-          1 row read, as many as --limit 1 allows
-
-        words: 1 row
-             id  name
-          Int64  Utf8
-          -----  -------
-              1  ann lee
-
-        words_of_names: 2 rows, the first 1
-             id  word
-          Int64  Utf8
-          -----  ----
-              1  ann
-        ----
-        even, after transform: partition eu
-          rows from the beginning: nothing is loaded yet
-          4 rows read, as many as --limit 4 allows, 2 filtered
-
-        even: 2 rows
-             id
-          Int64
-          -----
-              2
-              4
-        ----
-        totals, after transform: partition eu
-          rows from the beginning: nothing is loaded yet
-          3 rows read, as many as --limit 3 allows
-          the transformer aggregates, and has seen these 3 rows only
-
-        totals: 2 rows
-          team  people   amount
-          Utf8   Int64  Float64
-          ----  ------  -------
-          blue       1      0.0
-          red        2      3.5
-        ----
-        upper, after transform: partition eu
-          rows from the beginning: nothing is loaded yet
-          5 rows read, 1 set aside
-
-        upper: 4 rows
-             id  name
-          Int64  Utf8
-          -----  -------
-              1  ANN LEE
-              2  ""
-              3  NULL
-              4  SKIP
-
-        set aside: 1 row
-          extract, column amount: a TEXT where a number is expected
-            {"amount":"much","id":5,"name":"bad","team":"blue"}
-        ----
-        numbers, after transform: partition left, one of 2 (--partition shows another one)
-          rows from the beginning: nothing is loaded yet
-          2 rows read, as many as --limit 2 allows
-
-        numbers: 2 rows
-          partition  number
-          Utf8        Int64
-          ---------  ------
-          left            1
-          left            2
-        ----
-        numbers, after transform: partition right, one of 2 (--partition shows another one)
-          rows from the beginning: nothing is loaded yet
-          2 rows read, as many as --limit 2 allows
-
-        numbers: 2 rows
-          partition  number
-          Utf8        Int64
-          ---------  ------
-          right           1
-          right           2
-        ----
-        queried, after transform: partition eu
-          rows from the beginning: nothing is loaded yet
-          1 row read, as many as --limit 1 allows
-
-        queried: 1 row
-             id   amount
-          Int64  Float64
-          -----  -------
-              2     NULL
-        ----
-        row-style, after transform: partition eu
-          rows after 1
-          1 row read
-
-        row_style: 1 row
-             id  hello     doubled
-          Int64  Utf8      Float64
-          -----  --------  -------
-              2  "hello "     NULL
-        ----
-    "#]]
-    .assert_eq(&shown);
+    expect_file!["golden/preview.txt"].assert_eq(&shown);
 }
 
 #[test]

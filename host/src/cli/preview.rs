@@ -13,7 +13,7 @@ use super::{Failure, Globals, Output, print, print_json, signals};
 use crate::config::Sink as SinkConfig;
 use crate::error::{ErrorKind, Result};
 use crate::launch::build_plan;
-use crate::plan::{Purpose, RunOptions};
+use crate::plan::{LastStage, Purpose, RunOptions};
 use crate::pool::Pools;
 use crate::runtime::preview::{self, Beginning, Place};
 use crate::runtime::report;
@@ -28,8 +28,8 @@ pub struct Preview {
     /// The pipeline
     pipeline: String,
     /// The last stage that the rows go through
-    #[arg(long, value_enum, default_value_t = LastStage::Transform)]
-    stage: LastStage,
+    #[arg(long, value_enum, default_value_t = StageFlag::Transform)]
+    stage: StageFlag,
     /// Most rows that are read
     #[arg(long, value_name = "ROWS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
@@ -55,11 +55,20 @@ pub struct Preview {
 
 /// The last stage that rows go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LastStage {
+enum StageFlag {
     /// As they are read.
     Extract,
     /// As they would be loaded.
     Transform,
+}
+
+impl From<StageFlag> for LastStage {
+    fn from(flag: StageFlag) -> Self {
+        match flag {
+            StageFlag::Extract => Self::Extract,
+            StageFlag::Transform => Self::Transform,
+        }
+    }
 }
 
 /// Shows the rows.
@@ -72,7 +81,7 @@ pub fn preview(globals: &Globals, command: Preview) -> Result<u8, Failure> {
         until: command.until,
         limit: Some(command.limit),
         dry_run: true,
-        extract_only: command.stage == LastStage::Extract,
+        shown_after: command.stage.into(),
         ..RunOptions::default()
     };
     let (looked, stopped_by) = look(

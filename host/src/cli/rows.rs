@@ -269,6 +269,10 @@ fn cut(text: &str, most: usize) -> String {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::needless_raw_string_hashes,
+    reason = "texts as expect-test writes them"
+)]
 mod tests {
     use expect_test::expect;
     use serde_json::json;

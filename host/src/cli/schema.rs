@@ -51,7 +51,8 @@ struct Columns {
 
 #[derive(Serialize)]
 struct Table {
-    table: String,
+    #[serde(rename = "table")]
+    name: String,
     /// Whether it is there; `None` if that is not known, or the plugin's loader writes elsewhere.
     exists: Option<bool>,
     columns: Vec<Column>,
@@ -107,7 +108,7 @@ async fn columns(seen: &Preview, sink: &dyn Sink, config: &SinkConfig) -> Result
     let mut tables = Vec::new();
     for spec in &seen.tables {
         let mut table = Table {
-            table: spec.name.to_string(),
+            name: spec.name.to_string(),
             exists: None,
             columns: Vec::new(),
             statements: Vec::new(),
@@ -252,15 +253,14 @@ fn to_text(seen: &Columns) -> String {
     let mut text = String::new();
     for one in &seen.tables {
         let there = match one.exists {
-            Some(true) => "",
             Some(false) => ", which is not there yet",
-            None => "",
+            Some(true) | None => "",
         };
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(
             text,
             "{}: partition {}, into {} table {}{there}",
-            seen.pipeline, seen.partition, seen.sink, one.table
+            seen.pipeline, seen.partition, seen.sink, one.name
         );
         let mut lines = table(&["column", "source", "extract", "transform", "sink"], &[]);
         for column in &one.columns {

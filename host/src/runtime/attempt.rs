@@ -23,7 +23,7 @@ use super::window::{Start, Window, check_fingerprint, fingerprint, fix_window, r
 use crate::checkpoint::{Checkpoint, Ledger, WrittenTable};
 use crate::config::{BadRowLimit, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{PartitionPlan, Purpose};
+use crate::plan::{LastStage, PartitionPlan, Purpose};
 use crate::sink::{Chunk, Claim, CursorChange, DryRunWriter, PartitionWriter};
 use crate::source::{ReadRequest, SourceSession};
 use crate::stage::context::HostContext;
@@ -578,7 +578,7 @@ async fn open_transform(
     };
     // Nothing will be read, so there is nothing to open a transformer with.
     let idle = input.fields().is_empty();
-    let transforms = !idle && !run.plan.options.extract_only;
+    let transforms = !idle && run.plan.options.shown_after == LastStage::Transform;
     blocking(move || {
         let transformer = if transforms {
             stages.transformer()?

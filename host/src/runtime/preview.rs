@@ -17,7 +17,7 @@ use super::report::Rows;
 use crate::checkpoint::{Checkpoint, display};
 use crate::config::BadRowLimit;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::Plan;
+use crate::plan::{LastStage, Plan};
 use crate::sample::{Shown, ShownColumn};
 use crate::sink::{Sink, StoredRanges, TableSpec};
 use crate::source::Source;
@@ -162,20 +162,16 @@ pub async fn preview(
         .as_ref()
         .ok_or_else(|| Error::internal("a preview without a sample"))?;
     let name = partition.name.as_str();
+    let transforms = plan.options.shown_after == LastStage::Transform;
     Ok(Preview {
         pipeline: plan.config.name.clone(),
         partition: partition.name.clone(),
         partitions: plan.all_partitions,
-        stage: if plan.options.extract_only {
-            "extract"
-        } else {
-            "transform"
-        },
+        stage: if transforms { "transform" } else { "extract" },
         begins,
         limit,
         rows: Rows::from(seen.finished.ledger),
-        aggregates: plan.manifest.cardinality == Cardinality::Aggregate
-            && !plan.options.extract_only,
+        aggregates: transforms && plan.manifest.cardinality == Cardinality::Aggregate,
         source_columns: sample.input(name),
         shown: sample.show([name])?,
         counters: seen.context.counters.snapshot(),

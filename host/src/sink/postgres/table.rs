@@ -98,6 +98,10 @@ fn alter_type(spec: &TableSpec, column: &str, to: &str) -> String {
 
 /// A column of a table that is there.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a column"
+)]
 struct Existing {
     name: String,
     column: Option<PgType>,
