@@ -118,10 +118,10 @@ fn it_begins_where_the_next_run_begins_unless_nothing_is_new() {
         {"at":"beginning","position":null,"reason":null} 1 2 3 4 5
         {"at":"since","position":"3","reason":null} 4 5
         {"at":"beginning","position":null,"reason":"there is nothing new after 2, where the next run begins"} 1 2
-        {"at":"beginning","position":null,"reason":"the checkpoint of partition eu was read by another query or cursor column"} 1 2
-        {"at":"beginning","position":null,"reason":"the checkpoint of partition eu was read by another query or cursor column"} [{"name":"id","source_type":"INTEGER","type":"Int64"},{"name":"name","source_type":"TEXT","type":"Utf8"}]
+        {"at":"beginning","position":null,"reason":"the checkpoint of partition eu was read by another query or cursor column, so a run would stop"} 1 2
+        {"at":"beginning","position":null,"reason":"the checkpoint of partition eu was read by another query or cursor column, so a run would stop"} [{"name":"id","source_type":"INTEGER","type":"Int64"},{"name":"name","source_type":"TEXT","type":"Utf8"}]
         copy, after transform: partition eu
-          rows from the beginning: the checkpoint of partition eu was read by another query or cursor column
+          rows from the beginning: the checkpoint of partition eu was read by another query or cursor column, so a run would stop
           0 rows read
 
         the source has no rows; its columns are

@@ -82,6 +82,7 @@ fn a_sqlite_table_is_shown_as_it_would_be_made_as_it_is_and_as_it_would_grow() {
           team     TEXT         Utf8     Utf8       -
           made_at  -            -        -          TEXT
         the table takes these columns as it is
+        a run would leave out amount, team, which the table does not have
         copy: partition eu, into sqlite table copy
           COLUMN   SOURCE       EXTRACT  TRANSFORM  SINK
           id       INTEGER      Int64    Int64      INTEGER NOT NULL, key
