@@ -81,7 +81,6 @@ fn a_sqlite_table_is_shown_as_it_would_be_made_as_it_is_and_as_it_would_grow() {
           amount   REAL         Float64  Float64    -
           team     TEXT         Utf8     Utf8       -
           made_at  -            -        -          TEXT
-        the table takes these columns as it is
         a run would leave out amount, team, which the table does not have
         copy: partition eu, into sqlite table copy
           COLUMN   SOURCE       EXTRACT  TRANSFORM  SINK

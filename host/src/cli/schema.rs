@@ -64,6 +64,16 @@ struct Table {
     problem: Option<Problem>,
 }
 
+impl Table {
+    /// The columns that the pipeline gives and the table does not take.
+    fn left_out(&self) -> impl Iterator<Item = &str> {
+        let columns = self.columns.iter();
+        columns
+            .filter(|column| column.transform_type.is_some() && column.sink_type.is_none())
+            .map(|column| column.name.as_str())
+    }
+}
+
 #[derive(Serialize)]
 struct Problem {
     message: String,
@@ -285,19 +295,17 @@ fn to_text(seen: &Columns) -> String {
             if let Some(next) = &problem.next_step {
                 let _ = writeln!(text, "  next: {next}");
             }
-        } else if one.statements.is_empty() && one.exists.is_some() {
-            text.push_str("the table takes these columns as it is\n");
-        }
-        let left_out = one.columns.iter().filter(|column| {
-            one.exists.is_some() && column.transform_type.is_some() && column.sink_type.is_none()
-        });
-        let left_out: Vec<&str> = left_out.map(|column| column.name.as_str()).collect();
-        if !left_out.is_empty() && one.problem.is_none() {
-            let _ = writeln!(
-                text,
-                "a run would leave out {}, which the table does not have",
-                left_out.join(", ")
-            );
+        } else if one.exists.is_some() {
+            let left_out: Vec<&str> = one.left_out().collect();
+            if !left_out.is_empty() {
+                let _ = writeln!(
+                    text,
+                    "a run would leave out {}, which the table does not have",
+                    left_out.join(", ")
+                );
+            } else if one.statements.is_empty() {
+                text.push_str("the table takes these columns as it is\n");
+            }
         }
         if !one.statements.is_empty() {
             text.push_str("a run would execute\n");
