@@ -297,6 +297,11 @@ mod tests {
         }
     }
 
+    /// With a line that is not indented, which an expected text needs.
+    fn shown(table: &ShownTable, room: Room) -> String {
+        format!("t\n{}", table_to_text(table, room))
+    }
+
     #[test]
     fn null_is_told_from_text_and_terminals_are_not_told_anything() {
         let table = table(
@@ -323,7 +328,7 @@ mod tests {
                   4  " \u{1b}[31m"  {"a":1}
                  -5  fine "text"    NULL
         "#]]
-        .assert_eq(&table_to_text(&table, Room::Cut));
+        .assert_eq(&shown(&table, Room::Cut));
     }
 
     #[test]
@@ -341,7 +346,7 @@ mod tests {
               ------------------------  -----  ------------------------
               xxxxxxxxxxxxxxxxxxxxxxx…  short  xxxxxxxxxxxxxxxxxxxxxxx…
         "#]]
-        .assert_eq(&table_to_text(&table, Room::Line(60)));
+        .assert_eq(&shown(&table, Room::Line(60)));
         expect![[r#"
               a             b
               Utf8          Utf8
@@ -349,7 +354,7 @@ mod tests {
               xxxxxxxxxxx…  short
               … and c; --wide shows them
         "#]]
-        .assert_eq(&table_to_text(&table, Room::Line(30)));
+        .assert_eq(&shown(&table, Room::Line(30)));
         assert!(table_to_text(&table, Room::Whole).contains(&long));
     }
 }
