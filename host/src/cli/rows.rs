@@ -319,6 +319,7 @@ mod tests {
             ]),
         );
         expect![[r#"
+            t
                  id  text           bytes
               Int64  Utf8           Binary
               -----  -------------  -------
@@ -341,6 +342,7 @@ mod tests {
         ];
         let table = table(&columns, json!([[long, "short", long]]));
         expect![[r#"
+            t
               a                         b      c
               Utf8                      Utf8   Utf8
               ------------------------  -----  ------------------------
@@ -348,6 +350,7 @@ mod tests {
         "#]]
         .assert_eq(&shown(&table, Room::Line(60)));
         expect![[r#"
+            t
               a             b
               Utf8          Utf8
               ------------  -----
