@@ -15,7 +15,7 @@ use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, checkpoint, print, print_json};
 use crate::capabilities::Granted;
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
+use crate::config::{Config, SourceConnector};
 use crate::error::{Error, Result};
 use crate::pool::Pools;
 use crate::session::{Found, Session};
@@ -281,11 +281,11 @@ fn to_text(facts: &Facts<'_>) -> Result<String> {
     for (name, whose) in &facts.stages {
         let _ = writeln!(text, "  {name:<10} {whose}");
     }
-    let _ = writeln!(
-        text,
-        "\nPartitions\n  {}",
-        config.source.partition_names().join(", ")
-    );
+    let partitions = match &config.source.connector {
+        SourceConnector::None => "the plugin's own".to_owned(),
+        _ => config.source.partition_names().join(", "),
+    };
+    let _ = writeln!(text, "\nPartitions\n  {partitions}");
     text.push_str("\nCheckpoints\n");
     match &facts.checkpoints {
         Ok(stored) if stored.is_empty() => text.push_str("  nothing was ever committed\n"),

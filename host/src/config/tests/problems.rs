@@ -101,6 +101,21 @@ fn an_empty_configuration_misses_what_is_required() {
 }
 
 #[test]
+fn a_source_that_is_not_opened_has_nothing_to_ask() {
+    check_problems(
+        &["
+name: p
+source:
+  type: none
+  shards: [{ path: a.db }]
+  query: SELECT 1
+sink: { type: sqlite, path: out.db, table: t }
+"],
+        &expect![[""]],
+    );
+}
+
+#[test]
 fn problems_of_every_layer_are_told() {
     check_problems(
         &["name: a\nname: b\n", "a: [\n"],

@@ -1,0 +1,188 @@
+//! Counts logins and users per day, country and device.
+//!
+//! An aggregating pipeline: [`Rollup`] gives a day's rows when the next day begins, so it remembers one day, however many it
+//! reads. Which days are over, and that each is read as a whole, is the configuration's business: its cursor is the day.
+
+mod days;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use etl_plugin_api::arrow::array::cast::AsArray;
+use etl_plugin_api::arrow::array::types::Int64Type;
+use etl_plugin_api::arrow::array::{Array, ArrayRef, Date32Array, Int64Array, StringArray};
+use etl_plugin_api::prelude::*;
+
+use crate::days::Days;
+
+/// The country where none is known: a key must not be NULL.
+const UNKNOWN: &str = "unknown";
+
+/// The pipeline.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DailyRollup;
+
+etl_plugin_api::export_pipelines!(DailyRollup);
+
+impl Pipeline for DailyRollup {
+    type Settings = NoSettings;
+
+    fn manifest(&self) -> Manifest {
+        Manifest::new("daily-rollup", env!("CARGO_PKG_VERSION"))
+            .description(env!("CARGO_PKG_DESCRIPTION"))
+            .default_config(include_str!("../config.yaml"))
+            .cardinality(Cardinality::Aggregate)
+    }
+
+    fn transformer(&self, _: &NoSettings) -> Result<Option<Box<dyn Transformer>>> {
+        Ok(Some(Box::new(Rollup::default())))
+    }
+}
+
+/// The transformer.
+#[derive(Debug, Default)]
+pub struct Rollup {
+    /// The day that is being read.
+    day: Option<i32>,
+    /// What is counted of it, by country and device.
+    groups: BTreeMap<(String, String), Group>,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    logins: i64,
+    users: HashSet<i64>,
+}
+
+/// A finished row: day, country, device, logins, users.
+type Row = (i32, String, String, i64, i64);
+
+impl Transformer for Rollup {
+    fn open(&mut self, _: &dyn Context, input: &Schema) -> Result<Vec<TableSchema>> {
+        let is_day = |kind: &DataType| matches!(kind, DataType::Utf8 | DataType::Date32);
+        require(input, "day", "a date, or text such as 2026-10-10", is_day)?;
+        require(input, "user_id", "a 64-bit integer", |kind| {
+            *kind == DataType::Int64
+        })?;
+        for name in ["country_code", "device"] {
+            require(input, name, "text", |kind| *kind == DataType::Utf8)?;
+        }
+        Ok(vec![TableSchema::configured(schema())])
+    }
+
+    fn transform(&mut self, _: &dyn Context, input: RecordBatch) -> Result<Transformed> {
+        let days = Days::of(column(&input, "day")?)?;
+        let users = column(&input, "user_id")?.as_primitive::<Int64Type>();
+        let countries = column(&input, "country_code")?.as_string::<i32>();
+        let devices = column(&input, "device")?.as_string::<i32>();
+        let mut finished = Vec::new();
+        for row in 0..input.num_rows() {
+            self.turn_to(days.value(row)?, &mut finished)?;
+            let or_unknown = |texts: &StringArray| {
+                let known = texts.is_valid(row).then(|| texts.value(row));
+                known.unwrap_or(UNKNOWN).to_owned()
+            };
+            let group = self
+                .groups
+                .entry((or_unknown(countries), or_unknown(devices)))
+                .or_default();
+            group.logins += 1;
+            // A login of nobody counts, but not as a user.
+            group
+                .users
+                .extend(users.is_valid(row).then(|| users.value(row)));
+        }
+        transformed(finished)
+    }
+
+    fn finish(&mut self, _: &dyn Context) -> Result<Transformed> {
+        let mut finished = Vec::new();
+        self.close_day(&mut finished);
+        transformed(finished)
+    }
+}
+
+impl Rollup {
+    /// Goes on with a day. A day that came before would get new rows in the place of those that are counted.
+    fn turn_to(&mut self, day: i32, finished: &mut Vec<Row>) -> Result<()> {
+        if self.day.is_some_and(|before| day < before) {
+            return Err(StageError::config(
+                "the days do not come in order; end source.query in ORDER BY day",
+            ));
+        }
+        if self.day != Some(day) {
+            self.close_day(finished);
+            self.day = Some(day);
+        }
+        Ok(())
+    }
+
+    fn close_day(&mut self, finished: &mut Vec<Row>) {
+        let Some(day) = self.day.take() else { return };
+        for ((country, device), group) in std::mem::take(&mut self.groups) {
+            let users = i64::try_from(group.users.len()).unwrap_or(i64::MAX);
+            finished.push((day, country, device, group.logins, users));
+        }
+    }
+}
+
+fn transformed(rows: Vec<Row>) -> Result<Transformed> {
+    if rows.is_empty() {
+        return Ok(Transformed::default());
+    }
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Date32Array::from_iter_values(rows.iter().map(|row| row.0))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.1))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.2))),
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.3))),
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.4))),
+    ];
+    let output = Output {
+        table: 0,
+        batch: RecordBatch::try_new(schema(), columns)?,
+        origin: Origin::Aggregated,
+    };
+    Ok(Transformed {
+        outputs: vec![output],
+        ..Transformed::default()
+    })
+}
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("day", DataType::Date32, false),
+        Field::new("country", DataType::Utf8, false),
+        Field::new("device", DataType::Utf8, false),
+        Field::new("logins", DataType::Int64, false),
+        Field::new("users", DataType::Int64, false),
+    ]))
+}
+
+fn require(
+    input: &Schema,
+    name: &str,
+    expected: &str,
+    fits: impl Fn(&DataType) -> bool,
+) -> Result<()> {
+    let field = input.field_with_name(name).map_err(|_| {
+        StageError::config(format!(
+            "the query returns no column {name}; add it to source.query"
+        ))
+    })?;
+    let found = field.data_type();
+    // A column of nothing but NULLs, or a query without rows, whose type nobody knows.
+    if fits(found) {
+        return Ok(());
+    }
+    Err(StageError::config(format!(
+        "the column {name} is {found}; cast it in source.query to {expected}"
+    )))
+}
+
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    batch
+        .column_by_name(name)
+        .ok_or_else(|| StageError::fatal(format!("a batch has no column {name}")))
+}

@@ -1,0 +1,1 @@
+//! The pipeline from settings to batch, without a host.
