@@ -146,8 +146,8 @@ fn lines_become_columns_and_broken_ones_are_set_aside_by_their_number() {
         server
             .project
             .query(SINK, "SELECT * FROM access_log ORDER BY time"),
-        "access|2026-10-10T11:55:36Z|2001:db8::7|ann lee|GET|/a?b|HTTP/1.1|404|0|NULL|say \"hi\"|access.log\n\
-         access|2026-10-10T11:55:37Z|192.0.2.1|NULL|NULL|NULL|NULL|408|0|NULL|NULL|access.log\n"
+        "access|2026-10-10 11:55:36Z|2001:db8::7|ann lee|GET|/a?b|HTTP/1.1|404|0|NULL|say \"hi\"|access.log\n\
+         access|2026-10-10 11:55:37Z|192.0.2.1|NULL|NULL|NULL|NULL|408|0|NULL|NULL|access.log\n"
     );
     assert_eq!(
         server.project.query(
@@ -260,7 +260,7 @@ fn several_logs_are_partitions_and_the_folder_needs_a_grant() {
     configure(&server.project, ", logs: { shop: shop.log, api: api.log }");
     append(&server.path("shop.log"), &Server::line(1));
     append(&server.path("shop.log.1"), &Server::line(2));
-    let report = server.project.result(RUN, 3);
+    let report = server.project.result(RUN, 4);
     assert!(
         report.to_string().contains("there is no file api.log"),
         "{report}"
@@ -357,18 +357,34 @@ fn logs_are_rotated_while_runs_read_them() {
 #[test]
 fn a_run_that_is_killed_loses_and_doubles_nothing() {
     let mut server = Server::new();
+    server.project.config(
+        "access-log",
+        "settings: { folder: logs }\ncapabilities: { paths: [logs] }\n\
+         tuning: { flush_bytes: 64KiB, flushes_per_commit: 1 }\n",
+    );
     server.write(100_000);
     server.rotate();
     server.compress("access.log.1");
     server.write(50_000);
-    let mut run = server
-        .project
-        .program(&["-vv", "run", "access-log"])
-        .start()
-        .unwrap();
-    run.wait_for_stderr(|line| line.contains("commit")).unwrap();
+    let run = server.project.program(RUN).start().unwrap();
+    let loaded = || {
+        let made = "SELECT count(*) FROM sqlite_master WHERE name = 'access_log'";
+        let made =
+            server.path("../data/warehouse.db").exists() && server.project.number(SINK, made) > 0;
+        if made {
+            server
+                .project
+                .number(SINK, "SELECT count(*) FROM access_log")
+        } else {
+            0
+        }
+    };
+    while loaded() == 0 {
+        std::thread::yield_now();
+    }
     run.signal(Signal::KILL).unwrap();
     run.finish().unwrap();
+    assert!(loaded() < 150_000, "it was killed in the middle");
     server.rotate();
     server.write(10);
     server.check(0);
