@@ -7,9 +7,13 @@
     reason = "tests"
 )]
 
+mod databases;
+mod kinds;
 mod logins;
 
 use std::time::Duration;
+
+use databases::Database;
 
 use etl_testkit::process::Signal;
 use etl_testkit::project::Project;
@@ -153,4 +157,42 @@ fn a_daemon_runs_it_after_login_analytics() {
     daemon.finish().unwrap().require_code(143).unwrap();
     // Its first run saw all that the run before it has loaded.
     assert_eq!(days(&project), expected(&project));
+}
+
+#[tokio::test]
+async fn a_warehouse_in_postgres_is_counted_as_the_readme_says() {
+    let (project, warehouse) = (project(1_000), Database::new().await);
+    logins::config(&project, &warehouse.at, "", "");
+    project.result(LOGINS, 0);
+    let readme = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../plugins/daily-rollup/README.md"
+    );
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let (_, yaml) = readme.split_once("```yaml\n").unwrap();
+    project.config("daily-rollup", yaml.split_once("```").unwrap().0);
+    let at = &warehouse.at;
+    let env = project.path(".env");
+    let variables = format!(
+        "POSTGRES_HOST='{}'\nPOSTGRES_PORT={}\nPOSTGRES_DB='{}'\nPOSTGRES_USER='{}'\nPOSTGRES_PASSWORD='{}'\n",
+        at.host, at.port, at.name, at.user, at.password
+    );
+    let before = std::fs::read_to_string(&env).unwrap();
+    std::fs::write(&env, before + &variables).unwrap();
+    // Yesterday and today are in the warehouse too, and only yesterday may be over.
+    warehouse
+        .execute(
+            "INSERT INTO login_analytics (user_id, login_time, location, device, source_shard)
+             SELECT 1, now() AT TIME ZONE 'UTC' - days * interval '1 day', 'x', 'other', 'x' FROM generate_series(0, 2) days",
+        )
+        .await;
+    run(&project);
+    let days =
+        "SELECT concat_ws('|', day, country, device, logins, users) FROM login_days ORDER BY 1";
+    let expected = "SELECT concat_ws('|', login_time::date, coalesce(country_code, 'unknown'), device, count(*), count(DISTINCT user_id))
+         FROM login_analytics WHERE login_time::date < (now() AT TIME ZONE 'UTC' - interval '6 hours')::date
+         GROUP BY login_time::date, country_code, device ORDER BY 1";
+    let days = warehouse.texts(days).await;
+    assert!(days.len() > 100);
+    assert_eq!(days, warehouse.texts(expected).await);
 }

@@ -199,7 +199,7 @@ fn an_extractor_of_its_own_may_need_no_source() {
     expect!["`source.type` is none, but the pipeline has no extractor of its own: name a database, its shards and a query"].assert_eq(refused["error"]["message"].as_str().unwrap());
     project.config("queried", "source: { type: none }\n");
     let report = project.result(&["run", "queried"], 2);
-    expect!["pipeline queried, partition all, attempt 1: open the extractor: this pipeline has no source to query"].assert_eq(
+    expect!["pipeline queried, partition all, attempt 1: open the extractor: this pipeline has no source to query: `source.type` is none, so name a database there"].assert_eq(
         report["partitions"][0]["error"]["message"]
             .as_str()
             .unwrap(),

@@ -111,7 +111,9 @@ source:
   query: SELECT 1
 sink: { type: sqlite, path: out.db, table: t }
 "],
-        &expect![[""]],
+        &expect![[r#"
+            p (default config):5:3: source.shards: means nothing to a source of type none, which the host does not open (leave it out, or name the type of the database)
+            p (default config):6:10: source.query: means nothing to a source of type none, which the host does not open (leave it out, or name the type of the database)"#]],
     );
 }
 
