@@ -10,6 +10,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -33,7 +34,10 @@ impl Server {
     fn new() -> Self {
         let project = Project::new(env!("CARGO_BIN_EXE_etl-host"));
         project.plugin("access-log");
-        fs::create_dir(project.path("logs")).unwrap();
+        let logs = project.path("logs");
+        fs::create_dir(&logs).unwrap();
+        // logrotate refuses a folder that others may write to.
+        fs::set_permissions(&logs, fs::Permissions::from_mode(0o755)).unwrap();
         configure(&project, "");
         Self {
             project,
@@ -83,8 +87,7 @@ impl Server {
     }
 
     fn compress(&self, name: &str) {
-        let gzip = Command::new("gzip").arg(self.path(name)).status().unwrap();
-        assert!(gzip.success());
+        program("gzip", &[&self.path(name)]);
     }
 
     fn run(&self) -> Value {
@@ -127,6 +130,15 @@ fn append(path: &Path, text: &str) {
     file.unwrap().write_all(text.as_bytes()).unwrap();
 }
 
+/// Runs a program of the machine.
+fn program(name: &str, args: &[&Path]) {
+    let output = Command::new(name).args(args).output();
+    let output =
+        output.unwrap_or_else(|error| panic!("{name}: {error}; run scripts/setup-dev.sh test"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {said}");
+}
+
 fn error(report: &Value) -> String {
     report["partitions"][0]["error"].to_string()
 }
@@ -145,7 +157,8 @@ fn lines_become_columns_and_broken_ones_are_set_aside_by_their_number() {
     assert_eq!(
         server
             .project
-            .query(SINK, "SELECT * FROM access_log ORDER BY time"),
+            .query(SINK, "SELECT log, time, client, user_name, method, path, protocol, status, bytes, referer, user_agent, file
+             FROM access_log ORDER BY time"),
         "access|2026-10-10 11:55:36Z|2001:db8::7|ann lee|GET|/a?b|HTTP/1.1|404|0|NULL|say \"hi\"|access.log\n\
          access|2026-10-10 11:55:37Z|192.0.2.1|NULL|NULL|NULL|NULL|408|0|NULL|NULL|access.log\n"
     );
@@ -236,6 +249,32 @@ fn a_file_that_breaks_off_is_named_and_read_when_it_is_whole() {
     );
     fs::write(&path, whole).unwrap();
     server.check(0);
+}
+
+#[test]
+fn more_files_than_may_be_open_are_told_with_the_key_to_raise() {
+    let mut server = Server::new();
+    for number in 1..=40 {
+        server.write_to(&format!("access.log.{number}"), 1);
+    }
+    let granted = "settings: { folder: logs }\ncapabilities: { paths: [logs] }\n";
+    let yaml = format!("{granted}limits: {{ open_files: 32 }}\n");
+    server.project.config("access-log", &yaml);
+    let report = server.project.result(RUN, 2);
+    assert!(
+        error(&report).contains("raise limits.open_files"),
+        "{report}"
+    );
+    server.project.config("access-log", granted);
+    server.check(0);
+    // Rows of files that are gone would not come back.
+    let refused = server
+        .project
+        .result(&["run", "access-log", "--full-refresh"], 2);
+    assert!(
+        refused.to_string().contains("would load rows twice"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -337,15 +376,9 @@ fn logs_are_rotated_while_runs_read_them() {
     for _ in 0..6 {
         let run = server.project.program(RUN).start().unwrap();
         for _ in 0..3 {
-            let rotated = Command::new("logrotate")
-                .args(["--force", "--state"])
-                .args([&state, &rules])
-                .output()
-                .unwrap();
-            assert!(
-                rotated.status.success(),
-                "{}",
-                String::from_utf8_lossy(&rotated.stderr)
+            program(
+                "logrotate",
+                &[Path::new("--force"), Path::new("--state"), &state, &rules],
             );
             server.write(500);
         }
