@@ -217,7 +217,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for (name, content) in files {
             let path = folder.path().join(name);
-            if name.ends_with(".gz") {
+            if path.extension().is_some_and(|end| end == "gz") {
                 let mut file = GzEncoder::new(File::create(path).unwrap(), Compression::fast());
                 file.write_all(content.as_bytes()).unwrap();
                 file.finish().unwrap();

@@ -9,10 +9,14 @@ pub mod line;
 pub mod lines;
 pub mod position;
 pub mod rows;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use enrich::device::Devices;
+use enrich::location::Locator;
 use etl_plugin_api::prelude::*;
 
 use crate::extract::LogReader;
@@ -34,6 +38,9 @@ pub struct Settings {
     pub logs: BTreeMap<String, String>,
     /// Whether what follows the user agent is passed over, as in formats of one's own that begin with the combined one.
     pub ignore_further_fields: bool,
+    /// An MMDB file to take locations from. Without it the country is the one to which the address block was allocated. The
+    /// operator grants it under `capabilities.paths`.
+    pub geoip_database: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -42,6 +49,7 @@ impl Default for Settings {
             folder: "/var/log/nginx".into(),
             logs: BTreeMap::from([("access".to_owned(), "access.log".to_owned())]),
             ignore_further_fields: false,
+            geoip_database: None,
         }
     }
 }
@@ -53,7 +61,11 @@ impl Pipeline for AccessLog {
         Manifest::new("access-log", env!("CARGO_PKG_VERSION"))
             .description(env!("CARGO_PKG_DESCRIPTION"))
             .default_config(include_str!("../config.yaml"))
-            .capabilities(Capabilities::none().path("settings.folder"))
+            .capabilities(
+                Capabilities::none()
+                    .path("settings.folder")
+                    .path("settings.geoip_database"),
+            )
             .stateless()
     }
 
@@ -73,6 +85,12 @@ impl Pipeline for AccessLog {
                 ));
             }
         }
+        if settings.geoip_database.as_deref() == Some("".as_ref()) {
+            problems.push(Problem::new(
+                "geoip_database",
+                "expected a path; leave the key out to use the built-in table",
+            ));
+        }
         problems
     }
 
@@ -88,7 +106,16 @@ impl Pipeline for AccessLog {
     }
 
     fn transformer(&self, settings: &Settings) -> Result<Option<Box<dyn Transformer>>> {
+        let locator = match &settings.geoip_database {
+            Some(path) => {
+                Locator::open(path).map_err(|error| StageError::config(error.to_string()))?
+            }
+            None => Locator::embedded(),
+        };
+        let devices = Devices::new().map_err(|error| StageError::fatal(error.to_string()))?;
         Ok(Some(Box::new(ParseLines::new(
+            locator,
+            devices,
             settings.ignore_further_fields,
         ))))
     }

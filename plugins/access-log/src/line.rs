@@ -89,7 +89,7 @@ impl<'a> Line<'a> {
         if referer.is_some() && user_agent.is_none() {
             return Err(broken("user_agent", BREAKS_OFF));
         }
-        if !rest.is_empty() && !(further && rest.starts_with(' ')) {
+        if !(rest.is_empty() || further && rest.starts_with(' ')) {
             return Err(broken(
                 "user_agent",
                 "more follows than the combined format has; if that is meant, set settings.ignore_further_fields",

@@ -96,13 +96,10 @@ impl Place {
 fn checksum(head: &[u8], bytes: u64) -> Option<String> {
     let start = head.get(..usize::try_from(bytes).ok()?)?;
     let digest = Sha256::digest(start);
-    Some(
-        digest
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect(),
-    )
+    Some(format!(
+        "{:016x}",
+        u64::from_be_bytes(*digest.first_chunk()?)
+    ))
 }
 
 #[cfg(test)]

@@ -1,28 +1,34 @@
-//! Columns out of lines. A line that no server writes is set aside by its file and number.
+//! Columns out of lines, with the client's location and device. A line that no server writes is set aside by its file and
+//! number.
 
 use std::sync::Arc;
 
-use etl_plugin_api::arrow::array::cast::AsArray;
+use enrich::device::Devices;
+use enrich::location::Locator;
 use etl_plugin_api::arrow::array::types::Int64Type;
 use etl_plugin_api::arrow::array::{
     ArrayRef, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
 };
 use etl_plugin_api::arrow::schema::TimeUnit;
+use etl_plugin_api::columns::{texts, values};
 use etl_plugin_api::prelude::*;
 
 use crate::extract::{FILE, LINE, TEXT};
 use crate::line::{Line, Request};
 
 /// The transformer.
-#[derive(Clone, Copy, Debug)]
 pub struct ParseLines {
+    locator: Locator,
+    devices: Devices,
     ignore_further_fields: bool,
 }
 
 impl ParseLines {
     /// Of the combined or the common format, perhaps with more behind it.
-    pub fn new(ignore_further_fields: bool) -> Self {
+    pub fn new(locator: Locator, devices: Devices, ignore_further_fields: bool) -> Self {
         Self {
+            locator,
+            devices,
             ignore_further_fields,
         }
     }
@@ -34,30 +40,26 @@ impl Transformer for ParseLines {
     }
 
     fn transform(&mut self, cx: &dyn Context, input: RecordBatch) -> Result<Transformed> {
-        let (files, texts) = (texts(&input, FILE)?, texts(&input, TEXT)?);
-        let numbers = column(&input, LINE)?.as_primitive::<Int64Type>();
+        let numbers = values::<Int64Type>(&input, LINE)?;
         let (mut lines, mut origin, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
-        for (row, text) in (0_u32..).zip(texts.iter().flatten()) {
-            match Line::parse(text, self.ignore_further_fields) {
+        let rows = texts(&input, FILE)?.zip(numbers).zip(texts(&input, TEXT)?);
+        for (row, ((file, number), text)) in (0_u32..).zip(rows) {
+            let (file, number) = (file.unwrap_or_default(), number.unwrap_or_default());
+            match Line::parse(text.unwrap_or_default(), self.ignore_further_fields) {
                 Ok(line) => {
-                    lines.push(line);
+                    lines.push((file, line));
                     origin.push(row);
                 }
-                Err(broken) => {
-                    let at = row as usize;
-                    let (file, number) = (files.value(at), numbers.value(at));
-                    rejected.push(Rejection {
-                        row,
-                        column: Some(broken.column.to_owned()),
-                        reason: format!("{file}, line {number}: {broken}"),
-                    });
-                }
+                Err(broken) => rejected.push(Rejection {
+                    row,
+                    column: Some(broken.column.to_owned()),
+                    reason: format!("{file}, line {number}: {broken}"),
+                }),
             }
         }
-        let named = origin.iter().map(|row| files.value(*row as usize));
         let output = Output {
             table: 0,
-            batch: batch(cx.partition(), &lines, named)?,
+            batch: self.batch(cx.partition(), &lines)?,
             origin: Origin::Rows(origin),
         };
         Ok(Transformed {
@@ -68,35 +70,54 @@ impl Transformer for ParseLines {
     }
 }
 
-fn batch<'a>(
-    log: &str,
-    lines: &[Line<'_>],
-    files: impl Iterator<Item = &'a str>,
-) -> Result<RecordBatch> {
-    let requests = || lines.iter().map(|line| line.request.as_ref());
-    let micros = lines.iter().map(|line| line.time.as_microsecond());
-    let of_request = |part: for<'r> fn(&'r Request<'r>) -> Option<&'r str>| {
-        optional_texts(requests().map(|request| request.and_then(part)))
-    };
-    let columns: Vec<ArrayRef> = vec![
-        all_texts(lines.iter().map(|_| log)),
-        Arc::new(TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC")),
-        all_texts(lines.iter().map(|line| line.client)),
-        optional_texts(lines.iter().map(|line| line.user)),
-        of_request(|request| request.method.as_deref()),
-        of_request(|request| Some(&request.path)),
-        of_request(|request| request.protocol.as_deref()),
-        Arc::new(Int32Array::from_iter_values(
-            lines.iter().map(|line| line.status),
-        )),
-        Arc::new(Int64Array::from_iter_values(
-            lines.iter().map(|line| line.bytes),
-        )),
-        optional_texts(lines.iter().map(|line| line.referer.as_deref())),
-        optional_texts(lines.iter().map(|line| line.user_agent.as_deref())),
-        all_texts(files),
-    ];
-    Ok(RecordBatch::try_new(schema(), columns)?)
+impl ParseLines {
+    fn batch(&mut self, log: &str, lines: &[(&str, Line<'_>)]) -> Result<RecordBatch> {
+        let each = || lines.iter().map(|(_, line)| line);
+        let of_request = |part: for<'r> fn(&'r Request<'r>) -> Option<&'r str>| {
+            optional(each().map(|line| line.request.as_ref().and_then(part)))
+        };
+        let times = each().map(|line| line.time.as_microsecond());
+        let mut columns = vec![
+            always(each().map(|_| log)),
+            Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC")),
+            always(each().map(|line| line.client)),
+            optional(each().map(|line| line.user)),
+            of_request(|request| request.method.as_deref()),
+            of_request(|request| Some(&request.path)),
+            of_request(|request| request.protocol.as_deref()),
+            Arc::new(Int32Array::from_iter_values(each().map(|line| line.status))),
+            Arc::new(Int64Array::from_iter_values(each().map(|line| line.bytes))),
+            optional(each().map(|line| line.referer.as_deref())),
+            optional(each().map(|line| line.user_agent.as_deref())),
+            always(lines.iter().map(|(file, _)| *file)),
+        ];
+        columns.extend(self.locations(each().map(|line| line.client))?);
+        columns.extend(self.devices(each().map(|line| line.user_agent.as_deref()))?);
+        Ok(RecordBatch::try_new(schema(), columns)?)
+    }
+
+    fn locations<'a>(&self, clients: impl Iterator<Item = &'a str>) -> Result<[ArrayRef; 4]> {
+        let places = Distinct::try_of(clients.map(|client| self.locator.locate(Some(client))))
+            .map_err(|error| StageError::fatal(error.to_string()))?;
+        Ok([
+            places.column(|place| place.country_code)?,
+            places.column(|place| Some(place.to_string()))?,
+            places.column(|place| place.region)?,
+            places.column(|place| place.city)?,
+        ])
+    }
+
+    fn devices<'a>(
+        &mut self,
+        user_agents: impl Iterator<Item = Option<&'a str>>,
+    ) -> Result<[ArrayRef; 3]> {
+        let devices = Distinct::of(user_agents).map(|text| self.devices.recognise(*text));
+        Ok([
+            devices.column(|device| Some(device.class.as_str()))?,
+            devices.column(|device| device.os.as_deref())?,
+            devices.column(|device| device.browser.as_deref())?,
+        ])
+    }
 }
 
 fn schema() -> SchemaRef {
@@ -115,23 +136,20 @@ fn schema() -> SchemaRef {
         text("referer", true),
         text("user_agent", true),
         text("file", false),
+        Distinct::field("country_code", true),
+        Distinct::field("location", false),
+        Distinct::field("region", true),
+        Distinct::field("city", true),
+        Distinct::field("device", false),
+        Distinct::field("os", true),
+        Distinct::field("browser", true),
     ]))
 }
 
-fn all_texts<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
+fn always<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))
 }
 
-fn optional_texts<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
+fn optional<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
     Arc::new(values.collect::<StringArray>())
-}
-
-fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
-    batch
-        .column_by_name(name)
-        .ok_or_else(|| StageError::fatal(format!("a batch has no column {name}")))
-}
-
-fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
-    Ok(column(batch, name)?.as_string::<i32>())
 }

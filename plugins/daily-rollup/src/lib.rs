@@ -10,12 +10,12 @@ mod tests;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use etl_plugin_api::arrow::array::cast::AsArray;
 use etl_plugin_api::arrow::array::types::Int64Type;
-use etl_plugin_api::arrow::array::{Array, ArrayRef, Date32Array, Int64Array, StringArray};
+use etl_plugin_api::arrow::array::{ArrayRef, Date32Array, Int64Array, StringArray};
+use etl_plugin_api::columns::{self, Expected, texts};
 use etl_plugin_api::prelude::*;
 
-use crate::days::Days;
+use crate::days::days;
 
 /// The country where none is known: a key must not be NULL.
 const UNKNOWN: &str = "unknown";
@@ -61,46 +61,43 @@ type Row = (i32, String, String, i64, i64);
 
 impl Transformer for Rollup {
     fn open(&mut self, _: &dyn Context, input: &Schema) -> Result<Vec<TableSchema>> {
-        let is_day = |kind: &DataType| matches!(kind, DataType::Utf8 | DataType::Date32);
-        require(input, "day", "a date, or text such as 2026-10-10", is_day)?;
-        require(input, "user_id", "a 64-bit integer", |kind| {
-            *kind == DataType::Int64
-        })?;
-        for name in ["country_code", "device"] {
-            require(input, name, "text", |kind| *kind == DataType::Utf8)?;
-        }
+        // As `SQLite` and as servers have it.
+        let day = match input.field_with_name("day").map(Field::data_type) {
+            Ok(DataType::Date32) => Expected::Type(DataType::Date32),
+            _ => Expected::Text,
+        };
+        let needed = [
+            ("day", day),
+            ("user_id", Expected::Type(DataType::Int64)),
+            ("country_code", Expected::Text),
+            ("device", Expected::Text),
+        ];
+        columns::require(input, &needed)?;
         Ok(vec![TableSchema::configured(schema())])
     }
 
     fn transform(&mut self, _: &dyn Context, input: RecordBatch) -> Result<Transformed> {
-        let days = Days::of(column(&input, "day")?)?;
-        let users = column(&input, "user_id")?.as_primitive::<Int64Type>();
-        let countries = column(&input, "country_code")?.as_string::<i32>();
-        let devices = column(&input, "device")?.as_string::<i32>();
+        let users = columns::values::<Int64Type>(&input, "user_id")?;
+        let countries = texts(&input, "country_code")?;
+        let devices = texts(&input, "device")?;
         let mut finished = Vec::new();
-        for row in 0..input.num_rows() {
-            self.turn_to(days.value(row)?, &mut finished)?;
-            let or_unknown = |texts: &StringArray| {
-                let known = texts.is_valid(row).then(|| texts.value(row));
-                known.unwrap_or(UNKNOWN).to_owned()
-            };
-            let group = self
-                .groups
-                .entry((or_unknown(countries), or_unknown(devices)))
-                .or_default();
+        for (((day, user), country), device) in days(&input)?.zip(users).zip(countries).zip(devices)
+        {
+            self.turn_to(day?, &mut finished)?;
+            let or_unknown = |known: Option<&str>| known.unwrap_or(UNKNOWN).to_owned();
+            let group = (or_unknown(country), or_unknown(device));
+            let group = self.groups.entry(group).or_default();
             group.logins += 1;
             // A login of nobody counts, but not as a user.
-            group
-                .users
-                .extend(users.is_valid(row).then(|| users.value(row)));
+            group.users.extend(user);
         }
-        transformed(finished)
+        transformed(&finished)
     }
 
     fn finish(&mut self, _: &dyn Context) -> Result<Transformed> {
         let mut finished = Vec::new();
         self.close_day(&mut finished);
-        transformed(finished)
+        transformed(&finished)
     }
 }
 
@@ -128,7 +125,7 @@ impl Rollup {
     }
 }
 
-fn transformed(rows: Vec<Row>) -> Result<Transformed> {
+fn transformed(rows: &[Row]) -> Result<Transformed> {
     if rows.is_empty() {
         return Ok(Transformed::default());
     }
@@ -158,31 +155,4 @@ fn schema() -> SchemaRef {
         Field::new("logins", DataType::Int64, false),
         Field::new("users", DataType::Int64, false),
     ]))
-}
-
-fn require(
-    input: &Schema,
-    name: &str,
-    expected: &str,
-    fits: impl Fn(&DataType) -> bool,
-) -> Result<()> {
-    let field = input.field_with_name(name).map_err(|_| {
-        StageError::config(format!(
-            "the query returns no column {name}; add it to source.query"
-        ))
-    })?;
-    let found = field.data_type();
-    // A column of nothing but NULLs, or a query without rows, whose type nobody knows.
-    if fits(found) {
-        return Ok(());
-    }
-    Err(StageError::config(format!(
-        "the column {name} is {found}; cast it in source.query to {expected}"
-    )))
-}
-
-fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
-    batch
-        .column_by_name(name)
-        .ok_or_else(|| StageError::fatal(format!("a batch has no column {name}")))
 }

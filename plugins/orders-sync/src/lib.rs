@@ -11,12 +11,10 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use etl_plugin_api::arrow::array::cast::AsArray;
 use etl_plugin_api::arrow::array::types::Decimal128Type;
-use etl_plugin_api::arrow::array::{
-    Array, ArrayRef, Decimal128Array, Int64Array, StringArray, UInt32Array,
-};
+use etl_plugin_api::arrow::array::{Int64Array, StringArray, UInt32Array};
 use etl_plugin_api::arrow::select::take::take_record_batch;
+use etl_plugin_api::columns::{self, Expected, texts};
 use etl_plugin_api::prelude::*;
 
 use crate::currency::Currencies;
@@ -84,42 +82,28 @@ struct Totals {
 
 impl Transformer for Totals {
     fn open(&mut self, _: &dyn Context, input: &Schema) -> Result<Vec<TableSchema>> {
-        for (name, expected, fits) in [
-            (
-                AMOUNT,
-                "numeric with digits, such as amount::numeric(12,2)",
-                is_decimal as fn(&DataType) -> bool,
-            ),
-            (CURRENCY, "text", |kind| *kind == DataType::Utf8),
-        ] {
-            let field = input.field_with_name(name).map_err(|_| {
-                StageError::config(format!(
-                    "the query returns no column {name}; add it to source.query"
-                ))
-            })?;
-            if !fits(field.data_type()) {
-                let found = field.data_type();
-                return Err(StageError::config(format!(
-                    "the column {name} is {found}; cast it in source.query to {expected}"
-                )));
-            }
-        }
+        let amount = match input.field_with_name(AMOUNT).map(Field::data_type) {
+            // Of any number of digits.
+            Ok(found @ DataType::Decimal128(..)) => found.clone(),
+            _ => DataType::Decimal128(12, 2),
+        };
+        let needed = [(AMOUNT, Expected::Type(amount)), (CURRENCY, Expected::Text)];
+        columns::require(input, &needed)?;
         Ok(vec![TableSchema::configured(output_schema(input))])
     }
 
     fn transform(&mut self, _: &dyn Context, input: RecordBatch) -> Result<Transformed> {
-        let amounts = column(&input, AMOUNT)?.as_primitive::<Decimal128Type>();
-        let codes = column(&input, CURRENCY)?.as_string::<i32>();
+        let amounts = columns::values::<Decimal128Type>(&input, AMOUNT)?;
+        let currencies = texts(&input, CURRENCY)?;
         let (mut totals, mut origin, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
-        for row in 0..input.num_rows() {
-            let index = u32::try_from(row).fatal("a batch has too many rows")?;
-            match self.total(amounts, codes, row) {
+        for ((row, amount), currency) in (0_u32..).zip(amounts).zip(currencies) {
+            match self.total(amount, amounts.scale(), currency) {
                 Ok(total) => {
                     totals.push(total);
-                    origin.push(index);
+                    origin.push(row);
                 }
                 Err((column, reason)) => rejected.push(Rejection {
-                    row: index,
+                    row,
                     column: Some(column.to_owned()),
                     reason: reason.to_owned(),
                 }),
@@ -143,35 +127,25 @@ impl Transformer for Totals {
 type Total<'a> = (&'a str, i64);
 
 impl Totals {
-    /// The total of a row, or the column at fault and why.
+    /// The total of an order, or the column at fault and why.
     fn total(
         &self,
-        amounts: &Decimal128Array,
-        codes: &StringArray,
-        row: usize,
+        amount: Option<i128>,
+        scale: i8,
+        currency: Option<&str>,
     ) -> Result<Total<'_>, (&'static str, &'static str)> {
-        if codes.is_null(row) {
-            return Err((CURRENCY, "the order has no currency"));
-        }
-        if amounts.is_null(row) {
-            return Err((AMOUNT, "the order has no amount"));
-        }
-        let currency = self.currencies.find(codes.value(row)).ok_or((
+        let currency = currency.ok_or((CURRENCY, "the order has no currency"))?;
+        let amount = amount.ok_or((AMOUNT, "the order has no amount"))?;
+        let currency = self.currencies.find(currency).ok_or((
             CURRENCY,
             "an unknown currency; if it is right, add it to settings.currencies",
         ))?;
-        let total = currency
-            .minor_units(amounts.value(row), amounts.scale())
-            .ok_or((
-                AMOUNT,
-                "more decimal places than the currency has, or too many digits",
-            ))?;
+        let total = currency.minor_units(amount, scale).ok_or((
+            AMOUNT,
+            "more decimal places than the currency has, or too many digits",
+        ))?;
         Ok((currency.code, total))
     }
-}
-
-fn is_decimal(kind: &DataType) -> bool {
-    matches!(kind, DataType::Decimal128(..))
 }
 
 fn with_totals(kept: &RecordBatch, totals: &[Total<'_>]) -> Result<RecordBatch> {
@@ -188,13 +162,13 @@ fn with_totals(kept: &RecordBatch, totals: &[Total<'_>]) -> Result<RecordBatch> 
 }
 
 fn output_schema(input: &Schema) -> SchemaRef {
+    let fields = input.fields().iter().map(|field| {
+        if field.name() == CURRENCY {
+            Arc::new(Field::new(CURRENCY, DataType::Utf8, false))
+        } else {
+            field.clone()
+        }
+    });
     let total = Arc::new(Field::new(TOTAL, DataType::Int64, false));
-    let fields: Vec<_> = input.fields().iter().cloned().chain([total]).collect();
-    Arc::new(Schema::new(fields))
-}
-
-fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
-    batch
-        .column_by_name(name)
-        .ok_or_else(|| StageError::fatal(format!("a batch has no column {name}")))
+    Arc::new(Schema::new(fields.chain([total]).collect::<Vec<_>>()))
 }
