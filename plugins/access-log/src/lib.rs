@@ -1,6 +1,6 @@
 //! Loads the access logs of Apache and nginx: the one that the server writes now, and the rotated ones beside it.
 //!
-//! [`extract`] reads lines, each once whatever the rotation does; [`rows`] makes columns of them. Where the rows go is the
+//! [`extract`] reads lines, each once whatever the rotation does; [`mod@rows`] makes columns of them. Where the rows go is the
 //! configuration's business.
 
 pub mod extract;
