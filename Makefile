@@ -33,7 +33,8 @@ demo-stand-in: build ## the job of `make demo` without Docker, on stand-ins for 
 	$(CARGO) build --release -p etl-testkit
 	@scripts/demo-stand-in.sh
 
-# Plugins that the tests load, good ones and bad ones.
+# Plugins that the tests load: the examples, and the fixtures, good ones and bad ones.
+EXAMPLES := -p login-analytics -p access-log -p daily-rollup -p orders-sync
 FIXTURES := $(addprefix -p ,$(shell sed -n 's/^name = "\(fixture-.*\)"$$/\1/p' host/testkit/fixtures/*/Cargo.toml))
 
 # Tests and checks build everything once, with the second driver of SQL Server, which `make build` leaves out.
@@ -44,7 +45,7 @@ FEATURES := --features etl-host/mssql-tds,etl-plugin-api/testkit
 test: ## all tests; starts a PostgreSQL of its own
 	@scripts/setup-dev.sh test
 	$(CARGO) test --workspace $(FEATURES) --all-targets --no-run
-	$(CARGO) build -p login-analytics $(FIXTURES)
+	$(CARGO) build $(EXAMPLES) $(FIXTURES)
 	"$${CARGO_TARGET_DIR:-target}/debug/etl-testkit" golden build
 	"$${CARGO_TARGET_DIR:-target}/debug/etl-testkit" postgres -- $(CARGO) test --workspace $(FEATURES) --all-targets --no-fail-fast
 	$(CARGO) test --doc $(FEATURES) -p etl-plugin-api -p etl-host -p etl-testkit

@@ -63,7 +63,7 @@ impl Launch {
         cancel: &CancellationToken,
     ) -> Result<RunContext> {
         let plan = build_plan(self.found, self.loaded, &stages, options, cancel).await?;
-        let source = Some(Arc::from(build_source(&plan.config.source, pools)));
+        let source = build_source(&plan.config.source, pools);
         let sink = Arc::from(build_sink(&plan.config.sink, pools));
         Ok(RunContext::new(plan, stages, source, sink, cancel.clone()))
     }

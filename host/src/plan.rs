@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 pub use self::ranges::RangePlace;
 use self::ranges::{build_statements, expand, partitions_of_shards};
 use crate::capabilities::Granted;
-use crate::config::{Config, KeyScope, TableName, WriteMode};
+use crate::config::{Config, KeyScope, SourceConnector, TableName, WriteMode};
 use crate::error::{Error, Result};
 use crate::literal::hex;
 use crate::sink::{Keep, TableSpec};
@@ -264,9 +264,13 @@ fn build_query(config: &Config, facts: &StageFacts, problems: &mut Vec<String>) 
         return None;
     }
     let Some(sql) = config.source.query.clone() else {
-        problems.push(
-            "`source.query` is missing, and the pipeline has no extractor of its own".to_owned(),
-        );
+        let missing = match &config.source.connector {
+            SourceConnector::None => {
+                "`source.type` is none, but the pipeline has no extractor of its own: name a database, its shards and a query"
+            }
+            _ => "`source.query` is missing, and the pipeline has no extractor of its own",
+        };
+        problems.push(missing.to_owned());
         return None;
     };
     let parameters = sql::parameters(&sql);

@@ -178,6 +178,35 @@ fn an_extractor_may_make_its_rows_and_its_partitions() {
 }
 
 #[test]
+fn an_extractor_of_its_own_may_need_no_source() {
+    let project = Project::new(HOST);
+    project.plugin("fixture-kinds");
+    project.config("numbers", "source: { type: none }\n");
+    let content = "SELECT partition, count(*), max(number) FROM numbers GROUP BY 1 ORDER BY 1";
+    let shown = run_and_show(&project, "numbers", &[content]);
+    expect![[r#"
+        {"extracted":200,"filtered":0,"loaded":200,"quarantined":0,"superseded":0,"transformed":200}
+        left|100|100
+        right|100|100
+    "#]]
+    .assert_eq(&shown);
+    for command in ["doctor", "info", "validate"] {
+        project.result(&[command, "numbers"], 0);
+    }
+    // Others have nothing to read then.
+    project.config("copy", "source: { type: none }\n");
+    let refused = project.result(&["run", "copy"], 2);
+    expect!["`source.type` is none, but the pipeline has no extractor of its own: name a database, its shards and a query"].assert_eq(refused["error"]["message"].as_str().unwrap());
+    project.config("queried", "source: { type: none }\n");
+    let report = project.result(&["run", "queried"], 2);
+    expect!["pipeline queried, partition all, attempt 1: open the extractor: this pipeline has no source to query: `source.type` is none, so name a database there"].assert_eq(
+        report["partitions"][0]["error"]["message"]
+            .as_str()
+            .unwrap(),
+    );
+}
+
+#[test]
 fn an_extractor_may_query_the_source_page_by_page() {
     let project = Project::new(HOST);
     project.plugin("fixture-kinds");

@@ -95,7 +95,7 @@ pub fn backfill(globals: &Globals, command: Backfill) -> Result<u8, Failure> {
     let (report, stopped_by) = signals::drive(async |cancel| {
         let pools = Arc::new(Pools::new());
         let plan = build_plan(found, loaded, &stages, options, &cancel).await?;
-        let source = Arc::from(build_source(&plan.config.source, &pools));
+        let source = build_source(&plan.config.source, &pools);
         let task = Task::new(
             globals,
             &session.state,
@@ -103,7 +103,7 @@ pub fn backfill(globals: &Globals, command: Backfill) -> Result<u8, Failure> {
             command.window,
             command.restart,
         )?;
-        task.run(&stages, &source, &pools, &cancel).await
+        task.run(&stages, source.as_ref(), &pools, &cancel).await
     })?;
     if globals.output == Output::Json {
         print_json(&report)?;
@@ -169,7 +169,7 @@ impl<'a> Task<'a> {
     async fn run(
         &self,
         stages: &Arc<dyn Stages>,
-        source: &Arc<dyn Source>,
+        source: Option<&Arc<dyn Source>>,
         pools: &Arc<Pools>,
         cancel: &CancellationToken,
     ) -> Result<BackfillReport> {
@@ -247,7 +247,7 @@ impl<'a> Task<'a> {
         from: &str,
         to: &str,
         stages: &Arc<dyn Stages>,
-        source: &Arc<dyn Source>,
+        source: Option<&Arc<dyn Source>>,
         pools: &Arc<Pools>,
         cancel: &CancellationToken,
     ) -> RunReport {
@@ -255,13 +255,7 @@ impl<'a> Task<'a> {
         plan.options.since = Some(from.to_owned());
         plan.options.until = Some(to.to_owned());
         let sink = Arc::from(build_sink(&plan.config.sink, pools));
-        let context = RunContext::new(
-            plan,
-            stages.clone(),
-            Some(source.clone()),
-            sink,
-            cancel.clone(),
-        );
+        let context = RunContext::new(plan, stages.clone(), source.cloned(), sink, cancel.clone());
         let context = Arc::new(context);
         let bars = self.text && std::io::stderr().is_terminal();
         let _watcher = bars.then(|| progress::watch(&self.plan.config.name, context.books.clone()));

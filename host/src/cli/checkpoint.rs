@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use etl_plugin_api::Cursor;
 use serde_json::json;
 
-use super::table::{indented, table, thousands};
+use super::table::{indented, shortened, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, print, print_json};
 use crate::checkpoint::{Checkpoint as Stored, display};
 use crate::config::{Config, KeyScope, Split, WriteMode};
@@ -270,7 +270,7 @@ pub fn to_text(stored: &BTreeMap<String, Stored>) -> String {
             checkpoint
                 .cursor
                 .as_ref()
-                .map_or_else(|| "-".to_owned(), display),
+                .map_or_else(|| "-".to_owned(), |cursor| shortened(&display(cursor))),
             checkpoint.epoch.to_string(),
             thousands(checkpoint.ledger.loaded),
             checkpoint.updated_at.clone().unwrap_or_default(),

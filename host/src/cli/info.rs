@@ -15,7 +15,7 @@ use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, checkpoint, print, print_json};
 use crate::capabilities::Granted;
 use crate::checkpoint::Checkpoint;
-use crate::config::{Config, settings};
+use crate::config::{Config, SourceConnector, settings};
 use crate::error::{Error, Result};
 use crate::pool::Pools;
 use crate::session::{Found, Session};
@@ -299,11 +299,11 @@ fn to_text(facts: &Facts<'_>) -> Result<String> {
         let _ = writeln!(text, "  {name:<10} {whose}");
     }
     text.push_str(&settings_to_text(&manifest.settings_schema));
-    let _ = writeln!(
-        text,
-        "\nPartitions\n  {}",
-        config.source.partition_names().join(", ")
-    );
+    let partitions = match &config.source.connector {
+        SourceConnector::None => "the plugin's own".to_owned(),
+        _ => config.source.partition_names().join(", "),
+    };
+    let _ = writeln!(text, "\nPartitions\n  {partitions}");
     text.push_str("\nCheckpoints\n");
     match &facts.checkpoints {
         Ok(stored) if stored.is_empty() => text.push_str("  nothing was ever committed\n"),

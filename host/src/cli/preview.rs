@@ -115,10 +115,10 @@ pub fn look<T>(
     let (looked, stopped_by) = signals::drive(async |cancel| {
         let pools = Arc::new(Pools::new());
         let plan = build_plan(found, loaded, &stages, options, &cancel).await?;
-        let source = Arc::from(build_source(&plan.config.source, &pools));
+        let source = build_source(&plan.config.source, &pools);
         let config = plan.config.sink.clone();
         let sink: Arc<dyn Sink> = Arc::from(build_sink(&plan.config.sink, &pools));
-        let seen = preview::preview(plan, &stages, &source, &sink, &cancel).await;
+        let seen = preview::preview(plan, &stages, source, &sink, &cancel).await;
         Ok(match seen {
             Ok(seen) => work(seen, sink, &config).await,
             Err(error) => Err(error),

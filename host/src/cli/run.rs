@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::rows::{self, Room};
 use super::signals::SIGINT_CODE;
-use super::table::{indented, table, thousands};
+use super::table::{indented, shortened, table, thousands};
 use super::{Failure, Globals, Output, print, print_json, progress, signals};
 use crate::config::Isolation;
 use crate::daemon::partitions;
@@ -288,8 +288,8 @@ fn to_text(report: &RunReport) -> String {
             thousands(partition.rows.quarantined),
             partition
                 .cursor_to
-                .clone()
-                .unwrap_or_else(|| "-".to_owned()),
+                .as_deref()
+                .map_or_else(|| "-".to_owned(), shortened),
         ]);
     }
     text.push_str(&indented(&lines));

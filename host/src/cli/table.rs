@@ -27,6 +27,17 @@ pub fn indented(table: &Table) -> String {
         })
 }
 
+/// Most characters of a position in a table.
+const MOST: usize = 64;
+
+/// A position as a table shows it: those that plugins make may be of any length, and JSON has them whole.
+pub fn shortened(position: &str) -> String {
+    if position.chars().count() <= MOST {
+        return position.to_owned();
+    }
+    position.chars().take(MOST - 1).chain(['…']).collect()
+}
+
 /// 1234567 as 1,234,567.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -43,6 +54,16 @@ pub fn thousands(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_positions_are_cut() {
+        let long = "é".repeat(MOST);
+        assert_eq!(shortened(&long), long);
+        assert_eq!(
+            shortened(&(long + "x")),
+            format!("{}…", "é".repeat(MOST - 1))
+        );
+    }
 
     #[test]
     fn long_numbers_are_grouped() {

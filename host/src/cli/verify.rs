@@ -75,7 +75,7 @@ pub fn verify(globals: &Globals, command: Verify) -> Result<u8, Failure> {
     let (verified, stopped_by) = signals::drive(async |cancel| {
         let pools = Arc::new(Pools::new());
         let plan = build_plan(found, loaded, &stages, options, &cancel).await?;
-        let source = Arc::from(build_source(&plan.config.source, &pools));
+        let source = build_source(&plan.config.source, &pools);
         let sink = Arc::from(build_sink(&plan.config.sink, &pools));
         let name = plan.config.name.clone();
         let verification = Verification::open(plan, sink, &pools, wanted).await?;

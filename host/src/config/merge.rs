@@ -25,6 +25,8 @@ pub(super) fn layers(mut base: Node, over: Node, env: &Env<'_>) -> Node {
                 (map_mut(base.get_mut(section)), map(over.get(section)))
             {
                 if changes("type", base, over, env) {
+                    // What is not opened is not asked either.
+                    let kept = if is_none(over) { &[] } else { kept };
                     base.retain(|key, _| kept.contains(&key.as_str()));
                 }
                 if changes("write_mode", base, over, env) {
@@ -75,6 +77,10 @@ fn changes(key: &str, base: &Map, over: &Map, env: &Env<'_>) -> bool {
         (Some(base), Some(over)) => word(base).is_none_or(|base| word(over) != Some(base)),
         _ => false,
     }
+}
+
+fn is_none(over: &Map) -> bool {
+    matches!(over.get("type").map(|kind| &kind.data), Some(Data::Text(word)) if word == "none")
 }
 
 fn map(node: Option<&Node>) -> Option<&Map> {

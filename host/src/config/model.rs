@@ -84,6 +84,8 @@ pub enum SourceConnector {
         /// One server or database each.
         shards: Vec<SqlServerShard>,
     },
+    /// Nothing that the host could open: the pipeline's extractor reaches for its rows itself.
+    None,
 }
 
 impl SourceConnector {
@@ -93,6 +95,7 @@ impl SourceConnector {
             Self::Sqlite { .. } => "sqlite",
             Self::Postgres { .. } => "postgres",
             Self::SqlServer { .. } => "sqlserver",
+            Self::None => "none",
         }
     }
 
@@ -102,6 +105,7 @@ impl SourceConnector {
             Self::Sqlite { shards } => shards.iter().map(|shard| shard.name.as_str()).collect(),
             Self::Postgres { shards } => shards.iter().map(|shard| shard.name.as_str()).collect(),
             Self::SqlServer { shards } => shards.iter().map(|shard| shard.name.as_str()).collect(),
+            Self::None => Vec::new(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A shard that is read as ranges: what its partitions are, and what may not be.
 
 use super::{PartitionPlan, Query, RunOptions, StageFacts};
-use crate::config::{Config, Split};
+use crate::config::{Config, SourceConnector, Split};
 use crate::source::ranges::{Dialect, RangeStatements};
 
 /// Which range of its shard a partition reads.
@@ -11,8 +11,19 @@ pub struct RangePlace {
     pub number: usize,
 }
 
+/// The only partition of an extractor that reads from no shard and names none.
+const WHOLE: &str = "all";
+
 /// The partitions of the shards, in the order of the configuration.
 pub fn partitions_of_shards(config: &Config) -> Vec<PartitionPlan> {
+    if let SourceConnector::None = config.source.connector {
+        return vec![PartitionPlan {
+            index: 0,
+            name: WHOLE.to_owned(),
+            shard: None,
+            range: None,
+        }];
+    }
     let mut all: Vec<PartitionPlan> = Vec::new();
     for shard in config.source.connector.shard_names() {
         let ranges = match &config.source.split {

@@ -103,7 +103,7 @@ pub struct Preview {
 pub async fn preview(
     mut plan: Plan,
     stages: &Arc<dyn Stages>,
-    source: &Arc<dyn Source>,
+    source: Option<Arc<dyn Source>>,
     sink: &Arc<dyn Sink>,
     cancel: &CancellationToken,
 ) -> Result<Preview> {
@@ -132,7 +132,7 @@ pub async fn preview(
             ..RunContext::new(
                 plan,
                 stages.clone(),
-                Some(source.clone()),
+                source.clone(),
                 sink.clone(),
                 cancel.clone(),
             )

@@ -163,17 +163,18 @@ pub struct SourceRejection {
     pub cursor: Option<Cursor>,
 }
 
-/// Builds the source that a configuration names. Opens nothing.
-pub fn build_source(config: &SourceConfig, pools: &Arc<Pools>) -> Box<dyn Source> {
-    match &config.connector {
-        SourceConnector::Sqlite { shards } => Box::new(sqlite::SqliteSource::new(shards)),
-        SourceConnector::SqlServer { shards } => Box::new(sqlserver::SqlServerSource::new(
+/// Builds the source that a configuration names; `None` if it names nothing to open. Opens nothing.
+pub fn build_source(config: &SourceConfig, pools: &Arc<Pools>) -> Option<Arc<dyn Source>> {
+    Some(match &config.connector {
+        SourceConnector::Sqlite { shards } => Arc::new(sqlite::SqliteSource::new(shards)),
+        SourceConnector::SqlServer { shards } => Arc::new(sqlserver::SqlServerSource::new(
             shards,
             config.beyond_microseconds,
             pools.clone(),
         )),
         SourceConnector::Postgres { shards } => {
-            Box::new(postgres::PostgresSource::new(shards, pools.clone()))
+            Arc::new(postgres::PostgresSource::new(shards, pools.clone()))
         }
-    }
+        SourceConnector::None => return None,
+    })
 }

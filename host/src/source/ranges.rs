@@ -136,7 +136,8 @@ impl From<&SourceConnector> for Dialect {
         match connector {
             SourceConnector::SqlServer { .. } => Self::SqlServer,
             SourceConnector::Postgres { .. } => Self::Postgres,
-            SourceConnector::Sqlite { .. } => Self::Sqlite,
+            // What is not opened is not split either.
+            SourceConnector::Sqlite { .. } | SourceConnector::None => Self::Sqlite,
         }
     }
 }

@@ -141,7 +141,9 @@ impl ExtractContext for HostExtractContext {
             .try_borrow_mut()
             .map_err(|_| StageError::fatal("an extractor runs one query at a time"))?;
         let Some(open) = session.as_mut() else {
-            return Err(StageError::config("this pipeline has no source to query"));
+            return Err(StageError::config(
+                "this pipeline has no source to query: `source.type` is none, so name a database there",
+            ));
         };
         let attempt = self.attempt();
         let request = ReadRequest {

@@ -136,14 +136,14 @@ impl Verification {
     pub fn context(
         &self,
         stages: Arc<dyn Stages>,
-        source: Arc<dyn Source>,
+        source: Option<Arc<dyn Source>>,
         cancel: CancellationToken,
     ) -> RunContext {
         let mut plan = Plan::clone(&self.plan);
         // Bad rows of all runs so far are counted together here.
         plan.config.error_handling.max_bad_rows = BadRowLimit::Rows(u64::MAX);
         let sink = ComparingSink::new(self.comparison.clone());
-        RunContext::new(plan, stages, Some(source), Arc::new(sink), cancel)
+        RunContext::new(plan, stages, source, Arc::new(sink), cancel)
     }
 
     /// Reads the sink's side and compares.

@@ -51,7 +51,7 @@ pub async fn examine(
     let source = build_source(&plan.config.source, pools);
     let sink = build_sink(&plan.config.sink, pools);
     let (mut shards, mut of_sink) = tokio::join!(
-        examine_shards(source.as_ref(), &plan),
+        examine_shards(source.as_deref(), &plan),
         examine_sink(sink.as_ref(), &plan)
     );
     for (shard, examination) in &mut shards {
@@ -105,7 +105,10 @@ fn has_failed(findings: &[Finding]) -> bool {
 }
 
 /// All shards that a run would open, side by side.
-async fn examine_shards(source: &dyn Source, plan: &Plan) -> Vec<(String, Examination)> {
+async fn examine_shards(source: Option<&dyn Source>, plan: &Plan) -> Vec<(String, Examination)> {
+    let Some(source) = source else {
+        return Vec::new();
+    };
     let mut names: Vec<&String> = Vec::new();
     for shard in plan
         .partitions

@@ -11,7 +11,7 @@ impl Config {
             SinkConnector::Sqlite { .. } => None,
         };
         let of_source: Vec<&Secret> = match &self.source.connector {
-            SourceConnector::Sqlite { .. } => Vec::new(),
+            SourceConnector::Sqlite { .. } | SourceConnector::None => Vec::new(),
             SourceConnector::Postgres { shards } => {
                 shards.iter().map(|shard| &shard.server.password).collect()
             }

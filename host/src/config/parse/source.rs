@@ -18,11 +18,13 @@ enum Kind {
     SqlServer,
     Postgres,
     Sqlite,
+    None,
 }
 
 /// Reads the section.
 pub(super) fn source(mut section: Section<'_>) -> Result<Source, Reported> {
-    let query = section.optional("query", Value::text);
+    let query_value = section.get("query");
+    let query = query_value.map(Value::text).transpose();
     let split = split(&mut section);
     // Without a type nobody knows which keys there are.
     let kind = section.required("type", |value| {
@@ -30,6 +32,7 @@ pub(super) fn source(mut section: Section<'_>) -> Result<Source, Reported> {
             ("sqlserver", Kind::SqlServer),
             ("postgres", Kind::Postgres),
             ("sqlite", Kind::Sqlite),
+            ("none", Kind::None),
         ])
     })?;
     let connector = match kind {
@@ -40,6 +43,7 @@ pub(super) fn source(mut section: Section<'_>) -> Result<Source, Reported> {
             postgres_shards(&mut section).map(|shards| SourceConnector::Postgres { shards })
         }
         Kind::Sqlite => file_shards(&mut section).map(|shards| SourceConnector::Sqlite { shards }),
+        Kind::None => nothing_to_open(&mut section, query_value),
     };
     let beyond_microseconds = section.or(
         "beyond_microseconds",
@@ -59,6 +63,24 @@ pub(super) fn source(mut section: Section<'_>) -> Result<Source, Reported> {
         split: split?,
         beyond_microseconds: beyond_microseconds?,
     })
+}
+
+/// A pipeline whose extractor reaches for its rows itself: whatever speaks of a database has no meaning.
+fn nothing_to_open(
+    section: &mut Section<'_>,
+    query: Option<Value<'_>>,
+) -> Result<SourceConnector, Reported> {
+    let senseless = [query, section.get("shards"), section.get("split_by")];
+    let reported = senseless.into_iter().flatten().map(|value| {
+        value.report(
+            "means nothing to a source of type none, which the host does not open",
+            Some("leave it out, or name the type of the database".into()),
+        )
+    });
+    match reported.last() {
+        Some(reported) => Err(reported),
+        None => Ok(SourceConnector::None),
+    }
 }
 
 /// Neither key means anything without the other.

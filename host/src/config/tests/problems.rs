@@ -101,6 +101,23 @@ fn an_empty_configuration_misses_what_is_required() {
 }
 
 #[test]
+fn a_source_that_is_not_opened_has_nothing_to_ask() {
+    check_problems(
+        &["
+name: p
+source:
+  type: none
+  shards: [{ path: a.db }]
+  query: SELECT 1
+sink: { type: sqlite, path: out.db, table: t }
+"],
+        &expect![[r#"
+            p (default config):5:3: source.shards: means nothing to a source of type none, which the host does not open (leave it out, or name the type of the database)
+            p (default config):6:10: source.query: means nothing to a source of type none, which the host does not open (leave it out, or name the type of the database)"#]],
+    );
+}
+
+#[test]
 fn problems_of_every_layer_are_told() {
     check_problems(
         &["name: a\nname: b\n", "a: [\n"],
