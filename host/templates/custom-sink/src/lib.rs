@@ -64,14 +64,15 @@ impl Loader for Files {
         let text = fs::read_to_string(&last)?;
         let first: Json = serde_json::from_str(text.lines().next().unwrap_or_default())
             .fatal("the last file is damaged; move it away")?;
-        Ok(first["token"].as_str().map(|token| CommitToken(token.to_owned())))
+        let token = first["token"].as_str();
+        Ok(token.map(|token| CommitToken(token.to_owned())))
     }
 
     /// Called for each batch. Every row must be accounted for: loaded here, all of them.
     fn load(&mut self, _: &dyn LoadContext, output: &Output) -> Result<Loaded> {
         for row in 0..output.batch.num_rows() {
-            self.lines.push_str(&to_json(&output.batch, row)?.to_string());
-            self.lines.push('\n');
+            let line = to_json(&output.batch, row)?;
+            self.lines.push_str(&format!("{line}\n"));
         }
         Ok(Loaded {
             loaded: output.batch.num_rows() as u64,
@@ -118,7 +119,9 @@ fn below(partition: &str) -> Result<&Path> {
     if path.components().all(plain) {
         Ok(path)
     } else {
-        Err(StageError::config("the shard's name cannot be a folder's; choose another `name`"))
+        Err(StageError::config(
+            "the shard's name cannot be a folder's; choose another `name`",
+        ))
     }
 }
 
