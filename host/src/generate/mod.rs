@@ -118,10 +118,8 @@ fn refused(name: &str, environment: bool, obstacles: &[Obstacle]) -> Error {
         .iter()
         .map(|obstacle| format!("\n  {obstacle}"))
         .collect();
-    Error::new(
-        kind,
-        format!("no crate was made for `{}`:{told}", name.escape_debug()),
-    )
+    let message = format!("no crate was made for `{}`:{told}", name.escape_debug());
+    Error::new(kind, message).hint("put that right and call it again; nothing was written")
 }
 
 /// The folder that the crate's own is made in, from the root on: it is written into its configuration.

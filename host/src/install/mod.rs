@@ -67,7 +67,12 @@ impl Candidate {
             .map(|manifest| {
                 let source = config_of(&plugin, manifest)?;
                 let target = home.join(format!("{}.yaml", manifest.name));
-                ConfigFile::settle(source, target, replace_config)
+                let before = before.iter().flat_map(|plugin| &plugin.pipelines);
+                let as_before = before
+                    .filter(|before| before.name == manifest.name)
+                    .map(|before| before.default_config.as_str())
+                    .next();
+                ConfigFile::settle(source, target, as_before, replace_config)
             })
             .collect();
         Ok(Self {

@@ -18,7 +18,7 @@ pub enum ConfigState {
     New,
     /// It takes the place of another one.
     Replaced,
-    /// A different one is there, and stays.
+    /// A different one is there, which somebody has changed, and stays.
     Kept,
     /// The same is there.
     Unchanged,
@@ -39,15 +39,21 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Decides without touching anything.
-    pub(super) fn settle(source: Option<PathBuf>, path: PathBuf, replace: bool) -> Result<Self> {
+    /// Decides without touching anything. What is there is replaced if it is `as_before`: as the version before brought it, so
+    /// that nobody has changed it since.
+    pub(super) fn settle(
+        source: Option<PathBuf>,
+        path: PathBuf,
+        as_before: Option<&str>,
+        replace: bool,
+    ) -> Result<Self> {
         let there = read(&path)?;
         let new = source.as_deref().map(read).transpose()?.flatten();
         let state = match (&new, &there) {
             (None, _) => ConfigState::None,
             (Some(_), None) => ConfigState::New,
             (Some(new), Some(there)) if new == there => ConfigState::Unchanged,
-            (Some(_), Some(_)) if replace => ConfigState::Replaced,
+            (Some(_), Some(there)) if replace || as_before == Some(there) => ConfigState::Replaced,
             (Some(_), Some(_)) => ConfigState::Kept,
         };
         let writes = matches!(state, ConfigState::New | ConfigState::Replaced);
@@ -102,5 +108,31 @@ fn read(path: &Path) -> Result<Option<String>> {
             format!("cannot read {}", path.display()),
         )
         .caused_by(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_has_changed_is_kept_unless_it_is_to_be_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let [source, there] = ["config.yaml", "orders.yaml"].map(|name| folder.path().join(name));
+        let settle = |as_before: Option<&str>, replace: bool| {
+            let settled =
+                ConfigFile::settle(Some(source.clone()), there.clone(), as_before, replace);
+            settled.unwrap().state
+        };
+        assert_eq!(settle(None, false), ConfigState::None);
+        fs::write(&source, "new").unwrap();
+        assert_eq!(settle(None, false), ConfigState::New);
+        fs::write(&there, "new").unwrap();
+        assert_eq!(settle(None, false), ConfigState::Unchanged);
+        fs::write(&there, "old").unwrap();
+        assert_eq!(settle(None, false), ConfigState::Kept);
+        assert_eq!(settle(Some("older"), false), ConfigState::Kept);
+        assert_eq!(settle(Some("old"), false), ConfigState::Replaced);
+        assert_eq!(settle(None, true), ConfigState::Replaced);
     }
 }

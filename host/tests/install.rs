@@ -1,0 +1,213 @@
+//! `etl-host install`: what comes into the plugins folder, and what does not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::needless_raw_string_hashes,
+    reason = "tests, with texts as expect-test writes them"
+)]
+
+mod authors;
+mod operators;
+
+use std::fs;
+
+use authors::{Folder, HOST, require, result};
+use etl_testkit::artifact;
+use etl_testkit::project::Project;
+use expect_test::expect;
+use serde_json::Value;
+
+/// A crate that depends on nothing.
+fn small_crate(folder: &Folder, library: &str, code: &str) {
+    let package = "[package]\nname = \"small\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[lib]\n";
+    folder.write("small/Cargo.toml", &format!("{package}{library}\n"));
+    folder.write("small/src/lib.rs", code);
+}
+
+/// What is said of an installation that fails. Nothing of it may be left in the plugins folder.
+fn refused(folder: &Folder, args: &[&str], code: i32) -> String {
+    let plugins = folder.path("plugins");
+    let before = plugins
+        .exists()
+        .then(|| folder.list("plugins"))
+        .unwrap_or_default();
+    let finished = require(folder.host("", &["install"]).args(args), code);
+    let after = plugins
+        .exists()
+        .then(|| folder.list("plugins"))
+        .unwrap_or_default();
+    assert_eq!(before, after);
+    assert_eq!(finished.stdout, "");
+    let lines = finished.stderr.lines();
+    let said =
+        lines.skip_while(|line| !line.starts_with("error: ") || line.contains("could not compile"));
+    let said: String = said.map(|line| format!("{}\n", line.trim_end())).collect();
+    folder.redact(&said)
+}
+
+#[test]
+fn what_is_no_plugin_is_refused_with_what_to_do() {
+    let folder = Folder::new("install-refused");
+    fs::create_dir(folder.path("empty")).unwrap();
+    folder.write("libtext.so", "not a library");
+    folder.write("orders.txt", "not a library either");
+    let whole = artifact::plugin("fixture-kinds").unwrap();
+    let whole = fs::read(whole).unwrap();
+    fs::write(folder.path("libhalf.so"), &whole[..whole.len() / 2]).unwrap();
+    let told = [
+        refused(&folder, &["nowhere"], 3),
+        refused(&folder, &["empty"], 3),
+        refused(&folder, &["libtext.so"], 1),
+        refused(&folder, &["libhalf.so"], 1),
+        refused(&folder, &["orders.txt"], 2),
+    ];
+    expect![[r#""#]].assert_eq(&told.join("\n"));
+}
+
+#[test]
+fn a_crate_that_makes_no_plugin_is_refused_with_what_to_do() {
+    let folder = Folder::new("install-crates");
+    // Which folder it builds into does not matter: cargo says it.
+    let target = folder.path("built");
+    let refused = |code: i32| {
+        let program = folder.host("", &["install", "small"]);
+        let finished = require(program.env("CARGO_TARGET_DIR", &target), code);
+        let lines = finished.stderr.lines();
+        let said: Vec<&str> = lines
+            .skip_while(|line| !line.starts_with("error: ") || line.contains("compile"))
+            .collect();
+        folder.redact(&format!("{}\n", said.join("\n")))
+    };
+    small_crate(&folder, "", "");
+    let no_library = refused(2);
+    let cdylib = "crate-type = [\"cdylib\", \"rlib\"]";
+    small_crate(&folder, cdylib, "fn broken(");
+    let broken = refused(1);
+    small_crate(&folder, cdylib, "");
+    let no_pipelines = refused(1).replace(&target.display().to_string(), "<target>");
+    assert!(
+        target.join("release/libsmall.so").exists(),
+        "optimised, if nothing else is said"
+    );
+    folder.write("small/Cargo.toml", "[workspace]\nmembers = []\n");
+    let workspace = refused(2);
+    expect![[r#""#]].assert_eq(&[no_library, broken, no_pipelines, workspace].join("\n"));
+    assert!(folder.list("plugins").is_empty());
+}
+
+#[test]
+fn without_cargo_the_message_says_where_to_get_it() {
+    let folder = Folder::new("install-no-cargo");
+    small_crate(&folder, "", "");
+    let program = folder
+        .host("", &["install", "small"])
+        .env("CARGO", "/no/such/cargo");
+    let said = require(program, 3).stderr;
+    expect![[r#""#]].assert_eq(&said);
+}
+
+#[test]
+fn an_update_tells_both_versions_and_keeps_what_the_operator_has_changed() {
+    let folder = Folder::new("install-update");
+    folder.generate("my-update", "sql");
+    let install = |more: &[&str]| {
+        let args = [&["install", "--debug", "my-update"], more].concat();
+        folder.redact(&require(folder.host("", &args), 0).stdout)
+    };
+    let mut told = vec![install(&[]), install(&[])];
+    let new_version = |version: &str, comment: &str| {
+        let manifest = folder.read("my-update/Cargo.toml");
+        let old = manifest
+            .lines()
+            .find(|line| line.starts_with("version = "))
+            .unwrap();
+        let new = format!("version = \"{version}\"");
+        folder.write("my-update/Cargo.toml", &manifest.replace(old, &new));
+        let config = folder.read("my-update/config.yaml");
+        folder.write("my-update/config.yaml", &format!("{config}# {comment}\n"));
+    };
+    new_version("0.2.0", "better");
+    told.push(install(&[]));
+    assert!(
+        folder
+            .read("plugins/my-update.yaml")
+            .ends_with("# better\n")
+    );
+
+    let mine = folder
+        .read("plugins/my-update.yaml")
+        .replace("append", "replace");
+    folder.write("plugins/my-update.yaml", &mine);
+    new_version("0.3.0", "best");
+    told.push(install(&[]));
+    assert_eq!(folder.read("plugins/my-update.yaml"), mine);
+    told.push(install(&["--replace-config"]));
+    assert!(folder.read("plugins/my-update.yaml").ends_with("# best\n"));
+    expect![[r#""#]].assert_eq(&told.join("\n"));
+    assert_eq!(
+        folder.list("plugins"),
+        ["libmy_update.so", "my-update.yaml"]
+    );
+
+    // A mistake that it would have is told before anything changes.
+    folder.write("plugins/my-update.yaml", "source: { shards: 5 }\n");
+    let said = refused(&folder, &["--debug", "my-update"], 2);
+    expect![[r#""#]].assert_eq(&said);
+    folder.write("my-update/config.yaml", "nmae: my-update\n");
+    let args = ["install", "--debug", "my-update", "--replace-config"];
+    let failed = result(folder.host("", &args), 2);
+    let problem = &failed["error"]["problems"][0];
+    assert_eq!(problem["file"], "my-update/config.yaml", "{failed}");
+}
+
+#[test]
+fn a_library_is_installed_with_the_configuration_beside_it() {
+    let project = Project::new(HOST);
+    let built = artifact::plugin("fixture-kinds").unwrap();
+    fs::create_dir(project.path("built")).unwrap();
+    fs::copy(built, project.path("built/libkinds.so")).unwrap();
+    project.write("built/copy.yaml", "description: ours\n");
+    let args = ["install", "built/libkinds.so", "--config-dir", "etc"];
+    let installed = project.result(&args, 0);
+    assert_eq!(installed["library"], "plugins/libkinds.so");
+    assert_eq!(installed["daemon"], false);
+    let copy = |installed: &Value| {
+        let pipelines = installed["pipelines"].as_array().unwrap();
+        pipelines
+            .iter()
+            .find(|it| it["name"] == "copy")
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(copy(&installed)["config"], "etc/copy.yaml");
+    assert!(project.path("etc/copy.yaml").exists());
+    let again = project.result(&args, 0);
+    assert_eq!(again["state"], "unchanged");
+    assert_eq!(copy(&again)["config_state"], "unchanged");
+
+    // Another file cannot have its pipelines, and another plugin cannot take its file.
+    fs::copy(
+        project.path("built/libkinds.so"),
+        project.path("built/libother.so"),
+    )
+    .unwrap();
+    let clash = project.result(&["install", "built/libother.so"], 2);
+    let misbehaving = artifact::plugin("fixture-misbehaving").unwrap();
+    fs::copy(misbehaving, project.path("built/libkinds.so")).unwrap();
+    let lost = project.result(&["install", "built/libkinds.so"], 2);
+    let told: Vec<String> = [clash, lost].iter().map(|it| format!("{it:#}\n")).collect();
+    expect![[r#""#]].assert_eq(&told.join(""));
+}
+
+#[test]
+fn a_daemon_that_runs_is_told_of() {
+    let project = Project::new(HOST);
+    let built = artifact::plugin("fixture-kinds").unwrap();
+    fs::create_dir(project.path("built")).unwrap();
+    fs::copy(built, project.path("built/libkinds.so")).unwrap();
+    let daemon = operators::daemon(&project);
+    let installed = project.result(&["install", "built/libkinds.so"], 0);
+    assert_eq!(installed["daemon"], true);
+    daemon.signal(etl_testkit::process::Signal::TERM).unwrap();
+    daemon.finish().unwrap();
+}
