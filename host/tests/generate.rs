@@ -180,7 +180,15 @@ fn what_was_made_is_told_with_the_next_commands() {
     ];
     let args = [&args[..], &["--plugin-api", "1.0", "--template", "rows"]].concat();
     let told = require(folder.host("", &args), 0).stdout;
-    expect![[r#""#]].assert_eq(&told);
+    expect![[r#"
+        customer-analytics: a new crate in of mine/customer-analytics, from the template rows
+          etl-plugin-api: version 1.0, from a registry
+
+        Next:
+          cargo test --manifest-path 'of mine/customer-analytics/Cargo.toml'
+          etl-host install 'of mine/customer-analytics'
+          etl-host run customer-analytics
+    "#]].assert_eq(&told);
     let manifest = folder.read("of mine/customer-analytics/Cargo.toml");
     assert!(
         manifest.contains("etl-plugin-api = { version = \"1.0\" }"),
@@ -189,7 +197,23 @@ fn what_was_made_is_told_with_the_next_commands() {
 
     let args = ["generate", "--name", "other", "--plugin-api", "1.0"];
     let told = result(folder.host("", &args), 0);
-    expect![[r#""#]].assert_eq(&folder.redact(&format!("{told:#}\n")));
+    expect![[r#"
+        {
+          "folder": "<folder>/other",
+          "name": "other",
+          "next": [
+            "cargo test --manifest-path other/Cargo.toml",
+            "etl-host install other",
+            "etl-host run other"
+          ],
+          "plugin_api": {
+            "path": null,
+            "version": "1.0"
+          },
+          "template": "sql",
+          "workspace": null
+        }
+    "#]].assert_eq(&folder.redact(&format!("{told:#}\n")));
 }
 
 #[test]
@@ -217,7 +241,36 @@ fn every_obstacle_is_told_and_nothing_is_touched() {
         refused(&["--name", "order-lines", "--path", "nowhere"], 3),
         refused(&["--name", "order-lines", "--path", "orders/notes.txt"], 3),
     ];
-    expect![[r#""#]].assert_eq(&told.join("\n"));
+    expect![[r#"
+        error: no crate was made for `Orders_EU`:
+          --name cannot have `E` `O` `U` `_`
+            fix: use lower-case letters, digits and single dashes: orders-eu
+          --path nowhere: No such file or directory (os error 2)
+            fix: name a folder that is there; the crate gets a folder of its own in it
+          --plugin-api .: there is no package etl-plugin-api
+            fix: name the folder whose Cargo.toml says `name = "etl-plugin-api"`, or a version
+          next: put that right and call it again; nothing was written
+
+        error: no crate was made for `../orders`:
+          --name is no path
+            fix: use lower-case letters, digits and single dashes: orders; the folder goes to --path
+          next: put that right and call it again; nothing was written
+
+        error: no crate was made for `orders`:
+          <folder>/orders is there already
+            fix: choose another --name or --path, or move it away; nothing is overwritten
+          next: put that right and call it again; nothing was written
+
+        error: no crate was made for `order-lines`:
+          --path nowhere: No such file or directory (os error 2)
+            fix: name a folder that is there; the crate gets a folder of its own in it
+          next: put that right and call it again; nothing was written
+
+        error: no crate was made for `order-lines`:
+          --path orders/notes.txt: this is no folder
+            fix: name the folder in which the crate's own folder is to be made
+          next: put that right and call it again; nothing was written
+    "#]].assert_eq(&told.join("\n"));
     assert_eq!(folder.list(""), ["orders"]);
     assert_eq!(folder.list("orders"), ["notes.txt"]);
 }
@@ -232,6 +285,16 @@ fn a_name_that_the_plugins_folder_has_is_refused() {
         require(program, 2).stderr
     };
     let told = [refused("copy"), refused("some-orders")];
-    expect![[r#""#]].assert_eq(&told.join("\n"));
+    expect![[r#"
+        error: no crate was made for `copy`:
+          plugins/libfixture_kinds.so supplies a pipeline `copy` already
+            fix: choose another --name, or remove that one with `etl-host delete copy`
+          next: put that right and call it again; nothing was written
+
+        error: no crate was made for `some-orders`:
+          plugins/libsome_orders.so has the name of a pipeline `some-orders` already
+            fix: choose another --name, or remove that one with `etl-host delete some-orders`
+          next: put that right and call it again; nothing was written
+    "#]].assert_eq(&told.join("\n"));
     assert!(!project.path("copy").exists());
 }

@@ -13,6 +13,7 @@ use std::fs;
 
 use authors::{Folder, HOST, require, result};
 use etl_testkit::artifact;
+use etl_testkit::process::Signal;
 use etl_testkit::project::Project;
 use expect_test::expect;
 use serde_json::Value;
@@ -61,7 +62,22 @@ fn what_is_no_plugin_is_refused_with_what_to_do() {
         refused(&folder, &["libhalf.so"], 1),
         refused(&folder, &["orders.txt"], 2),
     ];
-    expect![[r#""#]].assert_eq(&told.join("\n"));
+    expect![[r#"
+        error: cannot read nowhere: No such file or directory (os error 2)
+          next: name the folder of a plugin's crate, or a built library (.so)
+
+        error: <folder>/empty has no Cargo.toml
+          next: name the folder of a plugin's crate, or a built library (.so); `etl-host generate` makes a new crate
+
+        error: libtext.so is refused: a text file
+          next: move the file out of the plugins folder; nothing was installed
+
+        error: libhalf.so is refused: a damaged or incomplete shared library
+          next: build the plugin again with `cargo build --release` and copy the finished file; nothing was installed
+
+        error: orders.txt cannot be installed under its name: a plugin's file is named like libmy_plugin.so
+          next: rename it, or name the folder of a crate
+    "#]].assert_eq(&told.join("\n"));
 }
 
 #[test]
@@ -91,7 +107,32 @@ fn a_crate_that_makes_no_plugin_is_refused_with_what_to_do() {
     );
     folder.write("small/Cargo.toml", "[workspace]\nmembers = []\n");
     let workspace = refused(2);
-    expect![[r#""#]].assert_eq(&[no_library, broken, no_pipelines, workspace].join("\n"));
+    expect![[r#"
+        error: the crate small makes no library that can be loaded
+          next: add these lines to <folder>/small/Cargo.toml, and `etl_plugin_api::export_pipelines!` to its src/lib.rs:
+
+            [lib]
+            crate-type = ["cdylib", "rlib"]
+
+
+        error: this file contains an unclosed delimiter
+         --> src/lib.rs:1:11
+          |
+        1 | fn broken(
+          |          -^
+          |          |
+          |          unclosed delimiter
+
+        error: could not compile `small` (lib) due to 1 previous error
+        error: cargo could not build small
+          next: correct what cargo says above, and install again; nothing was installed
+
+        error: <folder>/built/release/libsmall.so is refused: a shared library, but no plugin: it exports no pipelines
+          next: call `etl_plugin_api::export_pipelines!` in the crate, or move the file out of the plugins folder; nothing was installed
+
+        error: <folder>/small/Cargo.toml is a workspace, not a crate
+          next: name the folder of one of its crates: 
+    "#]].assert_eq(&[no_library, broken, no_pipelines, workspace].join("\n"));
     assert!(folder.list("plugins").is_empty());
 }
 
@@ -103,7 +144,10 @@ fn without_cargo_the_message_says_where_to_get_it() {
         .host("", &["install", "small"])
         .env("CARGO", "/no/such/cargo");
     let said = require(program, 3).stderr;
-    expect![[r#""#]].assert_eq(&said);
+    expect![[r#"
+        error: cannot start /no/such/cargo: No such file or directory (os error 2)
+          next: install Rust from https://rustup.rs, or say where cargo is in the variable CARGO; a library that was built elsewhere is installed as `etl-host install libmy_plugin.so`
+    "#]].assert_eq(&said);
 }
 
 #[test]
@@ -160,54 +204,74 @@ fn an_update_tells_both_versions_and_keeps_what_the_operator_has_changed() {
     assert_eq!(problem["file"], "my-update/config.yaml", "{failed}");
 }
 
+/// A project with a library that was built elsewhere, of pipelines of which one needs a grant.
+fn with_library() -> Project {
+    let project = Project::new(HOST);
+    let built = artifact::plugin("fixture-misbehaving").unwrap();
+    fs::create_dir(project.path("built")).unwrap();
+    fs::copy(built, project.path("built/libsome.so")).unwrap();
+    project
+}
+
+const GRANT: &str = "capabilities: { hosts: [\"127.0.0.1:1\"] }\n";
+
 #[test]
 fn a_library_is_installed_with_the_configuration_beside_it() {
-    let project = Project::new(HOST);
-    let built = artifact::plugin("fixture-kinds").unwrap();
-    fs::create_dir(project.path("built")).unwrap();
-    fs::copy(built, project.path("built/libkinds.so")).unwrap();
-    project.write("built/copy.yaml", "description: ours\n");
-    let args = ["install", "built/libkinds.so", "--config-dir", "etc"];
+    let project = with_library();
+    let args = ["install", "built/libsome.so", "--config-dir", "etc"];
+    let missing = require(project.program(&args), 2);
+    expect![[r#"
+        networked: nothing was installed, since its configuration would have mistakes; write what is missing into etc/networked.yaml
+        error: networked (the plugin's default config):1:1: capabilities.hosts: the plugin asks for the host 127.0.0.1:1, which is not granted (to grant it, add to networked.yaml: capabilities: { hosts: ["127.0.0.1:1"] })
+    "#]].assert_eq(&missing.stderr);
+    assert_eq!(fs::read_dir(project.path("plugins")).unwrap().count(), 0);
+
+    project.write("built/networked.yaml", GRANT);
     let installed = project.result(&args, 0);
-    assert_eq!(installed["library"], "plugins/libkinds.so");
+    assert_eq!(installed["library"], "plugins/libsome.so");
     assert_eq!(installed["daemon"], false);
-    let copy = |installed: &Value| {
-        let pipelines = installed["pipelines"].as_array().unwrap();
-        pipelines
-            .iter()
-            .find(|it| it["name"] == "copy")
-            .unwrap()
-            .clone()
-    };
-    assert_eq!(copy(&installed)["config"], "etc/copy.yaml");
-    assert!(project.path("etc/copy.yaml").exists());
+    let networked = |installed: &Value| installed["pipelines"][1].clone();
+    assert_eq!(networked(&installed)["config"], "etc/networked.yaml");
+    assert_eq!(networked(&installed)["config_state"], "new");
+    assert_eq!(
+        fs::read_to_string(project.path("etc/networked.yaml")).unwrap(),
+        GRANT
+    );
     let again = project.result(&args, 0);
     assert_eq!(again["state"], "unchanged");
-    assert_eq!(copy(&again)["config_state"], "unchanged");
+    assert_eq!(networked(&again)["config_state"], "unchanged");
+}
 
-    // Another file cannot have its pipelines, and another plugin cannot take its file.
+#[test]
+fn two_files_cannot_have_a_pipeline_and_no_plugin_is_lost() {
+    let project = with_library();
+    project.write("built/networked.yaml", GRANT);
+    project.plugin_as("fixture-misbehaving", "libother.so");
+    project.plugin_as("fixture-kinds", "libkinds.so");
     fs::copy(
+        project.path("built/libsome.so"),
         project.path("built/libkinds.so"),
-        project.path("built/libother.so"),
     )
     .unwrap();
-    let clash = project.result(&["install", "built/libother.so"], 2);
-    let misbehaving = artifact::plugin("fixture-misbehaving").unwrap();
-    fs::copy(misbehaving, project.path("built/libkinds.so")).unwrap();
-    let lost = project.result(&["install", "built/libkinds.so"], 2);
-    let told: Vec<String> = [clash, lost].iter().map(|it| format!("{it:#}\n")).collect();
-    expect![[r#""#]].assert_eq(&told.join(""));
+    let clash = require(project.program(&["install", "built/libsome.so"]), 2).stderr;
+    fs::remove_file(project.path("plugins/libother.so")).unwrap();
+    let lost = require(project.program(&["install", "built/libkinds.so"]), 2).stderr;
+    expect![[r#"
+        error: plugins/libother.so supplies a pipeline `misbehaving` already, and two files cannot supply the same one
+          next: rename the new pipeline, or remove the other file with `etl-host delete other`; nothing was installed
+
+        error: plugins/libkinds.so is another plugin, with the pipelines copy, same, upper, row-style, even, words, totals, numbers, queried, through-host, to-file, to-file-at-least-once, configured, reaching, granting-itself, and would be lost
+          next: give the new library another name, or remove that one with `etl-host delete kinds`; nothing was installed
+    "#]].assert_eq(&[clash, lost].join("\n"));
 }
 
 #[test]
 fn a_daemon_that_runs_is_told_of() {
-    let project = Project::new(HOST);
-    let built = artifact::plugin("fixture-kinds").unwrap();
-    fs::create_dir(project.path("built")).unwrap();
-    fs::copy(built, project.path("built/libkinds.so")).unwrap();
+    let project = with_library();
+    project.write("built/networked.yaml", GRANT);
     let daemon = operators::daemon(&project);
-    let installed = project.result(&["install", "built/libkinds.so"], 0);
+    let installed = project.result(&["install", "built/libsome.so"], 0);
     assert_eq!(installed["daemon"], true);
-    daemon.signal(etl_testkit::process::Signal::TERM).unwrap();
+    daemon.signal(Signal::TERM).unwrap();
     daemon.finish().unwrap();
 }

@@ -9,6 +9,7 @@ use etl_plugin_api::Manifest;
 use serde_json::json;
 
 use super::{Failure, Globals, Output, build_runtime, print, print_json, validate};
+use crate::config::ConfigErrors;
 use crate::daemon::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::install::cargo::{Package, Profile};
@@ -48,22 +49,7 @@ pub fn install(globals: &Globals, command: &Install) -> Result<u8, Failure> {
     let session = Session::open(&globals.folders())?;
     let config_of = |plugin: &Plugin, manifest: &Manifest| config_of(command, plugin, manifest);
     let candidate = Candidate::open(&session, &library, config_of, command.replace_config)?;
-    for (found, config) in candidate.found() {
-        let planned = config.planned().map(|(source, text)| PlannedFile {
-            path: &config.path,
-            source,
-            text,
-        });
-        let checked = session
-            .load_config_with(&found, planned.as_ref())
-            .and_then(|loaded| validate::check_with(&found, loaded));
-        if let Err(failure) = checked {
-            if globals.output == Output::Text {
-                eprintln!("{}", not_installed(&found.manifest.name, config));
-            }
-            return Err(failure);
-        }
-    }
+    check_configs(globals, &session, &candidate)?;
     let told = Told::of(&candidate);
     candidate.put_in_place()?;
     // That nobody can be asked is no reason to call the installation failed.
@@ -78,6 +64,39 @@ pub fn install(globals: &Globals, command: &Install) -> Result<u8, Failure> {
         print(&told.to_text(follows));
     }
     Ok(0)
+}
+
+/// Checks the configuration of every pipeline as it will be.
+fn check_configs(
+    globals: &Globals,
+    session: &Session,
+    candidate: &Candidate,
+) -> Result<(), Failure> {
+    let mut problems = Vec::new();
+    for (found, config) in candidate.found() {
+        let planned = config.planned().map(|(source, text)| PlannedFile {
+            path: &config.path,
+            source,
+            text,
+        });
+        let checked = session
+            .load_config_with(&found, planned.as_ref())
+            .and_then(|loaded| validate::check_with(&found, loaded));
+        let Err(failure) = checked else {
+            continue;
+        };
+        if globals.output == Output::Text {
+            eprintln!("{}", not_installed(&found.manifest.name, config));
+        }
+        match failure {
+            Failure::Config(errors) => problems.extend_from_slice(errors.problems()),
+            failure @ Failure::Host(_) => return Err(failure),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(ConfigErrors::from(problems).into())
 }
 
 /// The library: the crate's, fresh, or the one that was named.
@@ -147,7 +166,7 @@ fn not_installed(pipeline: &str, config: &ConfigFile) -> String {
         (_, Some(source)) => format!("correct {}", source.display()),
         (_, None) => format!("write what is missing into {}", config.path.display()),
     };
-    format!("{pipeline} was not installed: its configuration would have mistakes; {fix}")
+    format!("{pipeline}: nothing was installed, since its configuration would have mistakes; {fix}")
 }
 
 /// What is told of an installation.
