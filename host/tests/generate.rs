@@ -188,7 +188,8 @@ fn what_was_made_is_told_with_the_next_commands() {
           cargo test --manifest-path 'of mine/customer-analytics/Cargo.toml'
           etl-host install 'of mine/customer-analytics'
           etl-host run customer-analytics
-    "#]].assert_eq(&told);
+    "#]]
+    .assert_eq(&told);
     let manifest = folder.read("of mine/customer-analytics/Cargo.toml");
     assert!(
         manifest.contains("etl-plugin-api = { version = \"1.0\" }"),
@@ -213,7 +214,8 @@ fn what_was_made_is_told_with_the_next_commands() {
           "template": "sql",
           "workspace": null
         }
-    "#]].assert_eq(&folder.redact(&format!("{told:#}\n")));
+    "#]]
+    .assert_eq(&folder.redact(&format!("{told:#}\n")));
 }
 
 #[test]
@@ -270,7 +272,8 @@ fn every_obstacle_is_told_and_nothing_is_touched() {
           --path orders/notes.txt: this is no folder
             fix: name the folder in which the crate's own folder is to be made
           next: put that right and call it again; nothing was written
-    "#]].assert_eq(&told.join("\n"));
+    "#]]
+    .assert_eq(&told.join("\n"));
     assert_eq!(folder.list(""), ["orders"]);
     assert_eq!(folder.list("orders"), ["notes.txt"]);
 }
@@ -295,6 +298,7 @@ fn a_name_that_the_plugins_folder_has_is_refused() {
           plugins/libsome_orders.so has the name of a pipeline `some-orders` already
             fix: choose another --name, or remove that one with `etl-host delete some-orders`
           next: put that right and call it again; nothing was written
-    "#]].assert_eq(&told.join("\n"));
+    "#]]
+    .assert_eq(&told.join("\n"));
     assert!(!project.path("copy").exists());
 }

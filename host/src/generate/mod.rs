@@ -30,7 +30,7 @@ pub use self::plugin_api::PluginApi;
 pub use self::template::Template;
 use crate::error::{Error, ErrorKind, Result};
 use crate::install::cargo;
-use crate::plugin::Registry;
+use crate::plugin::{Entry, Registry};
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -156,22 +156,31 @@ fn taken(folder: &Path) -> Option<Obstacle> {
 /// A pipeline or a library that has the name already: the new one could not be installed beside it.
 fn clash(name: &Name, plugins: &Registry) -> Option<Obstacle> {
     let library = format!("lib{}.so", name.crate_name());
-    let (path, what) = match plugins.find(name.as_str()).first() {
-        Some((entry, ..)) => (&entry.path, "supplies"),
-        None => plugins
-            .entries()
-            .iter()
-            .find(|entry| {
-                entry
-                    .path
-                    .file_name()
-                    .is_some_and(|it| it == library.as_str())
-            })
-            .map(|entry| (&entry.path, "has the name of"))?,
+    if let Some((entry, plugin, _)) = plugins.find(name.as_str()).first() {
+        return Some(Obstacle::new(
+            format!(
+                "{} supplies a pipeline or plugin `{name}` already",
+                entry.path.display()
+            ),
+            format!(
+                "choose another --name, or remove that plugin with `etl-host delete {}`",
+                plugin.name
+            ),
+        ));
+    }
+    let has_name = |entry: &&Entry| {
+        entry
+            .path
+            .file_name()
+            .is_some_and(|it| it == library.as_str())
     };
+    let entry = plugins.entries().iter().find(has_name)?;
     Some(Obstacle::new(
-        format!("{} {what} a pipeline `{name}` already", path.display()),
-        format!("choose another --name, or remove that one with `etl-host delete {name}`"),
+        format!(
+            "{} has the name that the library would get",
+            entry.path.display()
+        ),
+        "choose another --name, or move that file out of the plugins folder",
     ))
 }
 

@@ -86,14 +86,13 @@ impl Package {
                 .iter()
                 .map(|it| it.name.as_str())
                 .collect();
-            return Err(Error::config(format!(
-                "{} is a workspace, not a crate",
-                manifest.display()
-            ))
-            .hint(format!(
-                "name the folder of one of its crates: {}",
-                names.join(", ")
-            )));
+            let hint = if names.is_empty() {
+                "make a crate with `etl-host generate`, and name its folder".to_owned()
+            } else {
+                format!("name the folder of one of its crates: {}", names.join(", "))
+            };
+            let message = format!("{} is a workspace, not a crate", manifest.display());
+            return Err(Error::config(message).hint(hint));
         };
         let is_library = |target: &Target| target.crate_types.iter().any(|kind| kind == "cdylib");
         if !package.targets.iter().any(is_library) {
@@ -102,7 +101,7 @@ impl Package {
                 package.name
             ))
             .hint(format!(
-                "add these lines to {}, and `etl_plugin_api::export_pipelines!` to its src/lib.rs:\n\n    \
+                "let these lines stand in {}, and `etl_plugin_api::export_pipelines!` in its src/lib.rs:\n\n    \
                  [lib]\n    crate-type = [\"cdylib\", \"rlib\"]\n",
                 manifest.display()
             )));

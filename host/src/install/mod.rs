@@ -18,7 +18,7 @@ use uuid::Uuid;
 pub use self::settled::{ConfigFile, ConfigState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failure::Failure;
-use crate::plugin::{self, Plugin};
+use crate::plugin::{self, Plugin, gate};
 use crate::session::{Found, Session, host_binary};
 
 /// A library that could be installed.
@@ -49,11 +49,17 @@ impl Candidate {
         let draft = Draft::copy(library, folder, &file_name)?;
         let found = plugin::examine_as(&draft.0, &path, &session.state, &host_binary()?)?;
         let plugin = found.map_err(|refused| {
+            // Nothing of it is in the plugins folder.
+            let fix = if refused.fix == gate::REMOVE {
+                "name a library that cargo has built, or the folder of its crate"
+            } else {
+                &refused.fix
+            };
             Error::new(
                 ErrorKind::Plugin,
                 format!("{} is refused: {}", library.display(), refused.reason),
             )
-            .hint(format!("{}; nothing was installed", refused.fix))
+            .hint(format!("{fix}; nothing was installed"))
         })?;
         let before = session
             .registry
