@@ -57,8 +57,15 @@ fn from_nothing_to_running(template: &str) -> (Folder, u64) {
     let again = result(folder.host(&name, &["run", &name]), 0);
     assert_eq!(again["rows"]["extracted"], 0, "{again}");
 
+    // What else its README says.
+    require(folder.host(&name, &["validate", &name]), 0);
+    require(folder.host(&name, &["run", &name, "--dry-run"]), 0);
+    let whole = ["run", &name, "--full-refresh", "--allow-duplicates"];
+    let whole = result(folder.host(&name, &whole), 0);
+
     let reports = result(folder.host("", &["history", &name]), 0);
     let loaded = reports["runs"][1]["loaded"].as_u64().unwrap();
+    assert_eq!(whole["rows"]["loaded"], loaded, "{whole}");
     (folder, loaded)
 }
 
@@ -89,21 +96,21 @@ fn count(folder: &Folder, name: &str) -> i64 {
 fn sql_runs_as_it_is() {
     let (folder, loaded) = from_nothing_to_running("sql");
     assert_eq!(loaded, 6);
-    assert_eq!(count(&folder, "my-sql"), 6);
+    assert_eq!(count(&folder, "my-sql"), 2 * 6);
 }
 
 #[test]
 fn rows_run_as_they_are() {
     let (folder, loaded) = from_nothing_to_running("rows");
     assert_eq!(loaded, 4);
-    assert_eq!(count(&folder, "my-rows"), 4);
+    assert_eq!(count(&folder, "my-rows"), 2 * 4);
 }
 
 #[test]
 fn a_custom_source_runs_as_it_is() {
     let (folder, loaded) = from_nothing_to_running("custom-source");
     assert_eq!(loaded, 2_500);
-    assert_eq!(count(&folder, "my-custom-source"), 2_500);
+    assert_eq!(count(&folder, "my-custom-source"), 2 * 2_500);
 }
 
 #[test]
@@ -111,7 +118,7 @@ fn a_custom_sink_runs_as_it_is() {
     let (folder, loaded) = from_nothing_to_running("custom-sink");
     assert_eq!(loaded, 6);
     let export = "my-custom-sink/data/export/shop";
-    assert_eq!(folder.list(export), ["00000001.jsonl"]);
+    assert_eq!(folder.list(export), ["00000001.jsonl", "00000002.jsonl"]);
     let lines = folder.read(&format!("{export}/00000001.jsonl"));
     assert_eq!(lines.lines().count(), 1 + 6);
 }
@@ -290,13 +297,13 @@ fn a_name_that_the_plugins_folder_has_is_refused() {
     let told = [refused("copy"), refused("some-orders")];
     expect![[r#"
         error: no crate was made for `copy`:
-          plugins/libfixture_kinds.so supplies a pipeline `copy` already
-            fix: choose another --name, or remove that one with `etl-host delete copy`
+          plugins/libfixture_kinds.so supplies a pipeline or plugin `copy` already
+            fix: choose another --name, or remove that plugin with `etl-host delete fixture-kinds`
           next: put that right and call it again; nothing was written
 
         error: no crate was made for `some-orders`:
-          plugins/libsome_orders.so has the name of a pipeline `some-orders` already
-            fix: choose another --name, or remove that one with `etl-host delete some-orders`
+          plugins/libsome_orders.so has the name that the library would get
+            fix: choose another --name, or move that file out of the plugins folder
           next: put that right and call it again; nothing was written
     "#]]
     .assert_eq(&told.join("\n"));

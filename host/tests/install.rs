@@ -70,7 +70,7 @@ fn what_is_no_plugin_is_refused_with_what_to_do() {
           next: name the folder of a plugin's crate, or a built library (.so); `etl-host generate` makes a new crate
 
         error: libtext.so is refused: a text file
-          next: move the file out of the plugins folder; nothing was installed
+          next: name a library that cargo has built, or the folder of its crate; nothing was installed
 
         error: libhalf.so is refused: a damaged or incomplete shared library
           next: build the plugin again with `cargo build --release` and copy the finished file; nothing was installed
@@ -111,7 +111,7 @@ fn a_crate_that_makes_no_plugin_is_refused_with_what_to_do() {
     let workspace = refused(2);
     expect![[r#"
         error: the crate small makes no library that can be loaded
-          next: add these lines to <folder>/small/Cargo.toml, and `etl_plugin_api::export_pipelines!` to its src/lib.rs:
+          next: let these lines stand in <folder>/small/Cargo.toml, and `etl_plugin_api::export_pipelines!` in its src/lib.rs:
 
             [lib]
             crate-type = ["cdylib", "rlib"]
@@ -124,7 +124,7 @@ fn a_crate_that_makes_no_plugin_is_refused_with_what_to_do() {
           next: call `etl_plugin_api::export_pipelines!` in the crate, or move the file out of the plugins folder; nothing was installed
 
         error: <folder>/small/Cargo.toml is a workspace, not a crate
-          next: name the folder of one of its crates: 
+          next: make a crate with `etl-host generate`, and name its folder
     "#]].assert_eq(&[&*no_library, broken, &no_pipelines, &workspace].join("\n"));
     assert!(folder.list("plugins").is_empty());
 }

@@ -315,7 +315,56 @@ mod tests {
     #[test]
     fn each_mistake_has_its_fix() {
         let long = "a".repeat(51);
-        expect![[""]].assert_eq(&told(&[
+        expect![[r#"
+            ""
+              --name is empty
+                fix: use lower-case letters, digits and single dashes, such as customer-analytics
+            "CustomerAnalytics"
+              --name cannot have `A` `C`
+                fix: use lower-case letters, digits and single dashes: customer-analytics
+            "customer_analytics"
+              --name cannot have `_`
+                fix: use lower-case letters, digits and single dashes: customer-analytics
+            "Kundenübersicht 2026"
+              --name cannot have ` ` `K` `ü`
+                fix: use lower-case letters, digits and single dashes: kunden-bersicht-2026
+            "../orders"
+              --name is no path
+                fix: use lower-case letters, digits and single dashes: orders; the folder goes to --path
+            "/etc/passwd"
+              --name is no path
+                fix: use lower-case letters, digits and single dashes: etc-passwd; the folder goes to --path
+            "orders.old"
+              --name is no path
+                fix: use lower-case letters, digits and single dashes: orders-old; the folder goes to --path
+            "1st-orders"
+              --name does not begin with a letter
+                fix: use lower-case letters, digits and single dashes: st-orders
+            "-orders"
+              --name does not begin with a letter
+                fix: use lower-case letters, digits and single dashes: orders
+            "orders--eu-"
+              --name has a dash that joins nothing
+                fix: use lower-case letters, digits and single dashes: orders-eu
+            "orders\n"
+              --name cannot have `\n`
+                fix: use lower-case letters, digits and single dashes: orders
+            "42"
+              --name does not begin with a letter
+                fix: use lower-case letters, digits and single dashes, such as customer-analytics
+            "test"
+              a crate cannot be named `test`: Rust, cargo or etl-host need that name
+                fix: say more, such as test-data
+            "fn"
+              a crate cannot be named `fn`: Rust, cargo or etl-host need that name
+                fix: say more, such as fn-data
+            "etl-plugin-api"
+              a crate cannot be named `etl-plugin-api`: Rust, cargo or etl-host need that name
+                fix: say more, such as etl-plugin-api-data
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+              --name has 51 characters
+                fix: 50 are the most: tables and files are named after it
+        "#]].assert_eq(&told(&[
             "",
             "CustomerAnalytics",
             "customer_analytics",
