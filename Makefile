@@ -37,7 +37,7 @@ demo-stand-in: build ## the job of `make demo` without Docker, on stand-ins for 
 FIXTURES := $(addprefix -p ,$(shell sed -n 's/^name = "\(fixture-.*\)"$$/\1/p' host/testkit/fixtures/*/Cargo.toml))
 
 # Tests and checks build everything once, with the second driver of SQL Server, which `make build` leaves out.
-FEATURES := --features etl-host/mssql-tds
+FEATURES := --features etl-host/mssql-tds,etl-plugin-api/testkit
 
 # The plugins are built before, or the first test that loads one would wait for the compiler.
 # One server for all tests; it goes when the command ends, however it ends.

@@ -38,12 +38,18 @@
 //! # fn main() {}
 //! ```
 //!
+//! With `config.yaml` in a file of its own, and tests, `etl-host generate --name signups` writes such a crate;
+//! `etl-host install signups` builds it and puts it into the plugins folder, and `etl-host run signups` runs it. The
+//! [guide] goes on from here, a page for each part.
+//!
 //! What the rest is for:
 //!
 //! - [`Pipeline`] and its stages [`Extractor`], [`Transformer`], [`Loader`]: leave a stage out and the host's own is
 //!   used.
 //! - [`RowTransformer`] with [`rows`]: one struct in, one struct out.
+//! - [`columns`] and [`Distinct`]: whole columns, with less to write.
 //! - [`Context`]: the attempt's facts, secrets, logs, counters, cancellation.
+//! - `testkit` (a feature): tests without a host.
 //! - [`StageError`]: says whether trying again makes sense.
 //!
 //! A plugin built with 1.x of this crate runs in a host of every 1.y, older or newer: a service that an older host lacks
@@ -58,17 +64,25 @@ compile_error!(
 
 #[doc(hidden)]
 pub mod abi;
+pub mod columns;
 mod context;
+mod distinct;
 mod error;
 #[doc(hidden)]
 pub mod export;
+pub mod guide;
+#[doc(hidden)]
+pub mod ledger;
 mod manifest;
 mod pipeline;
 mod row;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use context::{
     AttemptInfo, BatchReader, Context, Cursor, ExtractContext, Level, LoadContext, Value,
 };
+pub use distinct::Distinct;
 pub use error::{ErrorKind, Result, ResultExt, StageError};
 pub use manifest::{Capabilities, Cardinality, Delivery, Manifest, Problem};
 pub use pipeline::{
@@ -103,7 +117,7 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 
     pub use crate::{
-        BatchReader, Capabilities, Cardinality, Context, Cursor, Delivery, ErrorKind,
+        BatchReader, Capabilities, Cardinality, Context, Cursor, Delivery, Distinct, ErrorKind,
         ExtractContext, Extracted, Extractor, Level, LoadContext, Loaded, Loader, Manifest,
         NoSettings, Origin, Outcome, Output, Partition, Pipeline, Problem, Rejection, Result,
         ResultExt, Resume, RowTransformer, StageError, TableSchema, Transformed, Transformer,

@@ -1,17 +1,19 @@
 //! Row style: for authors who think in structs, on top of [`Transformer`].
 //!
-//! Convenient and several times slower than working on columns; the host does not know the difference.
+//! Convenient and several times slower than working on columns; the host does not know the difference. What no row of
+//! the query could fit is said when the transformer is opened, not row by row.
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, Field, FieldRef, Schema};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_arrow::schema::{SchemaLike, TracingOptions};
 
+use crate::columns;
 use crate::context::Context;
-use crate::error::{ErrorKind, Result, ResultExt};
+use crate::error::{ErrorKind, Result, ResultExt, StageError};
 use crate::pipeline::{Origin, Output, Rejection, TableSchema, Transformed, Transformer};
 
 /// Changes one row at a time. Wrap it with [`rows`] to get a [`Transformer`].
@@ -27,9 +29,40 @@ pub trait RowTransformer: Send {
 }
 
 /// Turns a row transformer into a batch transformer.
+///
+/// ```
+/// use etl_plugin_api::prelude::*;
+///
+/// struct Grown;
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Person {
+///     name: Option<String>,
+///     age: i64,
+/// }
+///
+/// impl RowTransformer for Grown {
+///     type In = Person;
+///     type Out = Person;
+///
+///     fn row(&mut self, _: &dyn Context, person: Person) -> Result<Option<Person>> {
+///         Ok((person.age >= 18).then_some(person))
+///     }
+/// }
+///
+/// # fn check(_: impl Transformer) {}
+/// # check(
+/// rows(Grown)
+/// # );
+/// ```
+///
+/// # Errors
+///
+/// When it is opened: if the query lacks a column that `In` needs, or has one of a type that its field cannot hold.
 pub fn rows<T: RowTransformer>(transformer: T) -> Rows<T> {
     Rows {
         transformer,
+        needed: Vec::new(),
         fields: Vec::new(),
     }
 }
@@ -37,11 +70,14 @@ pub fn rows<T: RowTransformer>(transformer: T) -> Rows<T> {
 /// A [`RowTransformer`] as a [`Transformer`], see [`rows`].
 pub struct Rows<T> {
     transformer: T,
+    /// The columns that no row may be without.
+    needed: Vec<String>,
     fields: Vec<FieldRef>,
 }
 
 impl<T: RowTransformer> Transformer for Rows<T> {
     fn open(&mut self, _cx: &dyn Context, input: &Schema) -> Result<Vec<TableSchema>> {
+        self.needed = needed_columns::<T::In>(input)?;
         self.fields = output_fields::<T::Out>(input)?;
         let schema = Arc::new(Schema::new(self.fields.clone()));
         Ok(vec![TableSchema::configured(schema)])
@@ -55,11 +91,7 @@ impl<T: RowTransformer> Transformer for Rows<T> {
         for (index, item) in (0u32..).zip(source.iter()) {
             // Serde's own words may quote the row's values, which do not belong into a log.
             let Ok(row) = T::In::deserialize(item) else {
-                transformed.rejected.push(Rejection {
-                    row: index,
-                    column: None,
-                    reason: "the row does not fit the fields of the input type".to_owned(),
-                });
+                transformed.rejected.push(self.misfit(&input, index));
                 continue;
             };
             match self.transformer.row(cx, row) {
@@ -86,6 +118,103 @@ impl<T: RowTransformer> Transformer for Rows<T> {
         });
         Ok(transformed)
     }
+}
+
+impl<T> Rows<T> {
+    /// Why a row does not fit the fields of `In`.
+    fn misfit(&self, input: &RecordBatch, row: u32) -> Rejection {
+        let place = usize::try_from(row).unwrap_or(usize::MAX);
+        let null = self.needed.iter().find(|name| {
+            let column = input.column_by_name(name);
+            column.is_some_and(|column| place < column.len() && column.is_null(place))
+        });
+        Rejection {
+            row,
+            column: null.cloned(),
+            reason: match null {
+                Some(name) => format!(
+                    "the column {name} is NULL, and the field {name} is no Option: make it one, or leave such rows out of \
+                     source.query"
+                ),
+                None => "the row does not fit the fields of the input type".to_owned(),
+            },
+        }
+    }
+}
+
+/// What kind of values a column or a field holds: those that differ never fit.
+#[derive(Clone, Copy, PartialEq)]
+enum Values {
+    Bool,
+    /// Whole numbers; their size is a matter of each value.
+    Whole,
+    Float,
+    Text,
+    Other,
+}
+
+impl Values {
+    fn of(kind: &DataType) -> Self {
+        match kind {
+            DataType::Boolean => Self::Bool,
+            kind if kind.is_integer() => Self::Whole,
+            DataType::Float16 | DataType::Float32 | DataType::Float64 => Self::Float,
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Self::Text,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether a field of this kind can hold what such a column has. What is neither number nor text nor truth value is
+    /// tried with each row.
+    fn holds(self, column: Self) -> bool {
+        self == column
+            || self == Self::Other
+            || column == Self::Other
+            || (self == Self::Float && column == Self::Whole)
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::Whole => "a whole number",
+            Self::Float => "a floating point number",
+            Self::Text => "text",
+            Self::Other => "something else",
+        }
+    }
+}
+
+/// Checks what `In` needs against what the query returns, and names the columns that may not be NULL. A type that cannot
+/// be examined without a row is not.
+fn needed_columns<In: DeserializeOwned>(input: &Schema) -> Result<Vec<String>> {
+    let options = TracingOptions::default().allow_null_fields(true);
+    let Ok(fields) = Vec::<FieldRef>::from_type::<In>(options) else {
+        return Ok(Vec::new());
+    };
+    let mut problems = Vec::new();
+    for field in &fields {
+        let name = field.name();
+        let wanted = Values::of(field.data_type());
+        match input.field_with_name(name) {
+            Err(_) if field.is_nullable() => {}
+            Err(_) => problems.push(format!(
+                "the column {name} is missing: add it to source.query, which returns {}, or make the field an Option",
+                columns::names(input)
+            )),
+            Ok(column) if wanted.holds(Values::of(column.data_type())) => {}
+            Ok(column) => problems.push(format!(
+                "the column {name} is {}, but the field {name} holds {}: change the field's type, or cast the column in \
+                 source.query",
+                column.data_type(),
+                wanted.word()
+            )),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(StageError::config(problems.join("; ")));
+    }
+    let needed = fields.iter().filter(|field| !field.is_nullable());
+    Ok(needed.map(|field| field.name().clone()).collect())
 }
 
 /// The columns of `Out`: from its type, except where the input has a column of that name.

@@ -11,6 +11,9 @@ use super::servers::{Servers, Sink};
 pub const COLUMNS: &str = "@@SERVERNAME AS shard, user_id, login_time, ip_address, user_agent";
 pub const KEY: &str = "shard, user_id, login_time";
 
+/// The pipeline of the fixture that makes its rows itself.
+const MADE: &str = "made-logins";
+
 #[derive(Clone, Copy, PartialEq)]
 pub enum Mode {
     Append,
@@ -39,6 +42,11 @@ impl HostRun {
             driver: "tiberius",
             again: false,
         }
+    }
+
+    /// Rows from memory, made by a plugin's extractor.
+    pub fn made(mode: Mode) -> Self {
+        Self::new(mode).pipeline(MADE).inside()
     }
 
     pub fn flagship() -> Self {
@@ -84,6 +92,8 @@ impl HostRun {
             "fixture-kinds"
         });
         project.config(self.pipeline, &self.config(servers, sink));
+        // An extractor of its own needs a source all the same.
+        project.execute("empty.db", "PRAGMA user_version = 1");
         // Plugins are examined once after they were dropped, not in every run.
         project
             .program(&["list"])
@@ -112,6 +122,18 @@ impl HostRun {
     }
 
     fn config(&self, servers: &Servers, sink: &Sink) -> String {
+        let read = if self.pipeline == MADE {
+            format!(
+                "source: {{ type: sqlite, shards: [{{ path: empty.db }}] }}\ncursor: null\nsettings: {{ rows: {} }}\n",
+                servers.rows_per_shard
+            )
+        } else {
+            self.source(servers)
+        };
+        read + &self.sink(sink)
+    }
+
+    fn source(&self, servers: &Servers) -> String {
         let columns = match self.mode {
             Mode::Append => COLUMNS.split_once(", ").unwrap().1,
             Mode::Upsert => COLUMNS,
@@ -134,13 +156,17 @@ impl HostRun {
             )
             .unwrap();
         }
+        yaml + "cursor: { column: login_time, kind: timestamp }\n"
+    }
+
+    fn sink(&self, sink: &Sink) -> String {
         let mode = match self.mode {
             Mode::Append => "append".to_owned(),
             Mode::Upsert => format!("upsert\n  key: [{KEY}]\n  partition_column: shard"),
         };
-        yaml + &format!(
+        format!(
             "sink:\n  type: postgres\n  host: '{}'\n  port: {}\n  database: '{}'\n  credentials: {{ username: '{}', password: '{}' }}\n  \
-             table: host_{}\n  write_mode: {mode}\ncursor: {{ column: login_time, kind: timestamp }}\n",
+             table: host_{}\n  write_mode: {mode}\n",
             sink.host, sink.port, sink.name, sink.user, sink.password, self.mode as u8
         )
     }

@@ -121,7 +121,7 @@ async fn move_shard(
         if read {
             read_shard(&shard, write, frame, frames_in).await
         } else {
-            repeat_row(rows, frame, frames_in).await
+            repeat_row(index, rows, write, frame, frames_in).await
         }
     });
     match write {
@@ -169,13 +169,26 @@ async fn read_shard(shard: &Shard, write: Write, frame: usize, out: mpsc::Sender
     rows
 }
 
-/// The same row again and again, about as long as most are.
-async fn repeat_row(rows: u64, frame: usize, out: mpsc::Sender<Bytes>) -> u64 {
+/// Rows from memory, as the fixture `made-logins` makes them: in the order of their time, of users in no order.
+async fn repeat_row(
+    index: usize,
+    rows: u64,
+    write: Write,
+    frame: usize,
+    out: mpsc::Sender<Bytes>,
+) -> u64 {
     let agent = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/125.0.0.0 Safari/537.36";
+    let shard = ["left", "right"][index % 2];
     let mut bytes = BytesMut::with_capacity(frame + frame / 8);
     for row in 0..rows {
-        bytes.put_i16(4);
-        put(&(row as i32).to_be_bytes(), &mut bytes);
+        let user = (row as u32).wrapping_mul(2_654_435_761) >> 1;
+        if write == Write::Merge {
+            bytes.put_i16(5);
+            put(shard.as_bytes(), &mut bytes);
+        } else {
+            bytes.put_i16(4);
+        }
+        put(&user.to_be_bytes(), &mut bytes);
         put(&(row as i64).to_be_bytes(), &mut bytes);
         put(b"193.0.6.139", &mut bytes);
         put(agent.as_bytes(), &mut bytes);

@@ -137,6 +137,13 @@ fn groups() -> Vec<Group> {
             ],
         },
         Group {
+            name: "Upsert with a key, rows from memory",
+            lines: vec![
+                bare(report::WRITE_MERGE, false, Write::Merge),
+                host(report::WRITE_UPSERT, HostRun::made(Mode::Upsert)),
+            ],
+        },
+        Group {
             name: "Upsert with a key",
             lines: vec![
                 bare(report::MERGE, true, Write::Merge),

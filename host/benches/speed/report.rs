@@ -11,6 +11,8 @@ pub const APPEND: &str = "etl-host";
 pub const PASSED: &str = "no stage";
 pub const IN_PROCESS: &str = "a transformer in the host";
 pub const PROCESS: &str = "a transformer in a worker";
+pub const WRITE_MERGE: &str = "bare: staging and merge, unsorted, nothing read";
+pub const WRITE_UPSERT: &str = "etl-host: only new rows, nothing read";
 pub const MERGE: &str = "bare: staging and merge, unsorted";
 pub const UPSERT: &str = "etl-host: only new rows";
 pub const MERGE_AGAIN: &str = "bare: the same rows again";
@@ -19,7 +21,7 @@ pub const MANY: &str = "etl-host, ten times the rows";
 const MB: f64 = 1e6;
 
 /// What is promised of two lines.
-const PROMISES: [Promise; 8] = [
+const PROMISES: [Promise; 9] = [
     Promise {
         what: "append: wall time beside the bare loop",
         lines: (BARE, APPEND),
@@ -43,6 +45,12 @@ const PROMISES: [Promise; 8] = [
         lines: (APPEND, MANY),
         ratio: |host, many| many.memory as f64 / host.memory as f64,
         bound: Bound::Most(1.1),
+    },
+    Promise {
+        what: "upsert of new rows from memory: rate beside staging and merge",
+        lines: (WRITE_MERGE, WRITE_UPSERT),
+        ratio: |bare, host| host.rate() / bare.rate(),
+        bound: Bound::Least(2.5),
     },
     Promise {
         what: "upsert of new rows: rate beside staging and merge",

@@ -2,8 +2,9 @@
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
+use etl_plugin_api::ledger::{self, Breach};
 use etl_plugin_api::{
-    Cardinality, Origin, Outcome, Output, Rejection, TableSchema, Transformed, Transformer,
+    Cardinality, Outcome, Output, Rejection, TableSchema, Transformed, Transformer,
 };
 
 use super::context::HostContext;
@@ -181,72 +182,36 @@ impl TransformStage {
     }
 
     fn account(&self, transformed: Transformed, rows: usize) -> Result<TransformedBatch> {
-        for output in &transformed.outputs {
-            self.check_output(output)?;
-        }
-        let mut result = TransformedBatch {
+        let cardinality = match &self.transformer {
+            Some(_) => self.cardinality,
+            None => Cardinality::OnePerRow,
+        };
+        let made_of =
+            ledger::check(&transformed, rows, &self.tables, cardinality).map_err(broken)?;
+        Ok(TransformedBatch {
+            outputs: transformed.outputs,
+            transformed: made_of,
             filtered: transformed.filtered.len() as u64,
-            ..TransformedBatch::default()
-        };
-        if !self.aggregates() {
-            result.transformed = check_origins(&transformed, rows, self.cardinality)?;
-        }
-        result.outputs = transformed.outputs;
-        result.rejected = transformed
-            .rejected
-            .into_iter()
-            .map(|rejection| self.cx.redact_rejection(rejection))
-            .collect();
-        Ok(result)
+            rejected: transformed
+                .rejected
+                .into_iter()
+                .map(|rejection| self.cx.redact_rejection(rejection))
+                .collect(),
+        })
     }
+}
 
-    fn check_output(&self, output: &Output) -> Result<()> {
-        let table = usize::try_from(output.table)
-            .ok()
-            .and_then(|index| self.tables.get(index));
-        let Some(table) = table else {
-            return Err(Error::data(format!(
-                "the transformer wrote to table number {}, but opened {}",
-                output.table,
-                self.tables.len()
-            )));
-        };
-        let expected = table.schema.fields();
-        let found = output.batch.schema_ref().fields();
-        let same = expected.len() == found.len()
-            && expected
-                .iter()
-                .zip(found)
-                .all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
-        if same {
-            return Ok(());
-        }
-        let difference = expected
-            .iter()
-            .zip(found)
-            .find(|(a, b)| a.name() != b.name() || a.data_type() != b.data_type())
-            .map_or_else(
-                || {
-                    format!(
-                        "{} columns where {} were announced",
-                        found.len(),
-                        expected.len()
-                    )
-                },
-                |(a, b)| {
-                    format!(
-                        "`{}` {} where `{}` {} was announced",
-                        b.name(),
-                        b.data_type(),
-                        a.name(),
-                        a.data_type()
-                    )
-                },
-            );
-        Err(Error::data(format!(
-            "the transformer returned other columns than it announced: {difference}"
+fn broken(breach: Breach) -> Error {
+    match breach {
+        Breach::Rows(what) => Error::new(
+            ErrorKind::Ledger,
+            format!("the transformer does not account for its rows: {what}"),
+        )
+        .hint("name each input row as the origin of output, as filtered, or as rejected"),
+        Breach::Columns(what) => Error::data(format!(
+            "the transformer returned other columns than it announced: {what}"
         ))
-        .hint("return batches with the schema that `open` returned"))
+        .hint("return batches with the schema that `open` returned"),
     }
 }
 
@@ -280,187 +245,5 @@ fn rejection(row: usize, error: &Error) -> Rejection {
         row: u32::try_from(row).unwrap_or(u32::MAX),
         column: None,
         reason: error.to_string(),
-    }
-}
-
-/// What became of an input row.
-#[derive(Clone, Copy, PartialEq)]
-enum Fate {
-    Unknown,
-    Output,
-    Aside,
-}
-
-/// Checks that every input row is the origin of output, filtered, or rejected, and counts the first kind.
-fn check_origins(transformed: &Transformed, rows: usize, cardinality: Cardinality) -> Result<u64> {
-    // The common case needs no table of rows.
-    if let [output] = transformed.outputs.as_slice()
-        && output.origin == Origin::SameRows
-        && transformed.filtered.is_empty()
-        && transformed.rejected.is_empty()
-        && output.batch.num_rows() == rows
-    {
-        return Ok(rows as u64);
-    }
-    let broken = |what: String| {
-        Err(Error::new(
-            ErrorKind::Ledger,
-            format!("the transformer does not account for its rows: {what}"),
-        )
-        .hint("name each input row as the origin of output, as filtered, or as rejected"))
-    };
-    let mut fate = vec![Fate::Unknown; rows];
-    let mut counted = 0u64;
-    for output in &transformed.outputs {
-        let mut mark = |row: usize| -> Option<()> {
-            let slot = fate.get_mut(row)?;
-            if *slot == Fate::Unknown {
-                *slot = Fate::Output;
-                counted += 1;
-            }
-            Some(())
-        };
-        match &output.origin {
-            Origin::SameRows if output.batch.num_rows() == rows => (0..rows).for_each(|row| {
-                mark(row);
-            }),
-            Origin::SameRows => {
-                return broken(format!(
-                    "{} output rows of {rows} are said to be the same rows",
-                    output.batch.num_rows()
-                ));
-            }
-            Origin::Rows(origins) => {
-                if origins.len() != output.batch.num_rows() {
-                    return broken(format!(
-                        "{} origins for {} output rows",
-                        origins.len(),
-                        output.batch.num_rows()
-                    ));
-                }
-                for row in origins {
-                    if mark(*row as usize).is_none() {
-                        return broken(format!("row {row} of {rows} is named as an origin"));
-                    }
-                }
-            }
-            Origin::Aggregated => {
-                return broken("it aggregates, but its manifest does not say so".to_owned());
-            }
-        }
-    }
-    let made: usize = transformed
-        .outputs
-        .iter()
-        .map(|output| output.batch.num_rows())
-        .sum();
-    if cardinality != Cardinality::Expand && made as u64 > counted {
-        return broken(format!(
-            "{made} rows are made of {counted}, but its manifest does not say that it expands"
-        ));
-    }
-    let aside = transformed
-        .filtered
-        .iter()
-        .chain(transformed.rejected.iter().map(|rejection| &rejection.row));
-    for row in aside {
-        match fate.get_mut(*row as usize) {
-            Some(slot) if *slot == Fate::Unknown => *slot = Fate::Aside,
-            Some(_) => return broken(format!("row {row} is set aside, but has another fate too")),
-            None => return broken(format!("row {row} of {rows} is set aside")),
-        }
-    }
-    if let Some(lost) = fate.iter().position(|fate| *fate == Fate::Unknown) {
-        let count = fate.iter().filter(|fate| **fate == Fate::Unknown).count();
-        return broken(format!(
-            "{count} of {rows} rows are missing, the first is row {lost}"
-        ));
-    }
-    if cardinality == Cardinality::OnePerRow && !transformed.filtered.is_empty() {
-        return broken("it filters rows, but its manifest says one per row".to_owned());
-    }
-    Ok(counted)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow_array::{ArrayRef, Int64Array};
-
-    use super::*;
-
-    fn batch(rows: i64) -> RecordBatch {
-        let values: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
-        RecordBatch::try_from_iter([("v", values)]).unwrap()
-    }
-
-    fn output(rows: i64, origin: Origin) -> Output {
-        Output {
-            table: 0,
-            batch: batch(rows),
-            origin,
-        }
-    }
-
-    fn rejection(row: u32) -> Rejection {
-        Rejection {
-            row,
-            column: None,
-            reason: "bad".to_owned(),
-        }
-    }
-
-    #[test]
-    fn every_row_needs_exactly_one_fate() {
-        let check = |outputs: Vec<Output>, filtered: Vec<u32>, rejected: Vec<u32>| {
-            let transformed = Transformed {
-                outputs,
-                filtered,
-                rejected: rejected.into_iter().map(rejection).collect(),
-            };
-            check_origins(&transformed, 3, Cardinality::Expand).map_err(|error| error.to_string())
-        };
-        assert_eq!(
-            check(vec![output(3, Origin::SameRows)], vec![], vec![]),
-            Ok(3)
-        );
-        assert_eq!(
-            check(vec![output(1, Origin::Rows(vec![1]))], vec![0], vec![2]),
-            Ok(1)
-        );
-        assert_eq!(
-            check(
-                vec![output(4, Origin::Rows(vec![0, 0, 1, 2]))],
-                vec![],
-                vec![]
-            ),
-            Ok(3)
-        );
-        assert!(
-            check(vec![output(2, Origin::Rows(vec![0, 1]))], vec![], vec![])
-                .unwrap_err()
-                .contains("row 2")
-        );
-        assert!(
-            check(vec![output(3, Origin::SameRows)], vec![1], vec![])
-                .unwrap_err()
-                .contains("another fate")
-        );
-        assert!(check(vec![output(2, Origin::SameRows)], vec![], vec![]).is_err());
-        assert!(check(vec![output(1, Origin::Rows(vec![7]))], vec![], vec![]).is_err());
-        assert!(check(vec![], vec![0, 1, 9], vec![]).is_err());
-        assert!(check(vec![output(1, Origin::Aggregated)], vec![], vec![]).is_err());
-    }
-
-    #[test]
-    fn a_manifest_that_says_one_per_row_is_held_to_it() {
-        let transformed = Transformed {
-            outputs: vec![output(1, Origin::Rows(vec![0]))],
-            filtered: vec![1],
-            rejected: vec![],
-        };
-        assert!(check_origins(&transformed, 2, Cardinality::OnePerRow).is_err());
-        assert!(check_origins(&transformed, 2, Cardinality::Filter).is_ok());
     }
 }
