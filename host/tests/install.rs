@@ -180,7 +180,42 @@ fn an_update_tells_both_versions_and_keeps_what_the_operator_has_changed() {
     assert_eq!(folder.read("plugins/my-update.yaml"), mine);
     told.push(install(&["--replace-config"]));
     assert!(folder.read("plugins/my-update.yaml").ends_with("# best\n"));
-    expect![[r#""#]].assert_eq(&told.join("\n"));
+    expect![[r#"
+        my-update: 0.1.0 installed
+          library  plugins/libmy_update.so
+          config   plugins/my-update.yaml
+
+        Next:
+          etl-host run my-update
+
+        my-update: 0.1.0 is installed already
+          library  plugins/libmy_update.so
+          config   plugins/my-update.yaml, unchanged
+
+        Next:
+          etl-host run my-update
+
+        my-update: updated from 0.1.0 to 0.2.0
+          library  plugins/libmy_update.so
+          config   plugins/my-update.yaml, replaced by my-update/config.yaml
+
+        Next:
+          etl-host run my-update
+
+        my-update: updated from 0.2.0 to 0.3.0
+          library  plugins/libmy_update.so
+          config   plugins/my-update.yaml is kept, and differs from my-update/config.yaml; --replace-config takes that one
+
+        Next:
+          etl-host run my-update
+
+        my-update: 0.3.0 is installed already
+          library  plugins/libmy_update.so
+          config   plugins/my-update.yaml, replaced by my-update/config.yaml
+
+        Next:
+          etl-host run my-update
+    "#]].assert_eq(&told.join("\n"));
     assert_eq!(
         folder.list("plugins"),
         ["libmy_update.so", "my-update.yaml"]
@@ -189,7 +224,10 @@ fn an_update_tells_both_versions_and_keeps_what_the_operator_has_changed() {
     // A mistake that it would have is told before anything changes.
     folder.write("plugins/my-update.yaml", "source: { shards: 5 }\n");
     let said = refused(&folder, &["--debug", "my-update"], 2);
-    expect![[r#""#]].assert_eq(&said);
+    expect![[r#"
+        my-update: nothing was installed, since its configuration would have mistakes; correct plugins/my-update.yaml, or take my-update/config.yaml in its place with --replace-config
+        error: plugins/my-update.yaml:1:19: source.shards: expected a list, found a number
+    "#]].assert_eq(&said);
     folder.write("my-update/config.yaml", "nmae: my-update\n");
     let args = ["install", "--debug", "my-update", "--replace-config"];
     let failed = result(folder.host("", &args), 2);
@@ -253,7 +291,7 @@ fn two_files_cannot_have_a_pipeline_and_no_plugin_is_lost() {
         error: plugins/libother.so supplies a pipeline `misbehaving` already, and two files cannot supply the same one
           next: rename the new pipeline, or remove the other file with `etl-host delete other`; nothing was installed
 
-        error: plugins/libkinds.so is another plugin, with the pipelines copy, same, upper, row-style, even, words, totals, numbers, queried, through-host, to-file, to-file-at-least-once, configured, reaching, granting-itself, and would be lost
+        error: plugins/libkinds.so is another plugin, with the pipelines copy, same, upper, row-style, even, words, totals, numbers, queried, through-host, to-file, to-file-at-least-once, configured, reaching, granting-itself, made-logins, and would be lost
           next: give the new library another name, or remove that one with `etl-host delete kinds`; nothing was installed
     "#]].assert_eq(&[clash, lost].join("\n"));
 }
