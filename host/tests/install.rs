@@ -287,11 +287,16 @@ fn two_files_cannot_have_a_pipeline_and_no_plugin_is_lost() {
     let clash = require(project.program(&["install", "built/libsome.so"]), 2).stderr;
     fs::remove_file(project.path("plugins/libother.so")).unwrap();
     let lost = require(project.program(&["install", "built/libkinds.so"]), 2).stderr;
+    // The fixture gets more of them now and then.
+    let (before, rest) = lost.split_once("with the pipelines ").unwrap();
+    let (names, after) = rest.split_once(", and ").unwrap();
+    assert!(names.starts_with("copy, same, "), "{names}");
+    let lost = format!("{before}with the pipelines <all>, and {after}");
     expect![[r#"
         error: plugins/libother.so supplies a pipeline `misbehaving` already, and two files cannot supply the same one
           next: rename the new pipeline, or remove the other file with `etl-host delete other`; nothing was installed
 
-        error: plugins/libkinds.so is another plugin, with the pipelines copy, same, upper, row-style, even, words, totals, numbers, queried, through-host, to-file, to-file-at-least-once, configured, reaching, granting-itself, made-logins, and would be lost
+        error: plugins/libkinds.so is another plugin, with the pipelines <all>, and would be lost
           next: give the new library another name, or remove that one with `etl-host delete kinds`; nothing was installed
     "#]].assert_eq(&[clash, lost].join("\n"));
 }
