@@ -81,7 +81,7 @@ fn without_times(text: &str) -> String {
         }
         words.join(" ")
     };
-    text.lines().map(|line| words(line) + "\n").collect()
+    text.split_inclusive('\n').map(words).collect()
 }
 
 fn count(folder: &Folder, name: &str) -> i64 {

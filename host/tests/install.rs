@@ -39,9 +39,9 @@ fn refused(folder: &Folder, args: &[&str], code: i32) -> String {
         .unwrap_or_default();
     assert_eq!(before, after);
     assert_eq!(finished.stdout, "");
-    let lines = finished.stderr.lines().map(|line| format!("{line}\n"));
     // Before that cargo speaks.
-    let ours = |line: &String| line.starts_with("error: ") || line.contains(": nothing was");
+    let ours = |line: &&str| line.starts_with("error: ") || line.contains(": nothing was");
+    let lines = finished.stderr.split_inclusive('\n');
     let said: String = lines.skip_while(|line| !ours(line)).collect();
     folder.redact(&said)
 }

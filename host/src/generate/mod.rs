@@ -114,11 +114,12 @@ fn refused(name: &str, environment: bool, obstacles: &[Obstacle]) -> Error {
     } else {
         ErrorKind::Config
     };
-    let told: String = obstacles
-        .iter()
-        .map(|obstacle| format!("\n  {obstacle}"))
-        .collect();
-    let message = format!("no crate was made for `{}`:{told}", name.escape_debug());
+    let told: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
+    let message = format!(
+        "no crate was made for `{}`:\n  {}",
+        name.escape_debug(),
+        told.join("\n  ")
+    );
     Error::new(kind, message).hint("put that right and call it again; nothing was written")
 }
 

@@ -290,11 +290,8 @@ mod tests {
 
     fn told(names: &[&str]) -> String {
         let tell = |name: &&str| {
-            let told: String = obstacles(name)
-                .iter()
-                .map(|obstacle| format!("\n  {obstacle}"))
-                .collect();
-            format!("{name:?}{told}\n")
+            let told: Vec<String> = obstacles(name).iter().map(ToString::to_string).collect();
+            format!("{name:?}\n  {}\n", told.join("\n  "))
         };
         names.iter().map(tell).collect()
     }

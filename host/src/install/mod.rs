@@ -132,7 +132,7 @@ fn file_name(library: &Path) -> Result<String> {
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or_default();
-    if name.starts_with('.') || !library.extension().is_some_and(|ending| ending == "so") {
+    if name.starts_with('.') || library.extension().is_none_or(|ending| ending != "so") {
         return Err(Error::config(format!(
             "{} cannot be installed under its name: a plugin's file is named like libmy_plugin.so",
             library.display()
