@@ -26,7 +26,7 @@ use crate::error::Result;
 /// // Looked up three times, for four rows.
 /// let names = countries.column(|code| code.map(str::to_uppercase))?;
 /// assert_eq!(names.len(), 4);
-/// # etl_plugin_api::Result::Ok(())
+/// # Ok::<(), etl_plugin_api::StageError>(())
 /// ```
 #[derive(Debug)]
 pub struct Distinct<T> {

@@ -35,7 +35,7 @@
 //!   2   NULL
 //! "
 //! );
-//! # etl_plugin_api::Result::Ok(())
+//! # Ok::<(), etl_plugin_api::StageError>(())
 //! ```
 
 mod batches;

@@ -39,8 +39,7 @@ fn every_row_keeps_its_columns_and_gains_eight() {
     let added = rows.project(&added);
     assert_eq!(
         testkit::text(&added.unwrap()),
-        "\
-  country_code  location         region  city  device   os      browser      source_shard
+        "  country_code  location         region  city  device   os      browser      source_shard
   US            United States    NULL    NULL  bot      NULL    curl 8       eu
   NULL          private network  NULL    NULL  other    NULL    NULL         eu
   NULL          unknown          NULL    NULL  other    NULL    NULL         eu
