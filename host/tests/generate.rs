@@ -25,7 +25,7 @@ fn from_nothing_to_running(template: &str) -> (Folder, u64) {
     folder.generate(&name, template);
     assert_eq!(
         folder.list(""),
-        [name.clone()],
+        [name.as_str()],
         "nothing else is left behind"
     );
 
@@ -81,7 +81,7 @@ fn without_times(text: &str) -> String {
         }
         words.join(" ")
     };
-    text.split_inclusive('\n').map(words).collect()
+    text.lines().map(words).collect::<Vec<_>>().join("\n")
 }
 
 fn count(folder: &Folder, name: &str) -> i64 {

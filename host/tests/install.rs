@@ -27,16 +27,13 @@ fn small_crate(folder: &Folder, library: &str, code: &str) {
 
 /// What is said of an installation that fails. Nothing of it may be left in the plugins folder.
 fn refused(folder: &Folder, args: &[&str], code: i32) -> String {
-    let plugins = folder.path("plugins");
-    let before = plugins
-        .exists()
-        .then(|| folder.list("plugins"))
-        .unwrap_or_default();
+    let plugins = || {
+        let there = folder.path("plugins").exists();
+        there.then(|| folder.list("plugins"))
+    };
+    let before = plugins();
     let finished = require(folder.host("", &["install"]).args(args), code);
-    let after = plugins
-        .exists()
-        .then(|| folder.list("plugins"))
-        .unwrap_or_default();
+    let after = plugins();
     assert_eq!(before, after);
     assert_eq!(finished.stdout, "");
     // Before that cargo speaks.
