@@ -227,13 +227,17 @@ fn one_row(batch: &RecordBatch, row: usize) -> Result<RecordBatch> {
 fn row_as_json(row: &RecordBatch) -> Result<Vec<u8>> {
     let mut object = serde_json::Map::new();
     for (field, column) in row.schema_ref().fields().iter().zip(row.columns()) {
-        let value = match text(column) {
-            Some(value) => value,
-            None => any_value(field, column)?,
-        };
-        object.insert(field.name().clone(), value);
+        object.insert(field.name().clone(), value(field, column)?);
     }
     Ok(serde_json::Value::Object(object).to_string().into_bytes())
+}
+
+/// The one value of a column, as the payload of a letter has it.
+pub fn value(field: &FieldRef, column: &ArrayRef) -> Result<serde_json::Value> {
+    match text(column) {
+        Some(value) => Ok(value),
+        None => any_value(field, column),
+    }
 }
 
 /// A value that JSON has no form for, or none that people read: bytes, times, and what is no number.

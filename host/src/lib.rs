@@ -29,6 +29,7 @@ pub mod pool;
 pub mod process;
 pub mod progress;
 pub mod runtime;
+pub mod sample;
 pub mod schedule;
 pub mod session;
 pub mod sink;

@@ -29,6 +29,18 @@ pub enum Purpose {
     Backfill,
     /// It reads what is loaded again and hands it to a sink that only compares.
     Verify,
+    /// It reads the first rows, shows what becomes of them, and goes no further.
+    Preview,
+}
+
+/// The last stage that the rows of a preview go through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LastStage {
+    /// Rows as they are read.
+    Extract,
+    /// Rows as they would be loaded.
+    #[default]
+    Transform,
 }
 
 /// What the command line asks of a run.
@@ -50,6 +62,8 @@ pub struct RunOptions {
     pub dry_run: bool,
     /// Let `append` load rows again that may be there already.
     pub allow_duplicates: bool,
+    /// For a preview: the last stage that rows go through.
+    pub shown_after: LastStage,
 }
 
 impl RunOptions {
@@ -57,6 +71,7 @@ impl RunOptions {
     pub fn words(&self) -> (&'static str, &'static str) {
         match self.purpose {
             Purpose::Load => ("--full-refresh and --since", "--since, --until and --limit"),
+            Purpose::Preview => ("--full-refresh and --since", "--since and --until"),
             Purpose::Backfill => ("backfill", "--from and --to"),
             Purpose::Verify => ("verify", "--from and --to"),
         }
@@ -140,13 +155,31 @@ impl Plan {
     /// Whether this run goes back behind the checkpoint, so that `append` must delete first.
     pub fn rewinds(&self) -> bool {
         let back = self.options.full_refresh || self.options.since.is_some();
-        back && self.options.purpose != Purpose::Verify
+        back && !matches!(self.options.purpose, Purpose::Verify | Purpose::Preview)
+    }
+
+    /// Whether it only shows the first rows.
+    pub fn previews(&self) -> bool {
+        self.options.purpose == Purpose::Preview
+    }
+
+    /// Rows after which reading stops wherever that is, since nothing is committed there.
+    pub fn most_rows(&self) -> Option<u64> {
+        let ordered = self.query.as_ref().is_some_and(|query| query.ordered);
+        let anywhere = self.previews() || (self.options.dry_run && !ordered);
+        self.options.limit.filter(|_| anywhere)
+    }
+
+    /// Rows after which reading stops where a commit is possible.
+    pub fn most_committed(&self) -> Option<u64> {
+        let anywhere = self.most_rows().is_some();
+        self.options.limit.filter(|_| !anywhere)
     }
 
     /// Whether what was loaded before is read again, and nothing beyond the checkpoint.
     pub fn reloads(&self) -> bool {
         let options = &self.options;
-        options.purpose != Purpose::Load
+        matches!(options.purpose, Purpose::Backfill | Purpose::Verify)
             || (options.since.is_some()
                 && self.config.sink.write_mode == WriteMode::Append
                 && !options.allow_duplicates
@@ -337,7 +370,7 @@ fn build_partitions(
             ));
         }
     }
-    let loads = options.purpose != Purpose::Verify;
+    let loads = !matches!(options.purpose, Purpose::Verify | Purpose::Preview);
     if loads && !options.partitions.is_empty() && config.sink.write_mode == WriteMode::Replace {
         problems.push(
             "`write_mode: replace` replaces all partitions' rows, so --partition cannot be used"
@@ -372,9 +405,8 @@ fn check_writing(
     if replace && !through_host {
         problems.push("`write_mode: replace` needs the host's sink, but the pipeline's loader does not write to it".to_owned());
     }
-    if facts.extractor
-        && (options.since.is_some() || options.until.is_some() || options.limit.is_some())
-    {
+    let limited = options.limit.is_some() && !options.dry_run;
+    if facts.extractor && (options.since.is_some() || options.until.is_some() || limited) {
         problems.push(format!(
             "{bounds} need the host's own extractor, but the pipeline has one of its own"
         ));
@@ -432,7 +464,7 @@ fn check_purpose(
 ) {
     let aggregates = manifest.cardinality == Cardinality::Aggregate;
     match options.purpose {
-        Purpose::Load => {}
+        Purpose::Load | Purpose::Preview => {}
         Purpose::Backfill => {
             if config.sink.write_mode == WriteMode::Replace {
                 problems.push(

@@ -10,7 +10,8 @@ use std::time::SystemTime;
 use etl_plugin_api::Manifest;
 
 use crate::capabilities::{self, Granted};
-use crate::config::{self, ConfigErrors, Layer, Loaded};
+use crate::config::settings::{self, Mistake, Unknown};
+use crate::config::{self, ConfigErrors, ConfigProblem, Layer, Loaded, Positions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failure::Failure;
 use crate::logs;
@@ -350,23 +351,54 @@ impl Session {
             &granted,
             &host_binary()?,
         )?;
-        let problems: Vec<_> = stages
+        let schema = &found.manifest.settings_schema;
+        let problems: Vec<Mistake> = stages
             .validate()?
             .into_iter()
-            .map(|problem| {
-                let key = if problem.key.is_empty() {
-                    "settings".to_owned()
-                } else {
-                    format!("settings.{}", problem.key)
-                };
-                loaded.positions.problem(&key, problem.message, None)
-            })
+            .map(|problem| settings::explain(schema, &problem.key, &problem.message))
             .collect();
         if problems.is_empty() {
-            Ok(stages)
-        } else {
-            Err(ConfigErrors::from(problems).into())
+            return Ok(stages);
         }
+        // A deserializer stops at the first key that it does not know.
+        let refused = |unknown: &Unknown| {
+            unknown.refused && problems.iter().all(|known| known.key != unknown.key)
+        };
+        let others: Vec<Mistake> = settings::unknown(schema, &config.settings)
+            .into_iter()
+            .filter(|_| problems.iter().any(|problem| problem.of_key))
+            .filter(refused)
+            .map(Mistake::from)
+            .collect();
+        let all = problems.into_iter().chain(others);
+        let all: Vec<_> = all
+            .map(|mistake| place(mistake, &loaded.positions))
+            .collect();
+        Err(ConfigErrors::from(all).into())
+    }
+
+    /// Settings that are given although the plugin passes over them.
+    pub fn ignored_settings(found: &Found, loaded: &Loaded) -> Vec<ConfigProblem> {
+        let unknown = settings::unknown(&found.manifest.settings_schema, &loaded.config.settings);
+        let ignored = unknown.into_iter().filter(|unknown| !unknown.refused);
+        ignored
+            .map(|unknown| place(unknown.into(), &loaded.positions))
+            .collect()
+    }
+}
+
+fn place(mistake: Mistake, positions: &Positions) -> ConfigProblem {
+    let Mistake {
+        key, message, fix, ..
+    } = mistake;
+    let key = match key.as_str() {
+        "" => "settings".to_owned(),
+        key => format!("settings.{key}"),
+    };
+    if mistake.of_key {
+        positions.problem_of_key(&key, message, fix)
+    } else {
+        positions.problem(&key, message, fix)
     }
 }
 

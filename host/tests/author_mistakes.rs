@@ -20,19 +20,25 @@ fn project() -> Project {
     project
 }
 
-/// What is printed, on stdout and then on stderr.
+/// What is printed as the result.
 fn said(project: &Project, args: &[&str], code: i32) -> String {
     let finished = project.program(args).run().unwrap();
     let finished = finished.require_code(code).unwrap();
-    let text = format!("{}{}", finished.stdout, finished.stderr);
-    let seconds = text
-        .lines()
-        .map(|line| match line.split_once(" in ") {
-            Some((before, after)) if after.ends_with(" s") => format!("{before} in … s\n"),
-            _ => format!("{line}\n"),
-        })
-        .collect::<String>();
-    project.redact(&seconds)
+    let lines = finished.stdout.lines().map(|line| {
+        // Neither the time that it took nor a line of the fixture's code matters.
+        let line = match line.split_once(" in ") {
+            Some((before, after)) if after.ends_with(" s") => format!("{before} in … s"),
+            _ => line.to_owned(),
+        };
+        match line.split_once(".rs:") {
+            Some((file, rest)) => {
+                let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':');
+                format!("{file}.rs:…{rest}\n")
+            }
+            None => line + "\n",
+        }
+    });
+    project.redact(&lines.collect::<String>())
 }
 
 /// A run of a pipeline that has a mistake.

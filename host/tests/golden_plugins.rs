@@ -132,7 +132,11 @@ fn the_plugin_of_minor_0_gets_its_parameters() {
 fn the_plugin_of_minor_0_checks_its_settings() {
     for (settings, key, expected) in [
         ("{ step: 0 }", "settings.step", "must be 1 or more"),
-        ("{ steps: 1 }", "settings.steps", "unknown field `steps`"),
+        (
+            "{ steps: 1 }",
+            "settings.steps",
+            "is not a setting of the plugin",
+        ),
     ] {
         let config = format!("{GRANTED}settings: {settings}\n");
         everywhere("golden-minor-0", "golden-people", &config, |project| {

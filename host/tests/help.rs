@@ -20,6 +20,14 @@ fn help_is_as_documented() {
     check(&["--help"], &expect_file!["golden/help.txt"]);
     check(&["run", "--help"], &expect_file!["golden/help-run.txt"]);
     check(
+        &["preview", "--help"],
+        &expect_file!["golden/help-preview.txt"],
+    );
+    check(
+        &["schema", "--help"],
+        &expect_file!["golden/help-schema.txt"],
+    );
+    check(
         &["verify", "--help"],
         &expect_file!["golden/help-verify.txt"],
     );
@@ -59,6 +67,8 @@ fn completions_name_every_command() {
             "list",
             "info",
             "run",
+            "preview",
+            "schema",
             "validate",
             "doctor",
             "verify",

@@ -297,6 +297,7 @@ fn mistakes_in_settings_are_told_with_their_place() {
     let mut text = String::new();
     for settings in [
         "settings: { regoin: eu }\n",
+        "settings:\n  limits: { hihgest: 3 }\n  colour: red\n",
         "settings:\n  region: 7\n",
         "settings:\n  limits:\n    lowest: many\n",
         "settings:\n  region: mars\n  limits:\n    highest: 3\n    lowest: 4\n",
@@ -307,18 +308,52 @@ fn mistakes_in_settings_are_told_with_their_place() {
         for problem in answer["error"]["problems"].as_array().unwrap() {
             let (file, line, column) = (&problem["file"], &problem["line"], &problem["column"]);
             let (key, message) = (&problem["key"], &problem["message"]);
-            writeln!(text, "{file} {line}:{column} {key} {message}").unwrap();
+            let fix = problem["fix"].as_str().unwrap_or_default();
+            writeln!(text, "{file} {line}:{column} {key} {message} {fix}").unwrap();
         }
     }
     expect![[r#"
-        "plugins/configured.yaml" 1:21 "settings.regoin" "unknown field `regoin`, expected `region` or `limits`"
-        "plugins/configured.yaml" 2:11 "settings.region" "invalid type: integer `7`, expected a string"
-        "plugins/configured.yaml" 3:13 "settings.limits.lowest" "invalid type: string \"many\", expected u32"
-        "plugins/configured.yaml" 2:11 "settings.region" "expected `eu` or `us`"
-        "plugins/configured.yaml" 5:13 "settings.limits.lowest" "must not be above limits.highest"
-        "plugins/configured.yaml" 1:1 "settings" "expected keys and values, found a list"
+        "plugins/configured.yaml" 1:13 "settings.regoin" "is not a setting of the plugin" did you mean region? known here: region, limits
+        "plugins/configured.yaml" 2:13 "settings.limits.hihgest" "is not a setting of the plugin" did you mean highest? known here: highest, lowest
+        "plugins/configured.yaml" 3:3 "settings.colour" "is not a setting of the plugin" known here: region, limits
+        "plugins/configured.yaml" 2:11 "settings.region" "invalid type: integer `7`, expected a string" 
+        "plugins/configured.yaml" 3:13 "settings.limits.lowest" "invalid type: string \"many\", expected u32" 
+        "plugins/configured.yaml" 2:11 "settings.region" "expected `eu` or `us`" 
+        "plugins/configured.yaml" 5:13 "settings.limits.lowest" "must not be above limits.highest" 
+        "plugins/configured.yaml" 1:1 "settings" "expected keys and values, found a list" 
     "#]].assert_eq(&text);
     assert!(!project.path("data/warehouse.db").exists());
+}
+
+#[test]
+fn settings_are_listed_for_people() {
+    let project = kinds();
+    let mut shown = String::new();
+    for pipeline in ["configured", "reaching", "copy"] {
+        project.config(
+            "reaching",
+            "capabilities: { hosts: [\"api.example.com:443\"], secrets: { api_token: x } }\n",
+        );
+        let finished = project.program(&["info", pipeline]).run().unwrap();
+        let info = finished.require_code(0).unwrap().stdout;
+        let (_, rest) = info.split_once("\nSettings\n").unwrap();
+        let (settings, _) = rest.split_once("\n\n").unwrap();
+        writeln!(shown, "{pipeline}\n{settings}").unwrap();
+    }
+    expect![[r#"
+        configured
+          SETTING         TYPE     DEFAULT
+          limits.highest  integer  10
+          limits.lowest   integer  1
+          region          text     "eu"     `eu` or `us`.
+        reaching
+          SETTING  TYPE                                   DEFAULT
+          file     text                                   -        A file whose length is counted.
+          secret   text                                   ""       The secret that it asks for; the one it may have if empty.
+          telling  nothing | log | reject | fail | panic  -        What it does with the secret.
+        copy
+          none
+    "#]].assert_eq(&shown);
 }
 
 #[test]

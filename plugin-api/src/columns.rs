@@ -142,7 +142,7 @@ pub fn values<'a, T: ArrowPrimitiveType>(
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
     batch.column_by_name(name).ok_or_else(|| {
         StageError::fatal(format!(
-            "a batch has no column {name}, but {}",
+            "the column {name} is missing: add it to source.query, which returns {}",
             names(&batch.schema())
         ))
     })
@@ -150,7 +150,7 @@ fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
 
 fn unexpected(name: &str, found: &DataType, expected: &Expected) -> StageError {
     StageError::fatal(format!(
-        "a batch has the column {name} as {found}, expected {}",
+        "the column {name} is {found}, expected {}: cast it in source.query, or read it as what it is",
         expected.word()
     ))
 }
@@ -284,21 +284,27 @@ mod tests {
         let message = |error: StageError| error.message().to_owned();
         assert_eq!(
             texts(&batch, "id").err().map(message).as_deref(),
-            Some("a batch has the column id as Int64, expected text")
+            Some(
+                "the column id is Int64, expected text: cast it in source.query, or read it as what it is"
+            )
         );
         assert_eq!(
             values::<Int64Type>(&batch, "short")
                 .err()
                 .map(message)
                 .as_deref(),
-            Some("a batch has the column short as Utf8, expected Int64")
+            Some(
+                "the column short is Utf8, expected Int64: cast it in source.query, or read it as what it is"
+            )
         );
         assert_eq!(
             values::<Int64Type>(&batch, "di")
                 .err()
                 .map(message)
                 .as_deref(),
-            Some("a batch has no column di, but id, short, large, view, none")
+            Some(
+                "the column di is missing: add it to source.query, which returns id, short, large, view, none"
+            )
         );
     }
 }

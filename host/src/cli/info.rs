@@ -15,7 +15,7 @@ use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, checkpoint, print, print_json};
 use crate::capabilities::Granted;
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
+use crate::config::{Config, settings};
 use crate::error::{Error, Result};
 use crate::pool::Pools;
 use crate::session::{Found, Session};
@@ -206,6 +206,23 @@ fn granted_to_text(granted: &Granted) -> String {
     }
 }
 
+fn settings_to_text(schema: &serde_json::Value) -> String {
+    let settings = settings::list(schema);
+    if settings.is_empty() {
+        return "\nSettings\n  none\n".to_owned();
+    }
+    let mut lines = table(&["setting", "type", "default", ""], &[]);
+    for setting in settings {
+        let default = match (setting.default, setting.required) {
+            (Some(default), _) => default,
+            (None, true) => "required".to_owned(),
+            (None, false) => "-".to_owned(),
+        };
+        lines.add_row([setting.key, setting.kind, default, setting.description]);
+    }
+    format!("\nSettings\n{}", indented(&lines))
+}
+
 fn isolation_to_text(facts: &Facts<'_>) -> String {
     // Writing to a String cannot fail, here and below.
     let mut text = String::from("\nIsolation\n");
@@ -281,6 +298,7 @@ fn to_text(facts: &Facts<'_>) -> Result<String> {
     for (name, whose) in &facts.stages {
         let _ = writeln!(text, "  {name:<10} {whose}");
     }
+    text.push_str(&settings_to_text(&manifest.settings_schema));
     let _ = writeln!(
         text,
         "\nPartitions\n  {}",

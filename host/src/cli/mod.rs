@@ -16,9 +16,12 @@ mod lifecycle;
 mod list;
 mod logs;
 mod monitor;
+mod preview;
 mod progress;
+mod rows;
 mod run;
 mod schedule;
+mod schema;
 mod serve;
 mod signals;
 mod sparkline;
@@ -208,6 +211,10 @@ pub enum Command {
     Validate(validate::Validate),
     /// Connect everywhere a run would, and say what is wrong and how to mend it; writes nothing
     Doctor(doctor::Doctor),
+    /// Show the first rows as a table, read and transformed; writes nothing
+    Preview(preview::Preview),
+    /// Show each column's types from source to sink, and the DDL that a run would execute; writes nothing
+    Schema(schema::Schema),
     /// Load a past range again, window by window; goes on where it was stopped
     Backfill(backfill::Backfill),
     /// Compare the sink's rows with the source's, by count and checksum; writes nothing
@@ -250,6 +257,8 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::Schedule(command) => schedule::schedule(&globals, &command),
         Command::Validate(command) => validate::validate(&globals, &command),
         Command::Doctor(command) => doctor::doctor(&globals, &command),
+        Command::Schema(command) => schema::schema(&globals, command),
+        Command::Preview(command) => preview::preview(&globals, command),
         Command::Backfill(command) => backfill::backfill(&globals, command),
         Command::Verify(command) => verify::verify(&globals, command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&globals, command),

@@ -1,5 +1,6 @@
 //! `etl-host run`: one run of each named pipeline, in the foreground.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -7,7 +8,9 @@ use std::sync::Arc;
 use clap::Args;
 use etl_plugin_api::Delivery;
 use jiff::Timestamp;
+use serde::Serialize;
 
+use super::rows::{self, Room};
 use super::signals::SIGINT_CODE;
 use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, print, print_json, progress, signals};
@@ -16,11 +19,12 @@ use crate::daemon::partitions;
 use crate::daemon::view::RunView;
 use crate::error::Result;
 use crate::launch::{Launch, is_fault_of_plugin, never_started, record_end, record_start};
-use crate::plan::{Purpose, RunOptions};
+use crate::plan::{LastStage, Purpose, RunOptions};
 use crate::pool::Pools;
 use crate::progress::Teller;
 use crate::runtime::report::{self, RunReport, Status};
 use crate::runtime::{self, RunContext};
+use crate::sample::Shown;
 use crate::session::{Found, Session};
 use crate::state::{RunStart, Trigger};
 
@@ -49,7 +53,7 @@ pub struct Run {
     /// Most rows per partition; stops at the last complete group of equal cursors
     #[arg(long, value_name = "ROWS")]
     limit: Option<u64>,
-    /// Read and transform, but write nothing
+    /// Read and transform, show the first rows, and write nothing
     #[arg(long)]
     dry_run: bool,
     /// Let `append` load rows again that may be there already
@@ -62,7 +66,7 @@ pub struct Run {
 
 /// Where the plugin's code runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum IsolationFlag {
+pub enum IsolationFlag {
     /// Inside the host.
     InProcess,
     /// In a worker process of its own.
@@ -101,6 +105,7 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
         limit: command.limit,
         dry_run: command.dry_run,
         allow_duplicates: command.allow_duplicates,
+        shown_after: LastStage::default(),
     };
     // Everything that can be wrong before the first row is told before the first row, for all pipelines.
     // But a plugin's own fault is its pipeline's alone.
@@ -151,6 +156,7 @@ async fn run_all(
     let bars = globals.output == Output::Text && std::io::stderr().is_terminal();
     let mut watchers = Vec::new();
     let mut told: Vec<(Arc<RunContext>, Timestamp)> = Vec::new();
+    let mut shown = HashMap::new();
     let mut tasks = tokio::task::JoinSet::new();
     for context in contexts {
         let context = Arc::new(context);
@@ -161,7 +167,9 @@ async fn run_all(
         if bars {
             watchers.push(progress::watch(&name, context.books.clone()));
         }
-        if !context.plan.options.dry_run {
+        if context.plan.options.dry_run {
+            shown.insert(context.run_id.clone(), context.clone());
+        } else {
             told.push((context.clone(), Timestamp::now()));
         }
         tasks.spawn(runtime::run(context));
@@ -190,13 +198,37 @@ async fn run_all(
     // In the order they were asked for, whoever was first.
     reports.sort_by_key(|report| order.iter().position(|name| name == &report.pipeline));
     for report in &reports {
+        let preview = shown
+            .get(&report.run_id)
+            .map(|run| sampled(run))
+            .transpose()?;
         if globals.output == Output::Json {
-            print_json(report)?;
+            print_json(&Told { report, preview })?;
         } else {
             print(&to_text(report));
+            print(&preview.map_or_else(String::new, |shown| {
+                rows::to_text(&shown, Room::of_stdout(false))
+            }));
         }
     }
     Ok(reports)
+}
+
+/// A report, and for a dry run the rows that would have been written.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    report: &'a RunReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preview: Option<Shown>,
+}
+
+fn sampled(run: &RunContext) -> Result<Shown> {
+    let Some(sample) = &run.sample else {
+        return Ok(Shown::default());
+    };
+    let partitions = run.plan.partitions.iter();
+    sample.show(partitions.map(|partition| partition.name.as_str()))
 }
 
 /// A run as other processes see it.

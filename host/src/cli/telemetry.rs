@@ -44,10 +44,13 @@ pub fn install(arguments: &Arguments) {
     } else {
         None
     };
+    // What only looks leaves nothing behind, not even a line.
+    let looks = matches!(arguments.command, Command::Preview(_) | Command::Schema(_));
+    let files = Told::to(|record| folder.write(record)).with_filter(of_files.or(spans()));
     // A second installation in the same process (tests) keeps the first.
     let _ = tracing_subscriber::registry()
         .with(stderr.with_filter(of_stderr.or(spans())))
-        .with(Told::to(|record| folder.write(record)).with_filter(of_files.or(spans())))
+        .with((!looks).then_some(files))
         .with(traces)
         .try_init();
 }

@@ -61,6 +61,12 @@ pub(super) fn check_with(found: &Found, loaded: Loaded) -> Result<(), Failure> {
             "granted, but the plugin does not ask for it, so it does not get it: {needless}"
         );
     }
+    for ignored in Session::ignored_settings(found, &loaded) {
+        tracing::warn!(
+            pipeline = found.manifest.name,
+            "it has no effect: {ignored}"
+        );
+    }
     let facts = StageFacts {
         extractor: stages.extractor()?.is_some(),
         loader: stages.loader()?.is_some(),

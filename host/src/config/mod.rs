@@ -27,6 +27,7 @@ mod positions;
 mod schedule_words;
 mod secret;
 mod section;
+pub mod settings;
 mod suggest;
 mod table;
 #[cfg(test)]

@@ -11,7 +11,14 @@ use super::error::{ConfigProblem, Position};
 #[derive(Clone, Debug)]
 pub struct Positions {
     root: Position,
-    by_key: BTreeMap<String, Position>,
+    by_key: BTreeMap<String, Place>,
+}
+
+/// Where a value stands, and its key.
+#[derive(Clone, Debug)]
+struct Place {
+    value: Position,
+    key: Position,
 }
 
 impl Positions {
@@ -27,15 +34,16 @@ impl Positions {
     /// The place of a dotted key such as `settings.limits[2].name`, or of the nearest parent that was written
     /// down; the file itself as a last resort.
     pub fn find(&self, key: &str) -> &Position {
+        self.place(key).map_or(&self.root, |place| &place.value)
+    }
+
+    fn place(&self, key: &str) -> Option<&Place> {
         let mut key = key;
         loop {
-            if let Some(position) = self.by_key.get(key) {
-                return position;
+            if let Some(place) = self.by_key.get(key) {
+                return Some(place);
             }
-            match key.rfind(['.', '[']).and_then(|end| key.get(..end)) {
-                Some(parent) => key = parent,
-                None => return &self.root,
-            }
+            key = key.rfind(['.', '[']).and_then(|end| key.get(..end))?;
         }
     }
 
@@ -53,10 +61,28 @@ impl Positions {
             fix,
         }
     }
+
+    /// A problem with `key` itself.
+    pub fn problem_of_key(
+        &self,
+        key: &str,
+        message: impl Into<String>,
+        fix: Option<String>,
+    ) -> ConfigProblem {
+        let position = self.place(key).map_or(&self.root, |place| &place.key);
+        ConfigProblem {
+            position: position.clone(),
+            ..self.problem(key, message, fix)
+        }
+    }
 }
 
-fn collect(node: &Node, by_key: &mut BTreeMap<String, Position>) {
-    by_key.insert(node.key.clone(), node.at.clone());
+fn collect(node: &Node, by_key: &mut BTreeMap<String, Place>) {
+    let place = Place {
+        value: node.at.clone(),
+        key: node.key_at.clone(),
+    };
+    by_key.insert(node.key.clone(), place);
     match &node.data {
         Data::Map(map) => map.values().for_each(|node| collect(node, by_key)),
         Data::List(items) => items.iter().for_each(|node| collect(node, by_key)),

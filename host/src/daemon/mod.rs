@@ -61,7 +61,7 @@ use crate::config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failure::Failure;
 use crate::holder::Holder;
-use crate::plan::{Purpose, RunOptions};
+use crate::plan::{LastStage, Purpose, RunOptions};
 use crate::plugin::LivePlugins;
 use crate::pool::{BreakerState, Pools};
 use crate::process::Usage;
@@ -610,6 +610,7 @@ fn options(request: RunRequest) -> RunOptions {
         limit: request.limit,
         dry_run: request.dry_run,
         allow_duplicates: request.allow_duplicates,
+        shown_after: LastStage::default(),
     }
 }
 

@@ -23,7 +23,7 @@ use super::window::{Start, Window, check_fingerprint, fingerprint, fix_window, r
 use crate::checkpoint::{Checkpoint, Ledger, WrittenTable};
 use crate::config::{BadRowLimit, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{PartitionPlan, Purpose};
+use crate::plan::{LastStage, PartitionPlan, Purpose};
 use crate::sink::{Chunk, Claim, CursorChange, DryRunWriter, PartitionWriter};
 use crate::source::{ReadRequest, SourceSession};
 use crate::stage::context::HostContext;
@@ -216,7 +216,8 @@ async fn open_source(
     start: Start,
     asked: Option<&Asked>,
 ) -> Result<(Option<Box<dyn SourceSession>>, String, Window)> {
-    if checkpoint.cursor.is_none() {
+    let previews = run.plan.previews();
+    if checkpoint.cursor.is_none() && !previews {
         ranges::require_never_split(run, partition).await?;
     }
     let mut session = match (&partition.shard, &run.source) {
@@ -225,7 +226,20 @@ async fn open_source(
     };
     let range = asked.and_then(|asked| asked.range.as_ref());
     let fingerprint = fingerprint(run, session.as_deref_mut(), range).await?;
-    check_fingerprint(&run.plan, partition, checkpoint, &fingerprint)?;
+    let fits = check_fingerprint(&run.plan, partition, checkpoint, &fingerprint);
+    let beginning = Checkpoint::default();
+    let checkpoint = match (fits, &run.sample) {
+        // The author has changed the query, and wants to see what it gives.
+        (Err(error), Some(sample)) if previews => {
+            let why = format!("{error}, so a run would stop");
+            sample.begin_anew(&partition.name, why);
+            &beginning
+        }
+        (fits, _) => {
+            fits?;
+            checkpoint
+        }
+    };
     let window = fix_window(run, checkpoint, start, asked, session.as_deref_mut()).await?;
     Ok((session, fingerprint, window))
 }
@@ -270,7 +284,16 @@ async fn open(
         open_reader(run, checkpoint, start, window, asked, session, guest)
             .await
             .map_err(of_source)?;
+    if let Some(sample) = &run.sample {
+        sample.open_input(&partition.name, &reader.schema(), &reader.declared());
+    }
+    let reader = if plan.previews() && plan.options.limit != Some(0) {
+        reader.unless_empty()
+    } else {
+        reader
+    };
     let transform = open_transform(run, reader.schema(), guest).await?;
+    let untouched = !transform.calls_plugin();
     let tables = transform.tables().to_vec();
     let aggregates = transform.aggregates();
     let fresh_books = plan.options.since.is_some() || plan.replaces() || !start.resumed;
@@ -300,11 +323,11 @@ async fn open(
     else {
         return Ok(None);
     };
-    let names = plan
-        .table_specs(&tables)?
-        .iter()
-        .map(|spec| spec.name.to_string())
-        .collect();
+    let specs = plan.table_specs(&tables)?;
+    if let Some(sample) = run.sample.as_ref().filter(|_| !nothing) {
+        sample.open_tables(&partition.name, &specs, untouched);
+    }
+    let names = specs.iter().map(|spec| spec.name.to_string()).collect();
     let chunker = Chunker::new(
         target,
         signature,
@@ -350,7 +373,8 @@ async fn pump(
         run.books.clone(),
         run.cancel.clone(),
         feed_in,
-    );
+    )
+    .stopping_after(run.plan.most_rows());
     workers.spawn(task::carried(feeder.run(reader)));
     task::spawn_blocking(move || transform_all(transform, feed, &ready_in));
     loop {
@@ -420,10 +444,14 @@ async fn begin(
     progress: &Progress,
 ) -> Result<Box<dyn PartitionWriter>> {
     let pipeline = &run.plan.config.name;
-    if run.plan.options.dry_run {
-        let mut checkpoints = run.sink.load_checkpoints(pipeline).await?;
+    if let Some(sample) = &run.sample {
+        let mut checkpoints = match &run.known {
+            Some(known) => known.checkpoints.clone(),
+            None => run.sink.load_checkpoints(pipeline).await?,
+        };
         let checkpoint = checkpoints.remove(&partition.name).unwrap_or_default();
-        return Ok(Box::new(DryRunWriter::new(checkpoint)));
+        let writer = DryRunWriter::new(checkpoint, &partition.name, sample.clone());
+        return Ok(Box::new(writer));
     }
     let writer = run
         .sink
@@ -468,21 +496,21 @@ async fn open_reader(
             batch_bytes: config.tuning.flush_bytes,
         };
         let stage = ExtractStage::open(extractor, guest.cx.clone(), session, queries).await?;
-        let loads = plan.options.purpose == Purpose::Load;
+        let loads = matches!(plan.options.purpose, Purpose::Load | Purpose::Preview);
         // An extractor reads as far as it can; what is not loaded yet is not compared.
         let stop_at = checkpoint.cursor.clone().filter(|_| !loads);
         let splitter = TieSplitter::new(
             true,
             window.from.clone(),
             stop_at.clone(),
-            plan.options.limit,
+            plan.most_committed(),
         );
         return Ok((
             Reader::Extractor {
                 stage,
                 cursor: config.cursor.clone(),
                 stop_at,
-                must_resume: loads
+                must_resume: plan.options.purpose == Purpose::Load
                     && config.sink.write_mode == WriteMode::Append
                     && !plan.options.allow_duplicates,
             },
@@ -495,10 +523,10 @@ async fn open_reader(
         query.ordered,
         window.from.clone(),
         until,
-        plan.options.limit,
+        plan.most_committed(),
     );
     // Rewinding deletes even where there is nothing to read any more.
-    let must_read = start.rewinding || plan.replaces();
+    let must_read = start.rewinding || plan.replaces() || plan.previews();
     if window.untouched || (window.empty && !must_read) {
         return Ok((
             Reader::Nothing(SchemaRef::new(Schema::empty())),
@@ -541,6 +569,8 @@ async fn open_transform(
     let cx = guest.cx.clone();
     // A row at which the plugin fails is looked for if it may be set aside at all.
     let most = match run.plan.config.error_handling.max_bad_rows {
+        // An author wants to see the failure itself.
+        _ if run.plan.previews() => None,
         _ if !run.plan.manifest.stateless || cardinality == Cardinality::Aggregate => None,
         BadRowLimit::Rows(0) => None,
         BadRowLimit::Rows(most) => Some(most),
@@ -548,8 +578,13 @@ async fn open_transform(
     };
     // Nothing will be read, so there is nothing to open a transformer with.
     let idle = input.fields().is_empty();
+    let transforms = !idle && run.plan.options.shown_after == LastStage::Transform;
     blocking(move || {
-        let transformer = if idle { None } else { stages.transformer()? };
+        let transformer = if transforms {
+            stages.transformer()?
+        } else {
+            None
+        };
         let stage = TransformStage::open(transformer, cardinality, &input, cx)?;
         Ok(match most {
             Some(most) => stage.searching(Search {
@@ -586,7 +621,7 @@ async fn open_target(
     let delivery = plan.manifest.delivery;
     let writes_tables = loader.is_none() || delivery == Delivery::Transactional;
     if plan.options.dry_run {
-        if writes_tables {
+        if writes_tables && !plan.previews() {
             let before = &writer.checkpoint().columns;
             preview_tables(run, &signature.partition, before, tables).await?;
         }

@@ -278,6 +278,10 @@ impl Chunker {
 
     /// Says why a row is set aside, for the first few: all of them are in quarantine.
     fn warn(&mut self, letter: &DeadLetter) {
+        if self.plan.previews() {
+            // It shows them itself.
+            return;
+        }
         self.warned += 1;
         let column = letter.column.as_deref().unwrap_or("-");
         match self.warned {

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use arrow_schema::SchemaRef;
+use arrow_schema::{Schema, SchemaRef};
 use etl_plugin_api::{Cursor, Resume};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -59,12 +59,32 @@ impl Reader {
             Self::Nothing(schema) => schema.clone(),
         }
     }
+
+    /// The types of the columns as the source declares them, as far as it does.
+    pub fn declared(&self) -> Vec<Option<String>> {
+        match self {
+            Self::Source(stream) => stream.declared(),
+            Self::Extractor { .. } | Self::Nothing(_) => Vec::new(),
+        }
+    }
+
+    /// Nothing in place of a source that has no rows: the types of its columns may be guesses.
+    pub fn unless_empty(self) -> Self {
+        match self {
+            Self::Source(stream) if stream.is_empty() => {
+                Self::Nothing(SchemaRef::new(Schema::empty()))
+            }
+            other => other,
+        }
+    }
 }
 
 /// Cuts the reader's rows into pieces and sends them, until the end or until the run is cancelled.
 pub struct Feeder {
     splitter: TieSplitter,
     ordered: bool,
+    /// Rows that may still be read; `None` for all there are.
+    left: Option<u64>,
     /// Rows set aside, until a commit covers their cursor.
     held: Vec<(Option<Cursor>, DeadLetter)>,
     last_safe: Option<Cursor>,
@@ -90,6 +110,7 @@ impl Feeder {
         Self {
             splitter,
             ordered,
+            left: None,
             held: Vec::new(),
             last_safe: None,
             partition,
@@ -97,6 +118,23 @@ impl Feeder {
             cancel,
             out,
         }
+    }
+
+    /// Reads no more rows than these, whatever their cursors are: where nothing is committed, any row may be the last.
+    #[must_use]
+    pub fn stopping_after(mut self, rows: Option<u64>) -> Self {
+        self.left = rows;
+        self
+    }
+
+    /// Counts rows that were read, and gives how many of them are wanted.
+    fn admit(&mut self, rows: usize, rejected: usize) -> usize {
+        let Some(left) = &mut self.left else {
+            return rows;
+        };
+        let wanted = usize::try_from(*left).unwrap_or(usize::MAX).min(rows);
+        *left = left.saturating_sub((rows + rejected) as u64);
+        wanted
     }
 
     /// Runs to the end. Errors go to the other side too.
@@ -125,7 +163,7 @@ impl Feeder {
     async fn feed_stream(&mut self, mut stream: Box<dyn RowStream>) -> Result<()> {
         let mut safe = true;
         loop {
-            if self.splitter.is_full() {
+            if self.splitter.is_full() || self.left == Some(0) {
                 break;
             }
             // An unordered stream becomes safe at its end only: there is no use in waiting for it.
@@ -139,13 +177,12 @@ impl Feeder {
                 stream.next().await?
             };
             let Some(read) = next else { break };
+            let wanted = self.admit(read.batch.num_rows(), read.rejected.len());
+            let batch = read.batch.slice(0, wanted);
             self.hold(read.rejected)?;
             let pieces = match &read.cursors {
-                Some(cursors) => self.splitter.push(read.batch, cursors)?,
-                None => vec![Piece {
-                    batch: read.batch,
-                    safe: None,
-                }],
+                Some(cursors) => self.splitter.push(batch, &cursors.slice(0, wanted))?,
+                None => vec![Piece { batch, safe: None }],
             };
             for piece in pieces {
                 safe = piece.safe.is_some();
@@ -175,6 +212,9 @@ impl Feeder {
         let mut last = None;
         let mut by_column = None;
         loop {
+            if self.left == Some(0) {
+                break;
+            }
             let next = if safe {
                 tokio::select! {
                     biased;
@@ -184,7 +224,15 @@ impl Feeder {
             } else {
                 stage.next().await?
             };
-            let Some(extracted) = next else { break };
+            let Some(mut extracted) = next else { break };
+            let wanted = self.admit(extracted.batch.num_rows(), 0);
+            if wanted < extracted.batch.num_rows() {
+                extracted.batch = extracted.batch.slice(0, wanted);
+                if extracted.resume != Resume::CursorColumn {
+                    // Its position is behind rows that are left out.
+                    extracted.resume = Resume::NotHere;
+                }
+            }
             let column = extracted.resume == Resume::CursorColumn;
             if by_column.is_some_and(|before| before != column) {
                 return Err(Error::data(
@@ -228,7 +276,7 @@ impl Feeder {
                 _ => {}
             }
         }
-        if must_resume && !safe && by_column != Some(true) {
+        if must_resume && !safe && self.left != Some(0) && by_column != Some(true) {
             return Err(Error::data("the extractor gives no position for its last rows, so `append` would load them again in the next run")
                 .hint("return `Resume::After` with the last batch, or use `write_mode: upsert` or `replace`"));
         }

@@ -10,6 +10,7 @@ mod chunk;
 mod feed;
 mod lease;
 mod partition;
+pub mod preview;
 mod ranges;
 pub mod replay;
 pub mod report;
@@ -27,6 +28,7 @@ use tracing::Instrument;
 
 use self::books::Books;
 use self::partition::Outcome;
+use self::preview::Known;
 use self::ranges::SharedShards;
 pub use self::ranges::require_same_split;
 use self::report::{Failure, PartitionReport, Rows, RunReport, Status, overall, peak_memory};
@@ -36,6 +38,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Plan;
 use crate::policy::{Policy, policy};
 use crate::pool::Places;
+use crate::sample::{SHOWN_ROWS, Sample};
 use crate::sink::{Sink, Swap, SwapPartition, Tenure};
 use crate::source::Source;
 use crate::stage::Stages;
@@ -61,6 +64,10 @@ pub struct RunContext {
     pub books: Arc<Books>,
     /// The plugin's counters.
     pub counters: Counters,
+    /// The first rows of a run that writes nothing.
+    pub sample: Option<Arc<Sample>>,
+    /// What the sink has said beforehand, if it is not to be asked again.
+    known: Option<Known>,
     /// What the ranges of a shard share.
     shared: SharedShards,
 }
@@ -79,6 +86,12 @@ impl RunContext {
             .iter()
             .map(|partition| partition.name.clone());
         let books = Arc::new(Books::new(plan.config.error_handling.max_bad_rows, names));
+        let options = &plan.options;
+        let shown = match (options.limit, plan.previews()) {
+            (Some(limit), true) => limit,
+            _ => SHOWN_ROWS,
+        };
+        let sample = options.dry_run.then(|| Arc::new(Sample::new(shown)));
         Self {
             plan: Arc::new(plan),
             stages,
@@ -89,6 +102,8 @@ impl RunContext {
             abort: CancellationToken::new(),
             books,
             counters: Counters::default(),
+            sample,
+            known: None,
             shared: SharedShards::default(),
         }
     }

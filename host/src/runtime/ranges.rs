@@ -14,9 +14,9 @@ use super::attempt::{of_sink, of_source};
 use crate::checkpoint::{Checkpoint, compare};
 use crate::config::Split;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{PartitionPlan, Plan, Purpose, Query};
+use crate::plan::{PartitionPlan, Plan, Purpose, Query, RangePlace};
 use crate::sink::StoredRanges;
-use crate::source::ranges::{BoundSearch, Range, Survey};
+use crate::source::ranges::{BoundSearch, Range, RangeStatements, Survey};
 use crate::source::{CursorQuery, Source, SourceSession};
 
 /// What has been fixed so far, by shard.
@@ -83,6 +83,11 @@ pub async fn ask(run: &RunContext, partition: &PartitionPlan) -> Result<Option<A
             nothing: false,
         }));
     };
+    if run.plan.previews() {
+        return Ok(Some(ask_as_it_is(
+            run, query, place, split, statements, shard,
+        )));
+    }
     let cell = run.shared.of(shard);
     let fixing = cell.get_or_try_init(|| fix(run, query, shard, split));
     let of_shard = fixing.await.map_err(|error| match error.kind() {
@@ -100,6 +105,33 @@ pub async fn ask(run: &RunContext, partition: &PartitionPlan) -> Result<Option<A
         may_be_empty: of_shard.loaded,
         nothing: of_shard.bounds.is_none(),
     }))
+}
+
+/// What a preview asks: the range as it was cut, or the whole shard as long as it is not. To choose bounds takes a look at
+/// all rows.
+fn ask_as_it_is(
+    run: &RunContext,
+    query: &Query,
+    place: RangePlace,
+    split: &Split,
+    statements: &RangeStatements,
+    shard: &str,
+) -> Asked {
+    let stored = run.known.as_ref().and_then(|known| known.ranges.get(shard));
+    let stored = stored.filter(|stored| {
+        stored.column == split.column && u32::try_from(stored.count()) == Ok(split.ranges)
+    });
+    let range = stored.map(|stored| Range::between(&split.column, &stored.bounds, place.number));
+    Asked {
+        sql: match &range {
+            Some(range) => statements.of(range).to_owned(),
+            None => query.sql.clone(),
+        },
+        range,
+        until: SharedEnd::Own,
+        may_be_empty: true,
+        nothing: false,
+    }
 }
 
 /// Fixes what the ranges of a shard share, in a session of its own.

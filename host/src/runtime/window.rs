@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::RunContext;
 use super::ranges::{Asked, SharedEnd};
 use crate::checkpoint::{Checkpoint, compare};
-use crate::config::CursorKind;
+use crate::config::{Cursor as CursorConfig, CursorKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::literal::{self, End};
 use crate::plan::{PartitionPlan, Plan, Purpose};
@@ -166,6 +166,9 @@ pub async fn fix_window(
             ..Window::default()
         });
     };
+    if plan.previews() {
+        return preview_window(run, from, cursor, asked, session).await;
+    }
     let bounded_by_hand = options.since.is_some() || options.until.is_some();
     let reload = plan.reloads();
     let mut looked_at = cursor.clone();
@@ -235,6 +238,47 @@ pub async fn fix_window(
         until: Some(until),
         empty,
         untouched: false,
+    })
+}
+
+/// Nothing is committed, so nothing is waited for, and the greatest number, which may take a look at all rows, is not
+/// asked for. An end of times is, because the source tells by it how they are written.
+async fn preview_window(
+    run: &RunContext,
+    mut from: Option<Cursor>,
+    cursor: &CursorConfig,
+    asked: &Asked,
+    session: &mut (dyn SourceSession + '_),
+) -> Result<Window> {
+    let options = &run.plan.options;
+    let mut until = None;
+    if cursor.kind != CursorKind::Integer {
+        let by_hand = options.since.is_some() || options.until.is_some();
+        let query = CursorQuery {
+            sql: asked.sql.clone(),
+            cursor: CursorConfig {
+                settle_delay: Duration::ZERO,
+                ..cursor.clone()
+            },
+            from: from.clone().filter(|_| !by_hand),
+            range: asked.range.clone(),
+        };
+        until = session.upper_bound(&query).await?;
+    }
+    if let Some(text) = &options.until {
+        let bound = session.parse_cursor(cursor, text)?;
+        until = Some(match until {
+            Some(until) => least(until, bound)?,
+            None => bound,
+        });
+    }
+    if let Some(text) = &options.since {
+        from = Some(session.parse_cursor(cursor, text)?);
+    }
+    Ok(Window {
+        from,
+        until,
+        ..Window::default()
     })
 }
 

@@ -13,6 +13,8 @@ pub struct Dialect {
     pub server: &'static str,
     /// The type of a column for an Arrow field; `None` if there is none.
     pub column_type: fn(&Field) -> Option<String>,
+    /// A column of a primary key never holds NULL.
+    pub keys_are_not_null: bool,
 }
 
 impl Dialect {

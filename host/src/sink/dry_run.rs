@@ -1,20 +1,30 @@
-//! Takes rows and writes nothing: for `--dry-run`.
+//! Takes rows and writes nothing: for `--dry-run` and `preview`.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::{Chunk, Committed, Flush, PartitionWriter, RangeDelete, TableSpec, Written};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
+use crate::sample::Sample;
 
-/// A writer that only counts.
+/// A writer that only counts, and keeps the first rows.
 pub struct DryRunWriter {
     checkpoint: Checkpoint,
+    partition: String,
+    sample: Arc<Sample>,
 }
 
 impl DryRunWriter {
     /// Starts at a checkpoint that was read, not claimed.
-    pub fn new(checkpoint: Checkpoint) -> Self {
-        Self { checkpoint }
+    pub fn new(checkpoint: Checkpoint, partition: &str, sample: Arc<Sample>) -> Self {
+        sample.begin(partition);
+        Self {
+            checkpoint,
+            partition: partition.to_owned(),
+            sample,
+        }
     }
 }
 
@@ -33,6 +43,7 @@ impl PartitionWriter for DryRunWriter {
     }
 
     async fn write(&mut self, flush: &Flush, _most_refused: u64) -> Result<Written> {
+        self.sample.take(&self.partition, flush);
         let rows = flush
             .batches
             .iter()
@@ -44,7 +55,8 @@ impl PartitionWriter for DryRunWriter {
         })
     }
 
-    async fn commit(&mut self, _chunk: &Chunk) -> Result<Committed> {
+    async fn commit(&mut self, chunk: &Chunk) -> Result<Committed> {
+        self.sample.set_aside(&self.partition, &chunk.dead_letters);
         Ok(Committed::default())
     }
 

@@ -7,6 +7,7 @@ mod drift;
 mod dry_run;
 pub mod due;
 pub mod key;
+mod layout;
 mod nul;
 mod part;
 pub mod postgres;
@@ -26,6 +27,7 @@ use etl_plugin_api::Cursor;
 use tokio::time::Instant;
 
 pub use self::dry_run::DryRunWriter;
+pub use self::layout::{ColumnLayout, TableLayout};
 pub use self::ranges::StoredRanges;
 use crate::checkpoint::{Checkpoint, Ledger, WrittenTable};
 use crate::config::{
@@ -107,6 +109,9 @@ pub trait Sink: Send + Sync {
         before: &[WrittenTable],
         tables: &[TableSpec],
     ) -> Result<TablePreview>;
+
+    /// The tables as they are, with the columns that a run would add. Writes nothing.
+    async fn load_layouts(&self, tables: &[TableSpec]) -> Result<Vec<TableLayout>>;
 }
 
 /// What was found out about a sink.
@@ -433,6 +438,16 @@ pub fn build_due_runs(config: &SinkConfig, pools: &Arc<Pools>) -> Box<dyn due::D
         SinkConnector::Postgres(server) => Box::new(build_postgres(config, server, pools)),
         SinkConnector::Sqlite { path } => Box::new(build_sqlite(config, path)),
     }
+}
+
+/// A table as a run would make it, and the statement that it would execute, by what is known without the sink itself.
+pub fn build_layout(config: &SinkConfig, spec: &TableSpec) -> Result<(TableLayout, String)> {
+    let dialect = match &config.connector {
+        SinkConnector::Postgres(_) => &postgres::table::DIALECT,
+        SinkConnector::Sqlite { .. } => &sqlite::table::DIALECT,
+    };
+    let layout = dialect.layout(spec, Vec::new(), str::eq_ignore_ascii_case);
+    Ok((layout, dialect.create_table(spec)?))
 }
 
 /// Builds the sink that a configuration names. Opens nothing.

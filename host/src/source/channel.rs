@@ -12,8 +12,16 @@ use crate::error::{Error, ErrorKind, Result};
 /// What a reader sends: batches, then `None` or an error.
 pub type Batches = mpsc::Receiver<Result<Option<SourceBatch>>>;
 
-/// The columns, and whether it is known already that there are no rows.
-pub type Columns = oneshot::Receiver<(SchemaRef, bool)>;
+/// What a reader knows before the first row.
+#[derive(Clone, Debug)]
+pub struct Columns {
+    /// The columns.
+    pub schema: SchemaRef,
+    /// Their types as the server declares them.
+    pub declared: Vec<Option<String>>,
+    /// It is known already that there are no rows.
+    pub empty: bool,
+}
 
 /// How a reader is told that nobody wants its rows any more.
 pub trait Stop: Send {
@@ -23,8 +31,7 @@ pub trait Stop: Send {
 
 /// The receiving side.
 pub struct ChannelStream<S: Stop> {
-    schema: SchemaRef,
-    empty: bool,
+    columns: Columns,
     batches: Batches,
     ended: bool,
     reader: S,
@@ -32,17 +39,23 @@ pub struct ChannelStream<S: Stop> {
 
 impl<S: Stop> ChannelStream<S> {
     /// Waits for the columns. A reader that fails before it knows them says why where the batches come.
-    pub async fn open(columns: Columns, batches: Batches, reader: S) -> Result<Self> {
+    pub async fn open(
+        columns: oneshot::Receiver<Columns>,
+        batches: Batches,
+        reader: S,
+    ) -> Result<Self> {
         let mut stream = Self {
-            schema: SchemaRef::new(arrow_schema::Schema::empty()),
-            empty: false,
+            columns: Columns {
+                schema: SchemaRef::new(arrow_schema::Schema::empty()),
+                declared: Vec::new(),
+                empty: false,
+            },
             batches,
             ended: false,
             reader,
         };
-        if let Ok((schema, empty)) = columns.await {
-            stream.schema = schema;
-            stream.empty = empty;
+        if let Ok(columns) = columns.await {
+            stream.columns = columns;
             return Ok(stream);
         }
         let failed = stream.batches.recv().await;
@@ -57,11 +70,15 @@ impl<S: Stop> ChannelStream<S> {
 #[async_trait]
 impl<S: Stop> RowStream for ChannelStream<S> {
     fn schema(&self) -> SchemaRef {
-        self.schema.clone()
+        self.columns.schema.clone()
+    }
+
+    fn declared(&self) -> Vec<Option<String>> {
+        self.columns.declared.clone()
     }
 
     fn is_empty(&self) -> bool {
-        self.empty
+        self.columns.empty
     }
 
     async fn next(&mut self) -> Result<Option<SourceBatch>> {

@@ -126,6 +126,12 @@ pub trait RowStream: Send {
     /// The columns.
     fn schema(&self) -> SchemaRef;
 
+    /// The types of the columns as the server declares them, such as `datetime2(7)`; `None` for an expression of which it
+    /// does not say any. Empty where nothing is known.
+    fn declared(&self) -> Vec<Option<String>> {
+        Vec::new()
+    }
+
     /// Whether it is known already that there are no rows.
     fn is_empty(&self) -> bool;
 

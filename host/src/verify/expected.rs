@@ -23,7 +23,7 @@ use crate::finding::Finding;
 use crate::pool::Places;
 use crate::sink::{
     CheckpointEdit, Chunk, Claim, Committed, Examination, Flush, LetterFilter, PartitionWriter,
-    RangeDelete, Sink, StoredRanges, Swap, TablePreview, TableSpec, Tenure, Written,
+    RangeDelete, Sink, StoredRanges, Swap, TableLayout, TablePreview, TableSpec, Tenure, Written,
 };
 use crate::task;
 
@@ -212,6 +212,10 @@ impl Sink for ComparingSink {
     ) -> Result<TablePreview> {
         let sink = &self.comparison.sink;
         sink.preview_tables(partition, before, tables).await
+    }
+
+    async fn load_layouts(&self, tables: &[TableSpec]) -> Result<Vec<TableLayout>> {
+        self.comparison.sink.load_layouts(tables).await
     }
 }
 

@@ -18,7 +18,7 @@ mod lease;
 mod ranges;
 mod session;
 mod swap;
-mod table;
+pub(super) mod table;
 #[doc(hidden)]
 pub mod types;
 mod write;
@@ -36,7 +36,7 @@ use super::nul::NulFilter;
 use super::timed::{TimedWriter, within};
 use super::{
     CheckpointEdit, Claim, Examination, LetterFilter, PartitionWriter, Sink, StoredRanges, Swap,
-    TablePreview, TableSpec, Tenure,
+    TableLayout, TablePreview, TableSpec, Tenure,
 };
 use crate::checkpoint::{Checkpoint, WrittenTable};
 use crate::config::{NulCharacters, Server, WriteMode, WriteTimeouts};
@@ -241,5 +241,19 @@ impl Sink for PostgresSink {
         within(self.timeouts.step, "look at the tables", looking).await?;
         lease.give_back();
         Ok(preview)
+    }
+
+    async fn load_layouts(&self, tables: &[TableSpec]) -> Result<Vec<TableLayout>> {
+        let lease = self.pools.postgres(&self.server).await?;
+        let looking = async {
+            let mut layouts = Vec::new();
+            for spec in tables {
+                layouts.push(table::load_layout(lease.client()?, spec).await?);
+            }
+            Ok(layouts)
+        };
+        let layouts = within(self.timeouts.step, "look at the tables", looking).await?;
+        lease.give_back();
+        Ok(layouts)
     }
 }

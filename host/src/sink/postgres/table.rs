@@ -12,14 +12,15 @@ use crate::config::{SchemaChange, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::{quote, quote_list, quote_table};
 use crate::policy::{Policy, policy};
-use crate::sink::TableSpec;
 use crate::sink::ddl::{Dialect, Problem, require_fit, require_key, unwritten};
 use crate::sink::drift::{Shortfall, TableView};
 use crate::sink::key::Order;
+use crate::sink::{ColumnLayout, TableLayout, TableSpec};
 
-pub(super) const DIALECT: Dialect = Dialect {
+pub const DIALECT: Dialect = Dialect {
     server: "PostgreSQL",
     column_type: field_type,
+    keys_are_not_null: true,
 };
 
 /// A table that is ready for rows.
@@ -97,11 +98,16 @@ fn alter_type(spec: &TableSpec, column: &str, to: &str) -> String {
 
 /// A column of a table that is there.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a column"
+)]
 struct Existing {
     name: String,
     column: Option<PgType>,
     type_name: String,
     required: bool,
+    not_null: bool,
     generated: bool,
     /// Values that are written in several ways may be equal: floats have two zeros, `char` pads, UUIDs are given as text,
     /// a collation may not tell letters apart.
@@ -265,6 +271,19 @@ pub async fn compare(client: &Client, spec: &TableSpec) -> Result<(Changes, Opti
     Ok((changes, Some(table)))
 }
 
+/// The table as it is, with the columns that a run would add. Changes nothing.
+pub async fn load_layout(client: &Client, spec: &TableSpec) -> Result<TableLayout> {
+    let look = look(client, spec).await?;
+    let existing = look.existing.into_iter().map(|column| ColumnLayout {
+        name: column.name,
+        sql_type: Some(column.type_name),
+        not_null: column.not_null,
+        key: false,
+        exists: true,
+    });
+    Ok(DIALECT.layout(spec, existing.collect(), str::eq))
+}
+
 /// Takes the table for this transaction, so that nobody changes it, and makes sure that nobody has.
 pub async fn hold(client: &Client, table: &PgTable) -> Result<()> {
     let changed = |why: String| {
@@ -387,7 +406,8 @@ async fn load_columns(client: &Client, name: &str) -> Result<Vec<Existing>> {
              attnotnull AND NOT atthasdef AND attidentity = '', \
              attgenerated <> '' OR attidentity = 'a', \
              CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE atttypid END IN (700, 701, 1042, 2950, 114, 3802) \
-             OR EXISTS (SELECT FROM pg_collation c WHERE c.oid = attcollation AND NOT c.collisdeterministic) \
+             OR EXISTS (SELECT FROM pg_collation c WHERE c.oid = attcollation AND NOT c.collisdeterministic), \
+             attnotnull \
              FROM pg_attribute JOIN pg_type t ON t.oid = atttypid WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
             &[&name],
         )
@@ -401,6 +421,7 @@ async fn load_columns(client: &Client, name: &str) -> Result<Vec<Existing>> {
                 required: row.try_get(4)?,
                 generated: row.try_get(5)?,
                 equates: row.try_get(6)?,
+                not_null: row.try_get(7)?,
             })
         })
         .collect()

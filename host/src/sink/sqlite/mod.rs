@@ -11,7 +11,7 @@ mod host_tables;
 mod lease;
 mod merge;
 mod ranges;
-mod table;
+pub(super) mod table;
 mod types;
 mod write;
 
@@ -30,7 +30,8 @@ use super::drift::{self, SharedTables};
 use super::nul::NulFilter;
 use super::{
     CheckpointEdit, Chunk, Claim, Committed, Examination, Flush, LetterFilter, PartitionWriter,
-    RangeDelete, Sink, StoredRanges, Swap, TablePreview, TableSpec, Tenure, Written, table_gone,
+    RangeDelete, Sink, StoredRanges, Swap, TableLayout, TablePreview, TableSpec, Tenure, Written,
+    table_gone,
 };
 use crate::checkpoint::{Checkpoint, WrittenTable};
 use crate::config::{NulCharacters, WriteMode};
@@ -299,6 +300,18 @@ impl Sink for SqliteSink {
                 }
             }
             Ok(preview)
+        })
+        .await?
+    }
+
+    async fn load_layouts(&self, tables: &[TableSpec]) -> Result<Vec<TableLayout>> {
+        let (path, tables) = (self.path.clone(), tables.to_vec());
+        task::spawn_blocking(move || {
+            let connection = open_as_is(&path)?;
+            let layouts = tables.iter();
+            layouts
+                .map(|spec| table::load_layout(&connection, spec))
+                .collect()
         })
         .await?
     }

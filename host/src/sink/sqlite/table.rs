@@ -9,13 +9,14 @@ use super::types::{column_type, keeps};
 use crate::config::WriteMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identifier::{quote, quote_list, quote_table};
-use crate::sink::TableSpec;
 use crate::sink::ddl::{Dialect, Problem, require_fit, require_key, unwritten};
 use crate::sink::drift::{Shortfall, TableView};
+use crate::sink::{ColumnLayout, TableLayout, TableSpec};
 
-const DIALECT: Dialect = Dialect {
+pub const DIALECT: Dialect = Dialect {
     server: "SQLite",
     column_type: |field| column_type(field.data_type()),
+    keys_are_not_null: false,
 };
 
 /// A table that is ready for rows.
@@ -151,6 +152,19 @@ pub fn compare(
     Ok((ddl, Some(build(spec, existing))))
 }
 
+/// The table as it is, with the columns that a run would add. Changes nothing.
+pub fn load_layout(connection: &Connection, spec: &TableSpec) -> Result<TableLayout> {
+    let existing = load_columns(connection, spec)?;
+    let existing = existing.into_iter().map(|column| ColumnLayout {
+        name: column.name,
+        sql_type: Some(column.declaration),
+        not_null: column.not_null,
+        key: false,
+        exists: true,
+    });
+    Ok(DIALECT.layout(spec, existing.collect(), str::eq_ignore_ascii_case))
+}
+
 fn require_no_schema(spec: &TableSpec) -> Result<()> {
     let schema = spec.name.schema.as_deref();
     match schema.filter(|schema| *schema != "main") {
@@ -204,6 +218,7 @@ struct Existing {
     declaration: String,
     /// It must be given a value.
     required: bool,
+    not_null: bool,
 }
 
 impl Existing {
@@ -215,13 +230,14 @@ impl Existing {
 
 fn load_columns(connection: &Connection, spec: &TableSpec) -> Result<Vec<Existing>> {
     let mut statement = connection.prepare(
-        "SELECT name, type, \"notnull\" = 1 AND dflt_value IS NULL AND pk = 0 FROM pragma_table_xinfo(?1) WHERE hidden = 0",
+        "SELECT name, type, \"notnull\" = 1 AND dflt_value IS NULL AND pk = 0, \"notnull\" = 1 FROM pragma_table_xinfo(?1) WHERE hidden = 0",
     )?;
     let rows = statement.query_map([&spec.name.name], |row| {
         Ok(Existing {
             name: row.get(0)?,
             declaration: row.get(1)?,
             required: row.get(2)?,
+            not_null: row.get(3)?,
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Statement};
 
 use super::bind::{Rewritten, rewrite};
 use super::refused;
-use super::types::{CursorType, SqlType};
+use super::types::{CursorType, SqlType, declaration};
 use crate::config::{Cursor as CursorConfig, CursorKind};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -28,6 +28,8 @@ pub struct Prepared {
     pub declared: Vec<Type>,
     /// The columns it returns.
     pub columns: Vec<(String, SqlType)>,
+    /// Their types in the server's own words.
+    pub type_names: Vec<String>,
     /// The cursor among them.
     pub window: Option<Window>,
 }
@@ -187,11 +189,17 @@ fn finish(
             Ok((name.to_owned(), sql_type))
         })
         .collect::<Result<_>>()?;
+    let type_names = statement
+        .columns()
+        .iter()
+        .map(|column| declaration(column.type_(), column.type_modifier()))
+        .collect();
     Ok(Prepared {
         statement,
         rewritten,
         declared,
         columns,
+        type_names,
         window,
     })
 }

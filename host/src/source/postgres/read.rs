@@ -83,6 +83,7 @@ pub struct PostgresStream {
     /// The row that was waited for at the start.
     first: Option<Row>,
     decoder: Decoder,
+    declared: Vec<String>,
     received: u64,
     ended: bool,
     empty: bool,
@@ -121,6 +122,7 @@ pub async fn start(
         empty: first.is_none(),
         first,
         decoder,
+        declared: prepared.type_names.clone(),
         received: 0,
         ended: false,
         idle_read: timeouts.idle_read,
@@ -195,6 +197,10 @@ impl PostgresStream {
 impl RowStream for PostgresStream {
     fn schema(&self) -> SchemaRef {
         self.decoder.schema()
+    }
+
+    fn declared(&self) -> Vec<Option<String>> {
+        self.declared.iter().cloned().map(Some).collect()
     }
 
     fn is_empty(&self) -> bool {

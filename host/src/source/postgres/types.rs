@@ -135,6 +135,36 @@ impl SqlType {
     }
 }
 
+/// The type of a result's column as one declares it, such as `varchar(20)` or `numeric(10,2)`.
+pub fn declaration(column: &Type, modifier: i32) -> String {
+    let word = match *column {
+        Type::INT2 => "smallint",
+        Type::INT4 => "integer",
+        Type::INT8 => "bigint",
+        Type::FLOAT4 => "real",
+        Type::FLOAT8 => "double precision",
+        Type::BOOL => "boolean",
+        Type::BPCHAR => "char",
+        Type::CHAR => "\"char\"",
+        _ => column.name(),
+    };
+    let packed = modifier.checked_sub(4).filter(|packed| *packed >= 0);
+    match (column, packed) {
+        // A scale of 11 bits with a sign.
+        (&Type::NUMERIC, Some(packed)) => {
+            let scale = ((packed & 0x7ff) ^ 0x400) - 0x400;
+            format!("{word}({},{scale})", packed >> 16)
+        }
+        (&(Type::VARCHAR | Type::BPCHAR), Some(length)) => format!("{word}({length})"),
+        (&(Type::TIME | Type::TIMETZ | Type::TIMESTAMP | Type::TIMESTAMPTZ), _)
+            if modifier >= 0 =>
+        {
+            format!("{word}({modifier})")
+        }
+        _ => word.to_owned(),
+    }
+}
+
 /// The modifier of numeric: `((p << 16) | (s & 0x7ff)) + 4`, the scale with a sign.
 fn numeric(modifier: i32) -> SqlType {
     let Some(packed) = modifier.checked_sub(4).filter(|packed| *packed >= 0) else {

@@ -1,6 +1,6 @@
 //! Runs one statement on a blocking thread and hands its batches over.
 
-use arrow_schema::{DataType, SchemaRef};
+use arrow_schema::DataType;
 use etl_plugin_api::Cursor;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, InterruptHandle, Statement};
@@ -10,7 +10,7 @@ use super::decode::{Decoder, declared_type, value_type};
 use super::timestamp::Shape;
 use super::{bind, bind_further, bind_range, end_of_window};
 use crate::error::{Error, Result};
-use crate::source::channel::{ChannelStream, Stop};
+use crate::source::channel::{ChannelStream, Columns, Stop};
 use crate::source::{ReadRequest, RowStream, SourceBatch};
 use crate::task;
 
@@ -51,7 +51,7 @@ fn read(
     connection: &Connection,
     request: &ReadRequest,
     shape: Option<Shape>,
-    schema: oneshot::Sender<(SchemaRef, bool)>,
+    columns: oneshot::Sender<Columns>,
     batches: &mpsc::Sender<Result<Option<SourceBatch>>>,
 ) -> Result<()> {
     let describe = |error: rusqlite::Error| Error::from(error).while_trying("run the query");
@@ -73,10 +73,11 @@ fn read(
             Error::config("the query would change the source").hint("use a SELECT statement")
         );
     }
-    let (names, mut types): (Vec<_>, Vec<_>) = declared
-        .into_iter()
-        .map(|(name, declaration)| (name, declaration.as_deref().and_then(declared_type)))
-        .unzip();
+    let (names, declared): (Vec<_>, Vec<_>) = declared.into_iter().unzip();
+    let mut types: Vec<_> = declared
+        .iter()
+        .map(|declaration| declaration.as_deref().and_then(declared_type))
+        .collect();
     let window = (request.from.as_ref(), request.until.as_ref());
     if let Some(range) = &request.range
         && types.contains(&None)
@@ -101,7 +102,12 @@ fn read(
     let mut rows = statement.raw_query();
     let mut first = rows.next().map_err(describe)?;
     let mut decoder = Decoder::new(types, request, shape)?;
-    if schema.send((decoder.schema(), first.is_none())).is_err() {
+    let known = Columns {
+        schema: decoder.schema(),
+        declared,
+        empty: first.is_none(),
+    };
+    if columns.send(known).is_err() {
         return Ok(());
     }
     while let Some(row) = first {

@@ -15,6 +15,8 @@ pub struct Described {
     pub name: String,
     /// Its type.
     pub sql_type: SqlType,
+    /// The same in the server's own words, such as `varchar(20)`.
+    pub declared: String,
     /// It is text in UTF-8, which a server sends as UTF-16 to a driver that cannot read it.
     pub utf8: bool,
     /// The table and column it comes from, where it is no expression.
@@ -110,6 +112,7 @@ pub fn described(row: &Row) -> Result<Described> {
     Ok(Described {
         name,
         sql_type,
+        declared: type_name,
         utf8: collation.ends_with("_UTF8"),
         origin,
     })

@@ -263,6 +263,7 @@ mod tests {
             utf8: false,
             name: name.to_owned(),
             sql_type,
+            declared: String::new(),
             origin: Some(("[dbo].[t]".to_owned(), name.to_owned())),
         };
         vec![

@@ -22,7 +22,7 @@ use super::types::SqlType;
 use crate::config::{BeyondMicroseconds, ReadTimeouts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Arguments, SqlServerClient, SqlServerLease, TiberiusClient, tiberius_command};
-use crate::source::channel::{ChannelStream, Stop};
+use crate::source::channel::{ChannelStream, Columns, Stop};
 use crate::source::{ReadRequest, RowStream, SourceBatch};
 use crate::task;
 
@@ -53,9 +53,20 @@ impl Reading {
     }
 }
 
+impl Reading {
+    /// The types of the columns in the server's own words, if it has described the statement.
+    fn declared(&self) -> Vec<Option<String>> {
+        let columns = self.described.iter().flatten();
+        columns
+            .map(|column| Some(column.declared.clone()))
+            .collect()
+    }
+}
+
 /// Where the task sends what it reads.
 pub struct Outlet {
-    schema: Option<oneshot::Sender<(SchemaRef, bool)>>,
+    schema: Option<oneshot::Sender<Columns>>,
+    declared: Vec<Option<String>>,
     batches: mpsc::Sender<Result<Option<SourceBatch>>>,
 }
 
@@ -75,6 +86,7 @@ pub async fn start(
     let work = async move {
         let mut outlet = Outlet {
             schema: Some(schema_in),
+            declared: reading.declared(),
             batches: batches_in,
         };
         let result = read_by_driver(&mut lease, &reading, &mut outlet, &stopped).await;
@@ -444,7 +456,11 @@ impl Outlet {
     pub fn announce(&mut self, schema: &SchemaRef, empty: bool) {
         if let Some(sender) = self.schema.take() {
             // Who does not wait for it any more does not want the rows either.
-            let _ = sender.send((schema.clone(), empty));
+            let _ = sender.send(Columns {
+                schema: schema.clone(),
+                declared: std::mem::take(&mut self.declared),
+                empty,
+            });
         }
     }
 }
