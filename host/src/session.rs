@@ -3,7 +3,7 @@
 //! It finds and reads; what is done with a pipeline is its callers' business.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -55,6 +55,17 @@ pub struct Found {
     pub plugin: Arc<Plugin>,
     /// The pipeline.
     pub manifest: Manifest,
+}
+
+/// A configuration file that is about to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct PlannedFile<'a> {
+    /// Where it goes.
+    pub path: &'a Path,
+    /// The file that it comes from, for messages.
+    pub source: &'a Path,
+    /// What it will hold.
+    pub text: &'a str,
 }
 
 impl Session {
@@ -178,6 +189,15 @@ impl Session {
 
     /// A pipeline's configuration: the plugin's default, the file beside the library, the file in `--config-dir`.
     pub fn load_config(&self, found: &Found) -> Result<Loaded, Failure> {
+        self.load_config_with(found, None)
+    }
+
+    /// The same as it will be once a file has another text.
+    pub fn load_config_with(
+        &self,
+        found: &Found,
+        planned: Option<&PlannedFile<'_>>,
+    ) -> Result<Loaded, Failure> {
         let name = &found.manifest.name;
         // The plugin has said its name already; a configuration need not say it again.
         let mut layers = vec![
@@ -195,6 +215,14 @@ impl Session {
         let folders = std::iter::once(&found.folder).chain(&self.folders.config_dir);
         for folder in folders {
             let path = folder.join(format!("{name}.yaml"));
+            if let Some(planned) = planned.filter(|planned| planned.path == path) {
+                layers.push(Layer {
+                    name: planned.source.display().to_string(),
+                    text: planned.text.to_owned(),
+                    of_plugin: false,
+                });
+                continue;
+            }
             match std::fs::read_to_string(&path) {
                 Ok(text) => layers.push(Layer {
                     name: path.display().to_string(),

@@ -40,6 +40,14 @@ fn help_is_as_documented() {
         &expect_file!["golden/help-schedule.txt"],
     );
     check(
+        &["generate", "--help"],
+        &expect_file!["golden/help-generate.txt"],
+    );
+    check(
+        &["install", "--help"],
+        &expect_file!["golden/help-install.txt"],
+    );
+    check(
         &["checkpoint", "set", "--help"],
         &expect_file!["golden/help-checkpoint-set.txt"],
     );
@@ -67,6 +75,8 @@ fn completions_name_every_command() {
             "backfill",
             "schedule",
             "checkpoint",
+            "generate",
+            "install",
         ] {
             assert!(finished.stdout.contains(command), "{shell}: {command}");
         }

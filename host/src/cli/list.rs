@@ -110,7 +110,7 @@ fn to_text(globals: &Globals, rows: &[Row], refused: &[(String, &Refused)]) -> S
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(
             text,
-            "No pipelines in {}. Copy a plugin (.so) there; `make run` builds one.",
+            "No pipelines in {}. `etl-host generate` makes a plugin, `etl-host install` puts it there.",
             globals.plugins_dir.display()
         );
     } else {

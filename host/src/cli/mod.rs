@@ -8,8 +8,10 @@ mod completions;
 mod dead_letters;
 mod doctor;
 mod enable;
+mod generate;
 mod history;
 mod info;
+mod install;
 mod lifecycle;
 mod list;
 mod logs;
@@ -223,6 +225,10 @@ pub enum Command {
     /// Show rows in quarantine, and load them again
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
+    /// Make a new plugin crate that compiles, passes its own tests and runs
+    Generate(generate::Generate),
+    /// Build a plugin crate, check it, and put it into the plugins folder with its configuration
+    Install(install::Install),
     /// Write completions for a shell to stdout
     Completions(completions::Completions),
     /// The process in which a plugin's code runs; the host starts it
@@ -257,6 +263,8 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Command::Verify(command) => verify::verify(&globals, command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&globals, command),
         Command::DeadLetters(command) => dead_letters::dead_letters(&globals, command),
+        Command::Generate(command) => generate::generate(&globals, &command),
+        Command::Install(command) => install::install(&globals, &command),
         Command::Completions(command) => {
             completions::completions(&command);
             Ok(0)

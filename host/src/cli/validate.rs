@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Failure, Globals, Output, print, print_json};
+use crate::config::Loaded;
 use crate::plan::{self, RunOptions, StageFacts};
 use crate::session::{Found, Session};
 
@@ -48,7 +49,11 @@ pub fn validate(globals: &Globals, command: &Validate) -> Result<u8, Failure> {
 }
 
 fn check(session: &Session, found: &Found) -> Result<(), Failure> {
-    let loaded = session.load_config(found)?;
+    check_with(found, session.load_config(found)?)
+}
+
+/// Checks a pipeline with this configuration.
+pub(super) fn check_with(found: &Found, loaded: Loaded) -> Result<(), Failure> {
     let stages = Session::open_stages(found, &loaded)?;
     for needless in Session::unasked(found, &loaded)? {
         tracing::warn!(

@@ -12,7 +12,8 @@ use super::Refused;
 
 const REBUILD: &str =
     "build the plugin again with `cargo build --release` and copy the finished file";
-const REMOVE: &str = "move the file out of the plugins folder";
+/// What helps against a file that is nothing of this kind.
+pub(crate) const REMOVE: &str = "move the file out of the plugins folder";
 
 /// Looks at a file's bytes.
 pub fn check(bytes: &[u8]) -> Result<(), Refused> {

@@ -14,12 +14,18 @@ pub mod load;
 pub mod probe;
 pub mod registry;
 
+use std::path::Path;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 pub use change::Change;
 pub use file::Plugin;
 pub use live::LivePlugins;
 pub use registry::{Entry, Registry};
+
+use crate::error;
+use crate::state::State;
 
 /// Why a file is not used, and what would help.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,4 +52,19 @@ impl Refused {
         self.for_now = true;
         self
     }
+}
+
+/// Brings a file through the doors before it has its place, as what it will be there.
+pub fn examine_as(
+    file: &Path,
+    place: &Path,
+    state: &State,
+    host_binary: &Path,
+) -> error::Result<Result<Arc<Plugin>, Refused>> {
+    let found = file::examine(file, &file::look(file), state, host_binary)?;
+    Ok(found.map(|plugin| {
+        let mut plugin = Plugin::clone(&plugin);
+        plugin.name = file::plugin_name(place);
+        Arc::new(plugin)
+    }))
 }
