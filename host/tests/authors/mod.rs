@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -67,6 +68,22 @@ impl Folder {
     pub fn cargo(&self, below: &str, args: &[&str]) -> Program {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         as_author(cargo).current_dir(self.path(below)).args(args)
+    }
+
+    /// A program that is found by its name in [`shell`](Self::shell).
+    pub fn executable(&self, name: &str, text: &str) {
+        self.write(name, text);
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// A shell in this folder, with the programs in `bin`.
+    pub fn shell(&self, script: &str) -> Program {
+        let path = std::env::var("PATH").unwrap();
+        let path = format!("{}:{path}", self.path("bin").display());
+        as_author("/bin/bash")
+            .current_dir(self.path(""))
+            .env("PATH", path)
+            .args(["-c", script])
     }
 
     /// Text with the folder's path taken out.
