@@ -9,6 +9,7 @@
 
 mod authors;
 
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -161,10 +162,8 @@ fn every_command_is_one() {
             for command in block.commands {
                 count += 1;
                 if let Some(problem) = problem(&command) {
-                    wrong += &format!(
-                        "{name}, block of line {}: {command}: {problem}\n",
-                        block.line
-                    );
+                    let line = block.line;
+                    writeln!(wrong, "{name}, block of line {line}: {command}: {problem}").unwrap();
                 }
             }
         }

@@ -76,7 +76,8 @@ pub mod ledger;
 mod manifest;
 mod pipeline;
 mod row;
-#[cfg(feature = "testkit")]
+// The guide tells of it, whatever is switched on.
+#[cfg(any(feature = "testkit", doc))]
 pub mod testkit;
 
 pub use context::{

@@ -5,7 +5,15 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a loader promises when the same batch reaches it again.
+/// What a loader promises when the same batch reaches it again. See [loaders](crate::guide::loaders).
+///
+/// ```
+/// use etl_plugin_api::{Delivery, Manifest};
+///
+/// let manifest = Manifest::new("order-mail", "1.0.0").delivery(Delivery::AtLeastOnce);
+/// assert_eq!(Manifest::default().delivery, Delivery::Transactional);
+/// # assert_ne!(manifest.delivery, Delivery::default());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Delivery {
@@ -18,7 +26,14 @@ pub enum Delivery {
     AtLeastOnce,
 }
 
-/// How many rows a transformer makes of one.
+/// How many rows a transformer makes of one; the host holds it to that.
+///
+/// ```
+/// use etl_plugin_api::{Cardinality, Manifest};
+///
+/// let manifest = Manifest::new("large-orders", "1.0.0").cardinality(Cardinality::Filter);
+/// # assert_eq!(manifest.cardinality, Cardinality::Filter);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cardinality {
@@ -186,7 +201,14 @@ impl Manifest {
     }
 }
 
-/// One mistake in a pipeline's settings.
+/// One mistake in a pipeline's settings. The host adds file, line and column.
+///
+/// ```
+/// use etl_plugin_api::Problem;
+///
+/// let problem = Problem::new("api.timeout", "expected a time, such as 30s");
+/// assert_eq!(problem.key, "api.timeout");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// The key, dotted, relative to `settings`; empty for the settings as a whole.
