@@ -1,7 +1,7 @@
 //! Row style: for authors who think in structs, on top of [`Transformer`].
 //!
-//! Convenient and several times slower than working on columns; the host does not know the difference. What no row of
-//! the query could fit is said when the transformer is opened, not row by row.
+//! Convenient and several times slower than working on columns; the host does not know the difference. If a row does not
+//! fit because none could, that is an error of the pipeline, and the row is not set aside.
 
 use std::sync::Arc;
 
@@ -58,11 +58,13 @@ pub trait RowTransformer: Send {
 ///
 /// # Errors
 ///
-/// When it is opened: if the query lacks a column that `In` needs, or has one of a type that its field cannot hold.
+/// With the first row that does not fit, if none could: the query lacks a column that `In` needs, or has one of a type that
+/// its field cannot hold.
 pub fn rows<T: RowTransformer>(transformer: T) -> Rows<T> {
     Rows {
         transformer,
         needed: Vec::new(),
+        problems: Vec::new(),
         fields: Vec::new(),
     }
 }
@@ -72,12 +74,14 @@ pub struct Rows<T> {
     transformer: T,
     /// The columns that no row may be without.
     needed: Vec<String>,
+    /// Why no row may fit. Only may, since a field can have a default or a reading of its own.
+    problems: Vec<String>,
     fields: Vec<FieldRef>,
 }
 
 impl<T: RowTransformer> Transformer for Rows<T> {
     fn open(&mut self, _cx: &dyn Context, input: &Schema) -> Result<Vec<TableSchema>> {
-        self.needed = needed_columns::<T::In>(input)?;
+        (self.needed, self.problems) = compare::<T::In>(input);
         self.fields = output_fields::<T::Out>(input)?;
         let schema = Arc::new(Schema::new(self.fields.clone()));
         Ok(vec![TableSchema::configured(schema)])
@@ -91,7 +95,7 @@ impl<T: RowTransformer> Transformer for Rows<T> {
         for (index, item) in (0u32..).zip(source.iter()) {
             // Serde's own words may quote the row's values, which do not belong into a log.
             let Ok(row) = T::In::deserialize(item) else {
-                transformed.rejected.push(self.misfit(&input, index));
+                transformed.rejected.push(self.misfit(&input, index)?);
                 continue;
             };
             match self.transformer.row(cx, row) {
@@ -122,13 +126,16 @@ impl<T: RowTransformer> Transformer for Rows<T> {
 
 impl<T> Rows<T> {
     /// Why a row does not fit the fields of `In`.
-    fn misfit(&self, input: &RecordBatch, row: u32) -> Rejection {
+    fn misfit(&self, input: &RecordBatch, row: u32) -> Result<Rejection> {
         let place = usize::try_from(row).unwrap_or(usize::MAX);
         let null = self.needed.iter().find(|name| {
             let column = input.column_by_name(name);
             column.is_some_and(|column| place < column.len() && column.is_null(place))
         });
-        Rejection {
+        if null.is_none() && !self.problems.is_empty() {
+            return Err(StageError::config(self.problems.join("; ")));
+        }
+        Ok(Rejection {
             row,
             column: null.cloned(),
             reason: match null {
@@ -138,7 +145,7 @@ impl<T> Rows<T> {
                 ),
                 None => "the row does not fit the fields of the input type".to_owned(),
             },
-        }
+        })
     }
 }
 
@@ -184,37 +191,33 @@ impl Values {
     }
 }
 
-/// Checks what `In` needs against what the query returns, and names the columns that may not be NULL. A type that cannot
-/// be examined without a row is not.
-fn needed_columns<In: DeserializeOwned>(input: &Schema) -> Result<Vec<String>> {
+/// The columns that `In` does not take NULL from, and why no row of the query may fit. A type that cannot be examined
+/// without a row is not.
+fn compare<In: DeserializeOwned>(input: &Schema) -> (Vec<String>, Vec<String>) {
     let options = TracingOptions::default().allow_null_fields(true);
-    let Ok(fields) = Vec::<FieldRef>::from_type::<In>(options) else {
-        return Ok(Vec::new());
-    };
-    let mut problems = Vec::new();
-    for field in &fields {
+    let fields = Vec::<FieldRef>::from_type::<In>(options).unwrap_or_default();
+    let problem = |field: &FieldRef| {
         let name = field.name();
         let wanted = Values::of(field.data_type());
         match input.field_with_name(name) {
-            Err(_) if field.is_nullable() => {}
-            Err(_) => problems.push(format!(
+            Err(_) if field.is_nullable() => None,
+            Err(_) => Some(format!(
                 "the column {name} is missing: add it to source.query, which returns {}, or make the field an Option",
                 columns::names(input)
             )),
-            Ok(column) if wanted.holds(Values::of(column.data_type())) => {}
-            Ok(column) => problems.push(format!(
+            Ok(column) if wanted.holds(Values::of(column.data_type())) => None,
+            Ok(column) => Some(format!(
                 "the column {name} is {}, but the field {name} holds {}: change the field's type, or cast the column in \
                  source.query",
                 column.data_type(),
                 wanted.word()
             )),
         }
-    }
-    if !problems.is_empty() {
-        return Err(StageError::config(problems.join("; ")));
-    }
+    };
+    let problems = fields.iter().filter_map(problem).collect();
     let needed = fields.iter().filter(|field| !field.is_nullable());
-    Ok(needed.map(|field| field.name().clone()).collect())
+    let needed = needed.map(|field| field.name().clone()).collect();
+    (needed, problems)
 }
 
 /// The columns of `Out`: from its type, except where the input has a column of that name.

@@ -120,6 +120,51 @@ counted: orders 1
     );
 }
 
+/// A field may have a default: what fits is nobody's mistake.
+#[derive(Deserialize)]
+struct Defaulted {
+    id: i64,
+    #[serde(default)]
+    priority: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Prioritised {
+    id: i64,
+    priority: i64,
+}
+
+struct Prioritise;
+impl RowTransformer for Prioritise {
+    type In = Defaulted;
+    type Out = Prioritised;
+    fn row(
+        &mut self,
+        _: &dyn Context,
+        Defaulted { id, priority }: Defaulted,
+    ) -> Result<Option<Prioritised>> {
+        Ok(Some(Prioritised { id, priority }))
+    }
+}
+
+struct Defaults;
+impl Pipeline for Defaults {
+    type Settings = NoSettings;
+    fn manifest(&self) -> Manifest {
+        Manifest::new("defaults", "1.0.0")
+    }
+    fn transformer(&self, _: &NoSettings) -> Result<Option<Box<dyn Transformer>>> {
+        Ok(Some(Box::new(rows(Prioritise))))
+    }
+}
+
+#[test]
+fn a_field_with_a_default_needs_no_column() {
+    let ids = batch(&[("id", DataType::Int64)], json!([[1], [null]]));
+    let ran = TestRun::new(Defaults).input(ids).run().unwrap();
+    assert_eq!((ran.table(0).num_rows(), ran.rejected.len()), (1, 1));
+}
+
 mod good_rows {
     use super::*;
 
