@@ -27,9 +27,9 @@ fn small_crate(folder: &Folder, library: &str, code: &str) {
 
 /// What is said of an installation that fails. Nothing of it may be left in the plugins folder.
 fn refused(folder: &Folder, args: &[&str], code: i32) -> String {
-    let plugins = || {
-        let there = folder.path("plugins").exists();
-        there.then(|| folder.list("plugins"))
+    let plugins = || match folder.path("plugins").exists() {
+        true => folder.list("plugins"),
+        false => Vec::new(),
     };
     let before = plugins();
     let finished = require(folder.host("", &["install"]).args(args), code);

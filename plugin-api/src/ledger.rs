@@ -11,6 +11,8 @@ use crate::pipeline::{Origin, TableSchema, Transformed};
 #[doc(hidden)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Breach {
+    /// Rows are for a table that was not announced.
+    Table(String),
     /// Rows are missing or have several fates.
     Rows(String),
     /// Columns are others than those announced.
@@ -33,8 +35,8 @@ pub fn check(
     for output in &transformed.outputs {
         let table = usize::try_from(output.table).ok();
         let Some(table) = table.and_then(|index| tables.get(index)) else {
-            return Err(Breach::Columns(format!(
-                "rows for table number {}, expected one of the {} that `open` returned, counted from 0",
+            return Err(Breach::Table(format!(
+                "the transformer wrote to table number {}, but opened {}",
                 output.table,
                 tables.len()
             )));

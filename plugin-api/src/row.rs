@@ -171,13 +171,16 @@ impl Values {
         }
     }
 
-    /// Whether a field of this kind can hold what such a column has. What is neither number nor text nor truth value is
-    /// tried with each row.
+    /// Whether a field of this kind can hold what such a column has, as `serde_arrow` converts it. What is neither number
+    /// nor text nor truth value is tried with each row.
     fn holds(self, column: Self) -> bool {
         self == column
             || self == Self::Other
             || column == Self::Other
-            || (self == Self::Float && column == Self::Whole)
+            || matches!(
+                (self, column),
+                (Self::Bool, Self::Whole) | (Self::Whole, Self::Bool) | (Self::Text, Self::Float)
+            )
     }
 
     fn word(self) -> &'static str {

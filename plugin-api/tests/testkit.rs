@@ -266,7 +266,7 @@ fn numbers(numbers: &[i64]) -> RecordBatch {
 mod good_pages {
     use super::*;
 
-    etl_plugin_api::conformance!(Pages { forgetful: false });
+    etl_plugin_api::conformance!(Pages { forgetful: false }, run = |run| run.partition("eu"));
 }
 
 /// Asks the source, page by page.
@@ -536,6 +536,39 @@ fn every_rule_that_is_broken_is_named() {
         Conformance::same_output_twice,
     );
     assert!(state.contains("leave `stateless` out"), "{state}");
+}
+
+#[test]
+fn what_fails_when_it_is_to_stop_is_found() {
+    let stubborn = verdict(
+        || {
+            Box::new(Broken {
+                manifest: stateless,
+                change: |cx, batch| {
+                    if cx.cancelled() {
+                        return Err(StageError::fatal("no time"));
+                    }
+                    Ok(Transformed::same_rows(batch))
+                },
+            })
+        },
+        Conformance::stops_when_cancelled,
+    );
+    assert!(stubborn.contains("it fails: no time"), "{stubborn}");
+}
+
+#[test]
+fn counting_batches_is_no_state() {
+    let subject = Conformance::new(|| {
+        Box::new(Broken {
+            manifest: stateless,
+            change: |cx, batch| {
+                cx.count("batches", 1);
+                Ok(Transformed::same_rows(batch))
+            },
+        })
+    });
+    subject.input(orders()).same_output_twice();
 }
 
 #[test]

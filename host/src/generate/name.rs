@@ -91,18 +91,32 @@ const TAKEN: [&str; 79] = [
 ];
 
 /// Types that the templates use: the pipeline's own type must not hide them.
-const TYPES: [&str; 20] = [
+const TYPES: [&str; 37] = [
+    "Arc",
+    "Array",
+    "ArrayRef",
+    "AsArray",
     "Box",
+    "Check",
+    "CheckedOrder",
     "Client",
     "CommitToken",
+    "Component",
     "Default",
     "Err",
     "Event",
+    "File",
+    "Files",
+    "Int64Array",
+    "Int64Type",
+    "Json",
     "None",
     "Ok",
     "Option",
     "Order",
     "Orders",
+    "Pages",
+    "Path",
     "PathBuf",
     "Reader",
     "RowTransformer",
@@ -110,8 +124,11 @@ const TYPES: [&str; 20] = [
     "Settings",
     "Some",
     "String",
+    "StringArray",
     "TestRun",
+    "Value",
     "Vec",
+    "Write",
 ];
 
 /// The prelude of `etl-plugin-api`.

@@ -26,16 +26,9 @@ pub(super) fn write(template: Template, folder: &Path) -> Result<()> {
     })?;
     let failed =
         |error: rusqlite::Error| Error::from(error).while_trying("cannot make the sample data");
-    let source = match template {
-        // The host opens a source for every pipeline, also for one that never asks it.
-        Template::CustomSource => "empty.db",
-        _ => "shop.db",
-    };
-    let connection = Connection::open(data.join(source)).map_err(failed)?;
-    let statements = match template {
-        // SQLite writes nothing at all otherwise.
-        Template::CustomSource => "PRAGMA user_version = 1",
-        _ => SHOP,
-    };
-    connection.execute_batch(statements).map_err(failed)
+    if template == Template::CustomSource {
+        return Ok(());
+    }
+    let connection = Connection::open(data.join("shop.db")).map_err(failed)?;
+    connection.execute_batch(SHOP).map_err(failed)
 }

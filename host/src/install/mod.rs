@@ -78,7 +78,10 @@ impl Candidate {
                     .filter(|before| before.name == manifest.name)
                     .map(|before| before.default_config.as_str())
                     .next();
-                ConfigFile::settle(source, target, as_before, replace_config)
+                // One beside the library would no longer count.
+                let beside = folder.join(format!("{}.yaml", manifest.name));
+                let hidden = (beside != target).then_some(beside);
+                ConfigFile::settle(source, target, hidden, as_before, replace_config)
             })
             .collect();
         Ok(Self {

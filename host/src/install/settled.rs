@@ -40,15 +40,23 @@ pub struct ConfigFile {
 
 impl ConfigFile {
     /// Decides without touching anything. What is there is replaced if it is `as_before`: as the version before brought it, so
-    /// that nobody has changed it since.
+    /// that nobody has changed it since. A file that the new one would hide counts as one that is there.
     pub(super) fn settle(
         source: Option<PathBuf>,
         path: PathBuf,
+        hidden: Option<PathBuf>,
         as_before: Option<&str>,
         replace: bool,
     ) -> Result<Self> {
-        let there = read(&path)?;
         let new = source.as_deref().map(read).transpose()?.flatten();
+        let mut path = path;
+        let mut there = read(&path)?;
+        if let (None, Some(hidden), false) = (&there, hidden, replace)
+            && let Some(text) = read(&hidden)?
+            && as_before != Some(&text)
+        {
+            (path, there) = (hidden, Some(text));
+        }
         let state = match (&new, &there) {
             (None, _) => ConfigState::None,
             (Some(_), None) => ConfigState::New,
@@ -84,6 +92,11 @@ impl ConfigFile {
             }
             let mut file = File::create(&draft)?;
             file.write_all(text.as_bytes())?;
+            if let Ok(before) = fs::metadata(&self.path) {
+                // It may hold passwords, and somebody else may have to read it.
+                file.set_permissions(before.permissions())?;
+                fs::copy(&self.path, self.path.with_extension("yaml.bak"))?;
+            }
             file.sync_all()?;
             fs::rename(&draft, &self.path)?;
             sync_folder(&self.path)
@@ -120,8 +133,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [source, there] = ["config.yaml", "orders.yaml"].map(|name| folder.path().join(name));
         let settle = |as_before: Option<&str>, replace: bool| {
-            let settled =
-                ConfigFile::settle(Some(source.clone()), there.clone(), as_before, replace);
+            let settled = ConfigFile::settle(
+                Some(source.clone()),
+                there.clone(),
+                None,
+                as_before,
+                replace,
+            );
             settled.unwrap().state
         };
         assert_eq!(settle(None, false), ConfigState::None);
@@ -134,5 +152,20 @@ mod tests {
         assert_eq!(settle(Some("older"), false), ConfigState::Kept);
         assert_eq!(settle(Some("old"), false), ConfigState::Replaced);
         assert_eq!(settle(None, true), ConfigState::Replaced);
+
+        // The same file, beside the library, when configurations are installed elsewhere.
+        let elsewhere = folder.path().join("etc/orders.yaml");
+        let settle = |replace: bool| {
+            let hidden = Some(there.clone());
+            let source = Some(source.clone());
+            ConfigFile::settle(source, elsewhere.clone(), hidden, None, replace).unwrap()
+        };
+        let kept = settle(false);
+        assert_eq!((kept.state, &kept.path), (ConfigState::Kept, &there));
+        let replaced = settle(true);
+        assert_eq!(
+            (replaced.state, &replaced.path),
+            (ConfigState::New, &elsewhere)
+        );
     }
 }

@@ -203,6 +203,9 @@ impl TransformStage {
 
 fn broken(breach: Breach) -> Error {
     match breach {
+        Breach::Table(what) => {
+            Error::data(what).hint("return each table from `open`, and name it by its place there")
+        }
         Breach::Rows(what) => Error::new(
             ErrorKind::Ledger,
             format!("the transformer does not account for its rows: {what}"),

@@ -3,7 +3,8 @@
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, FieldRef};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -75,7 +76,9 @@ impl fmt::Display for Aligned<'_> {
             let column = RecordBatch::try_from_iter_with_nullable([("v", values.clone(), true)]);
             let cells = column.map_err(|_| fmt::Error).and_then(|column| {
                 // A time is a number, unless it is asked for as a text.
-                if field.data_type().is_temporal() {
+                if let Some(bytes) = bytes(values) {
+                    Ok(bytes)
+                } else if field.data_type().is_temporal() {
                     cells::<Option<String>>(&column, |text| {
                         text.unwrap_or_else(|| "NULL".to_owned())
                     })
@@ -106,6 +109,28 @@ impl fmt::Display for Aligned<'_> {
         }
         Ok(())
     }
+}
+
+/// Binary values in hexadecimal digits, if it is a column of such.
+fn bytes(column: &ArrayRef) -> Option<Vec<String>> {
+    let values: Vec<Option<&[u8]>> = match column.data_type() {
+        DataType::Binary => column.as_binary::<i32>().iter().collect(),
+        DataType::LargeBinary => column.as_binary::<i64>().iter().collect(),
+        DataType::BinaryView => column.as_binary_view().iter().collect(),
+        DataType::FixedSizeBinary(_) => column.as_fixed_size_binary().iter().collect(),
+        _ => return None,
+    };
+    let digits = |value: &[u8]| {
+        value
+            .iter()
+            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    };
+    let cells = values.into_iter();
+    Some(
+        cells
+            .map(|value| value.map_or_else(|| "NULL".to_owned(), digits))
+            .collect(),
+    )
 }
 
 #[derive(Deserialize)]
@@ -172,6 +197,16 @@ mod tests {
              1      1.5    true  12.50  2026-03-29T01:30:00Z  2026-03-29T01:30:00.250  2026-03-29  a\n  \
              NULL   NULL   NULL  NULL   NULL                  NULL                     NULL        NULL\n"
         );
+    }
+
+    #[test]
+    fn bytes_are_digits() {
+        let bytes: ArrayRef = Arc::new(arrow_array::BinaryArray::from_opt_vec(vec![
+            Some(&[1, 255][..]),
+            None,
+        ]));
+        let batch = RecordBatch::try_from_iter([("hash", bytes)]).unwrap();
+        assert_eq!(text(&batch), "  hash\n  01ff\n  NULL\n");
     }
 
     #[test]

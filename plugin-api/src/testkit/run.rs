@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::mpsc::Sender;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
@@ -32,6 +33,7 @@ pub struct TestRun {
     input: Vec<RecordBatch>,
     host: FakeHost,
     stop_after: Option<usize>,
+    insist: Option<Sender<()>>,
 }
 
 impl TestRun {
@@ -52,6 +54,7 @@ impl TestRun {
             input: Vec::new(),
             host,
             stop_after: None,
+            insist: None,
         }
     }
 
@@ -119,6 +122,13 @@ impl TestRun {
         self
     }
 
+    /// Calls a stage once more after the run was asked to stop, as when it was at work just then, and tells when.
+    #[must_use]
+    pub(super) fn insist(mut self, asked: Sender<()>) -> Self {
+        self.insist = Some(asked);
+        self
+    }
+
     /// Runs it.
     ///
     /// # Errors
@@ -131,6 +141,7 @@ impl TestRun {
             input,
             host,
             stop_after,
+            insist,
         } = self;
         let settings = settings.to_string();
         check_settings(pipeline.as_ref(), &settings)?;
@@ -161,6 +172,13 @@ impl TestRun {
             resume = position.or(resume);
             batches += 1;
             host.cancelled.set(stop_after == Some(batches));
+        }
+        if let Some(asked) = insist.filter(|_| host.cancelled()) {
+            // Nobody listens any more if that test has failed.
+            let _ = asked.send(());
+            if let Some((batch, _)) = source.next(&host)? {
+                flow.take(batch)?;
+            }
         }
         let outcome = if host.cancelled() {
             Outcome::Cancelled
@@ -426,6 +444,7 @@ fn broken(breach: Breach) -> StageError {
     StageError::new(
         ErrorKind::Fatal,
         match breach {
+            Breach::Table(what) => format!("{what}; return each table from `open`"),
             Breach::Rows(what) => format!(
                 "the transformer does not account for its rows: {what}; name each input row as the origin of output, as \
                  filtered, or as rejected"

@@ -37,6 +37,7 @@ impl Pipeline for {{type_name}} {
     fn loader(&self, settings: &Settings) -> Result<Option<Box<dyn Loader>>> {
         Ok(Some(Box::new(Files {
             folder: settings.folder.clone(),
+            last: 0,
             lines: String::new(),
         })))
     }
@@ -45,9 +46,12 @@ impl Pipeline for {{type_name}} {
 /// The files of one partition: `<folder>/<partition>/00000001.jsonl` and so on.
 ///
 /// The first line of a file holds the token of its commit, the others a row each. Token and rows become durable together,
-/// by one rename; that is what makes it safe to ask "have you got this already?".
+/// by one rename; that is what makes it safe to ask "have you got this already?". Whoever takes files away leaves the last
+/// one there.
 struct Files {
     folder: PathBuf,
+    /// The number of the last file.
+    last: u64,
     /// Rows since the last commit.
     lines: String,
 }
@@ -58,9 +62,10 @@ impl Loader for Files {
     fn open(&mut self, cx: &dyn LoadContext, _: &[TableSchema]) -> Result<Option<CommitToken>> {
         self.folder.push(below(cx.partition())?);
         fs::create_dir_all(&self.folder)?;
-        let Some(last) = files(&self.folder)?.pop() else {
+        let Some((number, last)) = last_file(&self.folder)? else {
             return Ok(None);
         };
+        self.last = number;
         let text = fs::read_to_string(&last)?;
         let first: Json = serde_json::from_str(text.lines().next().unwrap_or_default())
             .fatal("the last file is damaged; move it away")?;
@@ -82,8 +87,8 @@ impl Loader for Files {
 
     /// Makes the rows since the last commit durable, together with the token.
     fn commit(&mut self, _: &dyn LoadContext, token: &CommitToken) -> Result<()> {
-        let number = files(&self.folder)?.len() + 1;
-        let path = self.folder.join(format!("{number:08}.jsonl"));
+        self.last += 1;
+        let path = self.folder.join(format!("{:08}.jsonl", self.last));
         let text = format!("{}\n{}", json!({ "token": token.0 }), self.lines);
         write_whole(&path, &text)?;
         self.lines.clear();
@@ -125,17 +130,17 @@ fn below(partition: &str) -> Result<&Path> {
     }
 }
 
-/// The files of a folder, oldest first.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+/// The last file of a folder, with its number.
+fn last_file(folder: &Path) -> Result<Option<(u64, PathBuf)>> {
+    let mut last = None;
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|ending| ending == "jsonl") {
-            files.push(path);
+            let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+            last = last.max(number.map(|number| (number, path)));
         }
     }
-    files.sort();
-    Ok(files)
+    Ok(last)
 }
 
 /// The rename makes the file appear complete or not at all.
@@ -145,6 +150,10 @@ fn write_whole(path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&draft, path)?;
+    // The name is durable once its folder is.
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
     Ok(())
 }
 
