@@ -208,14 +208,14 @@ fn an_update_tells_both_versions_and_keeps_what_the_operator_has_changed() {
 
         my-update: 0.3.0 is installed already
           library  plugins/libmy_update.so
-          config   plugins/my-update.yaml, replaced by my-update/config.yaml
+          config   plugins/my-update.yaml, replaced by my-update/config.yaml; what was there is plugins/my-update.yaml.bak
 
         Next:
           etl-host run my-update
     "#]].assert_eq(&told.join("\n"));
     assert_eq!(
         folder.list("plugins"),
-        ["libmy_update.so", "my-update.yaml"]
+        ["libmy_update.so", "my-update.yaml", "my-update.yaml.bak"]
     );
 
     // A mistake that it would have is told before anything changes.

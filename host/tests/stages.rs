@@ -213,11 +213,12 @@ fn a_transformer_is_held_to_its_word() {
         &expect![[r#"
             other-columns: exit 1
               "failed" after 1
-                pipeline misbehaving, partition eu, attempt 1: the transformer returned other columns than it announced: `number` Int64 where `id` Int64 was announced
+                pipeline misbehaving, partition eu, attempt 1: the transformer returned other columns than it announced: column 1 is `number` Int64, expected `id` Int64
                 next: return batches with the schema that `open` returned
             unknown-table: exit 1
               "failed" after 1
                 pipeline misbehaving, partition eu, attempt 1: the transformer wrote to table number 7, but opened 1
+                next: return each table from `open`, and name it by its place there
             loses-rows: exit 1
               "failed" after 1
                 pipeline misbehaving, partition eu, attempt 1: the transformer does not account for its rows: 1 of 299 rows are missing, the first is row 0

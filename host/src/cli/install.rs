@@ -284,7 +284,13 @@ fn config_line(config: &ConfigFile) -> Option<String> {
     let source = config.source.as_deref().unwrap_or(Path::new(""));
     Some(match config.state {
         ConfigState::New => path.to_string(),
-        ConfigState::Replaced => format!("{path}, replaced by {}", source.display()),
+        ConfigState::Replaced => {
+            let kept = config.backup.as_deref();
+            let kept = kept.map_or(String::new(), |kept| {
+                format!("; what was there is {}", kept.display())
+            });
+            format!("{path}, replaced by {}{kept}", source.display())
+        }
         ConfigState::Unchanged => format!("{path}, unchanged"),
         ConfigState::Kept => format!(
             "{path} is kept, and differs from {}; --replace-config takes that one",

@@ -36,6 +36,8 @@ pub struct ConfigFile {
     /// The file that it comes from.
     pub source: Option<PathBuf>,
     text: Option<String>,
+    /// What is there was changed by somebody, and is kept under another name.
+    pub backup: Option<PathBuf>,
 }
 
 impl ConfigFile {
@@ -64,12 +66,16 @@ impl ConfigFile {
             (Some(_), Some(there)) if replace || as_before == Some(there) => ConfigState::Replaced,
             (Some(_), Some(_)) => ConfigState::Kept,
         };
+        let by_somebody = there.as_deref() != as_before;
+        let backup = (state == ConfigState::Replaced && by_somebody)
+            .then(|| path.with_extension("yaml.bak"));
         let writes = matches!(state, ConfigState::New | ConfigState::Replaced);
         Ok(Self {
             path,
             state,
             source: source.filter(|_| new.is_some()),
             text: new.filter(|_| writes),
+            backup,
         })
     }
 
@@ -95,7 +101,9 @@ impl ConfigFile {
             if let Ok(before) = fs::metadata(&self.path) {
                 // It may hold passwords, and somebody else may have to read it.
                 file.set_permissions(before.permissions())?;
-                fs::copy(&self.path, self.path.with_extension("yaml.bak"))?;
+            }
+            if let Some(backup) = &self.backup {
+                fs::copy(&self.path, backup)?;
             }
             file.sync_all()?;
             fs::rename(&draft, &self.path)?;
