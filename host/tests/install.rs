@@ -27,9 +27,12 @@ fn small_crate(folder: &Folder, library: &str, code: &str) {
 
 /// What is said of an installation that fails. Nothing of it may be left in the plugins folder.
 fn refused(folder: &Folder, args: &[&str], code: i32) -> String {
-    let plugins = || match folder.path("plugins").exists() {
-        true => folder.list("plugins"),
-        false => Vec::new(),
+    let plugins = || {
+        if folder.path("plugins").exists() {
+            folder.list("plugins")
+        } else {
+            Vec::new()
+        }
     };
     let before = plugins();
     let finished = require(folder.host("", &["install"]).args(args), code);
