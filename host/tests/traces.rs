@@ -80,7 +80,8 @@ impl Receiver {
         self.running
             .wait_for_stdout(|line| line.contains(r#""name":"run""#))
             .unwrap();
-        self.running.signal(Signal::INT).unwrap();
+        // An interrupt is ignored by what a shell has put into the background.
+        self.running.signal(Signal::TERM).unwrap();
         let finished = self.running.finish().unwrap();
         let lines = finished.stdout.lines().filter(|line| line.starts_with('{'));
         lines
