@@ -46,7 +46,7 @@ export function table(options) {
   );
 
   region.addEventListener("pointerleave", settle);
-  region.addEventListener("focusout", () => queueMicrotask(settle));
+  region.addEventListener("focusout", () => setTimeout(settle));
 
   function header(column) {
     const props = { scope: "col", role: "columnheader", class: [column.numeric && "numeric", column.class].filter(Boolean).join(" ") || null };
