@@ -175,7 +175,7 @@ const STATES = {
   parked: ["bad", "stop"], broken: ["bad", "warning"], overdue: ["warn", "clock"],
   succeeded: ["good", "check"], partial: ["warn", "half"], failed: ["bad", "cross"],
   cancelled: ["off", "slash"], interrupted: ["bad", "slash"], skipped: ["off", "slash"], missed: ["warn", "slash"],
-  open: ["bad", "cross"], half_open: ["warn", "half", "on trial"], closed: ["good", "check"],
+  open: ["bad", "cross"], "half-open": ["warn", "half", "on trial"], closed: ["good", "check"],
   refused: ["bad", "cross"], failing: ["bad", "cross"], draining: ["warn", "clock"],
 };
 
