@@ -249,9 +249,10 @@ install_chromium() { can_apt && apt_install chromium; }
 
 has_node() {
     has npm && has node &&
-        node --eval "process.exit(parseInt(process.versions.node) < $NODE_MAJOR)" >/dev/null 2>&1
+        node --eval "process.exit(parseInt(process.versions.node) < $NODE_MAJOR ? 1 : 0)" >/dev/null 2>&1
 }
-install_node() { can_apt && apt_install nodejs npm; }
+# Some packages of Node.js bring npm along, and conflict with the one of npm.
+install_node() { can_apt && apt_install nodejs && { has npm || apt_install npm; }; }
 
 # What the lock file says, and no older one.
 has_browser_packages() {
@@ -340,7 +341,7 @@ if [ "$purpose" = all ] || [ "$purpose" = test ]; then
         'put the program promtool of Prometheus into the PATH'
     need 'Chromium' has_chromium install_chromium \
         'apt-get install chromium, or name the program in ETL_TEST_CHROMIUM'
-    need "Node.js $NODE_MAJOR or newer" has_node install_node 'apt-get install nodejs npm, or https://nodejs.org'
+    need "Node.js $NODE_MAJOR or newer" has_node install_node 'apt-get install nodejs npm, or take it from https://nodejs.org'
     need 'playwright-core and axe-core' has_browser_packages install_browser_packages \
         "mkdir -p $BROWSER && cp $BROWSER_PACKAGES/{package.json,package-lock.json,.npmrc} $BROWSER && npm ci --prefix $BROWSER"
     need 'openapi-spec-validator' has_openapi_validator install_openapi_validator \
