@@ -30,7 +30,38 @@ macro_rules! files {
     };
 }
 
-const FILES: &[(&str, &[u8])] = files!["index.html",];
+const FILES: &[(&str, &[u8])] = files![
+    "actions-data.js",
+    "actions.js",
+    "address.js",
+    "api.js",
+    "app.js",
+    "audit-words.js",
+    "chart.js",
+    "components.css",
+    "console.css",
+    "dialog.js",
+    "dom.js",
+    "icon.svg",
+    "index.html",
+    "layout.css",
+    "overlays.css",
+    "overview-table.js",
+    "pages-audit.js",
+    "pages-login.js",
+    "pages-overview.js",
+    "pages-plugins.js",
+    "pages-runs.js",
+    "pages-servers.js",
+    "picker.js",
+    "refetch.js",
+    "router.js",
+    "scale.js",
+    "shell.js",
+    "table.js",
+    "tables.css",
+    "theme.js",
+];
 
 /// A file as it is sent.
 struct Asset {
