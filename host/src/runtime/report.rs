@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use etl_plugin_api::{Delivery, ErrorKind as StageErrorKind};
 use serde::Serialize;
 
+use crate::backfill::Progress;
 use crate::checkpoint::Ledger;
 use crate::error::{Error, ErrorKind};
 use crate::logs::redact;
@@ -197,6 +198,9 @@ pub struct RunReport {
     pub error: Option<Failure>,
     /// The plugin's counters.
     pub counters: BTreeMap<String, u64>,
+    /// Of a backfill, how far it has come. The rows are those of all its windows, the partitions those of the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<Progress>,
 }
 
 impl RunReport {
@@ -225,6 +229,7 @@ impl RunReport {
             partitions: Vec::new(),
             error: Some(error),
             counters: BTreeMap::new(),
+            backfill: None,
         }
     }
 

@@ -21,7 +21,7 @@ pub struct RunRecord {
     pub finished_at: Option<String>,
     /// Rows loaded.
     pub loaded: Option<u64>,
-    /// What made it start: `manual`, `schedule` or `dependency`.
+    /// What made it start: `manual`, `schedule`, `dependency` or `backfill`.
     pub trigger: String,
     /// The due instant that it is for, RFC 3339.
     pub scheduled_for: Option<String>,
@@ -37,6 +37,8 @@ pub enum Trigger {
     Schedule,
     /// Pipelines that it depends on have run.
     Dependency,
+    /// Somebody, to load a past range again.
+    Backfill,
 }
 
 impl Trigger {
@@ -46,6 +48,7 @@ impl Trigger {
             Self::Manual => "manual",
             Self::Schedule => "schedule",
             Self::Dependency => "dependency",
+            Self::Backfill => "backfill",
         }
     }
 }
@@ -322,6 +325,15 @@ impl State {
         // At most those that go on come before it.
         let mut runs = self.recent_runs(pipeline, 20)?.into_iter();
         Ok(runs.find(|run| run.status != "running"))
+    }
+
+    /// The latest run of a pipeline that was no backfill: how far it is loaded follows from that one.
+    pub fn last_load(&self, pipeline: &str) -> Result<Option<RunRecord>> {
+        let mut statement = self.database.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM runs WHERE pipeline = ?1 AND cause <> 'backfill'
+             ORDER BY started_at DESC, run_id DESC LIMIT 1"
+        ))?;
+        Ok(statement.query_row([pipeline], record).optional()?)
     }
 
     /// Whether there was such a run.

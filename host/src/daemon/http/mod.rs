@@ -4,7 +4,10 @@
 //! is the daemon's, which it asks on blocking threads, so that no request holds up the scheduler.
 
 mod api;
+mod backfills;
+mod checkpoints;
 mod connection;
+mod dead_letters;
 mod guard;
 mod logs;
 mod pipelines;

@@ -45,6 +45,7 @@ fn report(pipeline: &str, status: Status, attempts: u32) -> RunReport {
         }],
         error: None,
         counters: BTreeMap::new(),
+        backfill: None,
     }
 }
 
