@@ -401,3 +401,79 @@ fn add(report: &mut RunReport, run: &RunReport) {
 fn rate(rows: u64, seconds: f64) -> u64 {
     (rows as f64 / seconds.max(0.001)) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use etl_plugin_api::Cursor;
+
+    use super::*;
+    use crate::config::{self, Layer};
+
+    fn config(more: &str) -> Config {
+        let layer = Layer {
+            name: "logins.yaml".to_owned(),
+            text: format!(
+                "name: logins\nsource: {{ type: sqlite, shards: [{{ name: eu, path: a }}, {{ name: us, path: b }}], query: SELECT 1 }}\n\
+                 sink: {{ type: sqlite, path: c, table: t }}\n{more}"
+            ),
+            of_plugin: false,
+        };
+        config::load(&[layer], &|_| None).unwrap().config
+    }
+
+    fn asked(from: &str, to: &str, partitions: &[&str]) -> RunOptions {
+        let partitions = partitions.iter().map(|name| (*name).to_owned()).collect();
+        options(from.to_owned(), to.to_owned(), None, partitions, false)
+    }
+
+    #[test]
+    fn mistakes_are_found_before_anything_is_opened() {
+        let by_id = config("cursor: { column: id, kind: integer }\n");
+        let loaded = Checkpoint {
+            cursor: Some(Cursor::Integer(9)),
+            ..Checkpoint::default()
+        };
+        let stored: BTreeMap<String, Checkpoint> = [
+            ("eu".to_owned(), loaded),
+            ("us".to_owned(), Checkpoint::default()),
+        ]
+        .into();
+        let of = |config: &Config, options: &RunOptions, stored| {
+            check(config, options, stored).map_err(|error| error.to_string())
+        };
+        assert_eq!(of(&by_id, &asked("0", "9", &[]), Some(&stored)), Ok(()));
+        assert_eq!(of(&by_id, &asked("0", "9", &["eu"]), Some(&stored)), Ok(()));
+        let nothing = BTreeMap::new();
+        for (config, options, stored, words) in [
+            (&by_id, asked("9", "9", &[]), None, "is not before"),
+            (&config(""), asked("0", "9", &[]), None, "need a `cursor`"),
+            (
+                &by_id,
+                asked("0", "9", &["us"]),
+                Some(&stored),
+                "partition us was never loaded",
+            ),
+            (
+                &by_id,
+                asked("0", "9", &["asia"]),
+                Some(&stored),
+                "there is no partition `asia`",
+            ),
+            (
+                &by_id,
+                asked("0", "9", &[]),
+                Some(&nothing),
+                "pipeline logins was never loaded",
+            ),
+        ] {
+            let said = of(config, &options, stored).unwrap_err();
+            assert!(said.contains(words), "{said}");
+        }
+    }
+
+    #[test]
+    fn partitions_are_the_same_in_any_order() {
+        let options = asked("0", "9", &["us", "eu", "us"]);
+        assert_eq!(options.partitions, ["eu", "us"]);
+    }
+}

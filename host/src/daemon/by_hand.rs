@@ -107,11 +107,7 @@ impl Daemon {
 
     /// The pipeline, if it may run: configured without mistakes, and not parked.
     async fn launch(&self, name: &str) -> Result<Launch, Refusal> {
-        let known = self.known(name)?;
-        if let Some(problem) = known.dependency_error {
-            return Err(Refusal::Invalid(Error::config(problem).into()));
-        }
-        let (session, found) = (self.session.clone(), known.found);
+        let (session, found) = (self.session.clone(), self.known(name)?.found);
         let loaded = blocking(move || Ok(Launch::load(&lock(&session), found, None))).await?;
         loaded.map_err(|failure| match failure {
             // It is parked.

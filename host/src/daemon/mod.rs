@@ -132,19 +132,21 @@ impl Daemon {
         let state = State::open(&folders.state_dir)?;
         let notifier = Notifier::start(config.notifications.clone(), state, clock.clone())?;
         for (pipeline, run) in session.state.record_interrupted()? {
+            let backfill = run.trigger == Trigger::Backfill.word();
             tracing::warn!(
                 pipeline,
                 run_id = run.run_id,
-                "interrupted: its host died; the next run goes on from its last commit"
+                "interrupted: its host died; the next {} goes on from its last commit",
+                if backfill { "such backfill" } else { "run" }
             );
             // A due run is taken up again.
             if run.scheduled_for.is_none() {
-                notifier.tell(Observation::Ended(EndedRun::interrupted(
-                    &pipeline,
-                    &run.run_id,
-                    &run.started_at,
-                    None,
-                )));
+                let ended = EndedRun::interrupted(&pipeline, &run.run_id, &run.started_at, None);
+                notifier.tell(Observation::Ended(if backfill {
+                    ended.as_backfill()
+                } else {
+                    ended
+                }));
             }
         }
         let session = Arc::new(Mutex::new(session));

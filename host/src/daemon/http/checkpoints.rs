@@ -15,8 +15,6 @@ use crate::checkpoint::view::CheckpointsView;
 #[serde(deny_unknown_fields)]
 pub struct ResetRequest {
     /// The partition; the name of a split shard stands for all its ranges.
-    #[serde(default)]
-    #[schema(required = true)]
     partition: String,
     /// With `write_mode: append` the next run loads every row again.
     #[serde(default)]
