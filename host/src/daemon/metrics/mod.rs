@@ -206,7 +206,7 @@ impl Metrics {
             .iter()
             .filter(|_| report.backfill.is_none());
         for partition in moved {
-            if let Some(time) = partition.cursor_to.as_deref().and_then(time) {
+            if let Some(time) = partition.cursor_to.as_deref().and_then(time_of) {
                 last.cursors.insert(partition.name.clone(), time);
             }
         }
@@ -325,7 +325,7 @@ fn series<const N: usize>(pipeline: &str, label: &'static str, values: [&str; N]
 }
 
 /// A cursor that is a time; without a zone it counts as UTC. `None` for numbers and for anything else.
-fn time(cursor: &str) -> Option<Timestamp> {
+pub fn time_of(cursor: &str) -> Option<Timestamp> {
     // A number of eight digits would pass for a day. A keyset has its number behind the time.
     let length = cursor
         .find(|c: char| !(c.is_ascii_digit() || "-+:.TZ ".contains(c)))

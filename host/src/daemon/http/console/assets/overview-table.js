@@ -1,0 +1,127 @@
+// One row for each pipeline of the overview.
+
+import { pipelinePath, runPath } from "./address.js";
+import { sparkline } from "./chart.js";
+import { badge, count, duration, empty, h, time } from "./dom.js";
+import { table } from "./table.js";
+
+export function overviewTable({ search, tools, onsearch }) {
+  let any = true;
+  const nothing = h("div", {});
+  const list = table({
+    caption: "Pipelines",
+    key: (pipeline) => pipeline.name,
+    columns: [
+      { key: "state", label: "State", cell: state, class: "col-state" },
+      { key: "name", label: "Pipeline", header: true, cell: name, class: "col-name" },
+      { key: "last", label: "Last run", cell: last },
+      { key: "rows", label: "Rows", numeric: true, cell: rows },
+      { key: "seconds", label: "Took", numeric: true, cell: (one) => duration(one.last_run?.seconds) },
+      { key: "recent", label: "Last 30 runs", cell: (one) => sparkline(one.recent ?? []), class: "col-recent" },
+      { key: "lag", label: "Behind source", numeric: true, cell: (one) => duration(one.lag_seconds) },
+      { key: "next", label: "Next run", cell: next },
+      { key: "run", label: "", title: "Action", cell: action, class: "col-action" },
+    ],
+    filter: { label: "Search pipelines", value: search, onfilter: onsearch },
+    tools: [tools],
+    empty: nothing,
+  });
+
+  return {
+    node: list.node,
+    update(pipelines, options) {
+      any = options.any;
+      if (!pipelines.length) nothing.replaceChildren(any ? noMatch() : noPipelines());
+      list.update(pipelines, options);
+    },
+  };
+}
+
+function state(one) {
+  const run = one.current_run;
+  const since = run?.started_at
+    ? h("a", { class: "cell-note", href: runPath(run.run_id) }, "since ", time(run.started_at, { focus: false }))
+    : run
+      ? h("a", { class: "cell-note", href: runPath(run.run_id), title: run.waits_for }, "waits")
+      : null;
+  return h("div", { class: "cell-lines" }, h("span", { class: "cell-line" }, badge(one.state)), since);
+}
+
+function name(one) {
+  return h(
+    "div",
+    { class: "cell-lines" },
+    h("a", { class: "cell-name", href: pipelinePath(one.name) }, one.name),
+    h("span", { class: "cell-note clamp", title: one.description || null }, one.config_error ? firstLine(one.config_error) : one.description || " "),
+  );
+}
+
+function firstLine(text) {
+  return text.split("\n", 1)[0];
+}
+
+function last(one) {
+  const run = one.last_run;
+  if (!run) return h("span", { class: "quiet" }, "never");
+  return h(
+    "div",
+    { class: "cell-lines" },
+    h("span", { class: "cell-line" }, badge(run.status)),
+    h("a", { class: "cell-note", href: runPath(run.run_id), title: run.error || null }, time(run.finished_at ?? run.started_at, { focus: false })),
+  );
+}
+
+function rows(one) {
+  const run = one.last_run;
+  return h(
+    "div",
+    { class: "cell-lines cell-end" },
+    h("span", {}, count(run?.loaded)),
+    run?.quarantined ? h("span", { class: "cell-note toned tone-warn" }, `${count(run.quarantined)} set aside`) : null,
+  );
+}
+
+function next(one) {
+  const overdue = one.overdue_since
+    ? h("span", { class: "cell-line" }, badge("overdue"), h("span", { class: "cell-note" }, "due ", time(one.overdue_since)))
+    : null;
+  const without = one.state === "paused" ? "paused" : one.state === "disabled" ? "stopped" : one.schedule ? null : "no schedule";
+  return h(
+    "div",
+    { class: "cell-lines" },
+    overdue,
+    one.next_run ? time(one.next_run) : h("span", { class: "quiet" }, without ?? "–"),
+    one.schedule && !overdue ? h("span", { class: "cell-note clamp", title: one.schedule }, one.schedule) : null,
+  );
+}
+
+function action(one) {
+  const run = one.current_run;
+  if (run) return h("a", { class: "button button-small", href: runPath(run.run_id), "aria-label": `Follow the run of ${one.name}` }, "Follow");
+  return h(
+    "button",
+    {
+      type: "button", class: "button-small", "aria-label": `Run ${one.name}`, "aria-haspopup": "dialog",
+      onclick: async () => {
+        const actions = await import("./actions.js");
+        actions.run(one);
+      },
+    },
+    "Run …",
+  );
+}
+
+function noMatch() {
+  return empty("No pipeline matches", "Nothing has this name or description and this state.", h("a", { class: "button", href: "/" }, "Show all"));
+}
+
+function noPipelines() {
+  return empty(
+    "No pipelines yet",
+    [
+      "Drop a plugin file (", h("code", {}, "lib….so"), ") into the daemon's plugins folder, or let ", h("code", {}, "etl-host install"),
+      " do it. ", h("code", {}, "etl-host generate"), " writes a new plugin. The daemon takes it up by itself, and it shows here.",
+    ],
+    h("a", { class: "button", href: "/plugins" }, "Refused plugin files"),
+  );
+}
