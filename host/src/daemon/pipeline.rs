@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind};
 use crate::plan::RunOptions;
 use crate::runtime::report::Status;
 use crate::sink::due::{DueRun, DueStatus};
+use crate::state::Trigger;
 
 /// How often one due instant is begun: a run that takes the daemon down with it must not do so for ever.
 const MOST_TRIES: u32 = 10;
@@ -307,7 +308,10 @@ impl PipelineTask {
         let (status, reason) = match outcome {
             Outcome::Ended(ended) => {
                 let status = of_run(ended.status);
-                self.last = Some(status);
+                // Nothing depends on a range of the past.
+                if current.run.trigger != Trigger::Backfill {
+                    self.last = Some(status);
+                }
                 (status, ended.error)
             }
             Outcome::Skipped(reason) => (DueStatus::Skipped, Some(reason)),

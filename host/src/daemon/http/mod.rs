@@ -6,9 +6,12 @@
 
 mod api;
 mod audit;
+mod backfills;
+mod checkpoints;
 mod connection;
 mod console;
 mod credentials;
+mod dead_letters;
 mod guard;
 mod logs;
 mod overview;

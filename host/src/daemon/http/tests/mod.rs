@@ -343,7 +343,15 @@ async fn what_takes_longer_goes_on_behind_the_answer() {
         let stopped = pipelines::stop(axum::extract::State(api(wait)), name, request).await;
         stopped.unwrap().status().as_u16()
     };
+    let replay = async |wait| {
+        let request = api::Body(dead_letters::ReplayRequest::default());
+        let name = api::Name("logins".to_owned());
+        let replayed = dead_letters::replay(axum::extract::State(api(wait)), name, request).await;
+        replayed.unwrap().status().as_u16()
+    };
     assert_eq!(stop(Duration::ZERO).await, 202);
+    assert_eq!(replay(Duration::ZERO).await, 202);
     daemon.end();
     assert_eq!(stop(Duration::from_mins(1)).await, 200);
+    assert_eq!(replay(Duration::from_mins(1)).await, 200);
 }
