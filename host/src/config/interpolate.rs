@@ -7,6 +7,8 @@
 //! What is put in is not looked at again: neither as another `${…}` nor as YAML. Names are
 //! `[A-Za-z_][A-Za-z0-9_]*`. Error messages hold names of variables, never the rest of the string.
 
+use std::cell::RefCell;
+
 /// How a variable is looked up.
 pub(super) type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
@@ -42,6 +44,18 @@ impl InterpolationError {
             Self::Nested => "a default is plain text".into(),
         }
     }
+}
+
+/// The names of the variables in `text`, in its order.
+pub(super) fn variables(text: &str) -> Vec<String> {
+    let names = RefCell::new(Vec::new());
+    let note = |name: &str| {
+        names.borrow_mut().push(name.to_owned());
+        Some(String::new())
+    };
+    // Mistakes were told when it was read.
+    let _ = interpolate(text, &note);
+    names.into_inner()
 }
 
 /// Puts the variables into `text`, or tells all that is wrong with them.

@@ -4,8 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::document::{Data, Node};
 use super::error::{ConfigProblem, Position};
+use super::interpolate::variables;
 
 /// The place of every key, after all layers were laid over each other.
 #[derive(Clone, Debug)]
@@ -19,6 +22,23 @@ pub struct Positions {
 struct Place {
     value: Position,
     key: Position,
+    /// It holds no other keys.
+    is_leaf: bool,
+    /// Variables of the environment that it is made of.
+    variables: Vec<String>,
+}
+
+/// Where a value of a configuration comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Origin {
+    /// Its dotted key.
+    pub key: String,
+    /// The value.
+    pub value: Value,
+    /// Where it was written; `None` if nobody has, so that it is the default.
+    pub position: Option<Position>,
+    /// Variables of the environment that it is made of.
+    pub variables: Vec<String>,
 }
 
 impl Positions {
@@ -44,6 +64,43 @@ impl Positions {
                 return Some(place);
             }
             key = key.rfind(['.', '[']).and_then(|end| key.get(..end))?;
+        }
+    }
+
+    /// Where each value comes from, of a configuration as JSON.
+    pub fn origins(&self, config: &Value) -> Vec<Origin> {
+        let mut origins = Vec::new();
+        self.collect_origins("", config, &mut origins);
+        origins
+    }
+
+    fn collect_origins(&self, key: &str, value: &Value, origins: &mut Vec<Origin>) {
+        match value {
+            Value::Object(map) if !map.is_empty() => {
+                for (name, value) in map {
+                    let key = match key {
+                        "" => name.clone(),
+                        key => format!("{key}.{name}"),
+                    };
+                    self.collect_origins(&key, value, origins);
+                }
+            }
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.collect_origins(&format!("{key}[{index}]"), item, origins);
+                }
+            }
+            value => {
+                // A word may stand for several values, but a section says nothing of what it leaves out.
+                let exact = self.by_key.get(key);
+                let written = exact.or_else(|| self.place(key).filter(|place| place.is_leaf));
+                origins.push(Origin {
+                    key: key.to_owned(),
+                    value: value.clone(),
+                    position: written.map(|place| place.value.clone()),
+                    variables: written.map_or_else(Vec::new, |place| place.variables.clone()),
+                });
+            }
         }
     }
 
@@ -81,6 +138,11 @@ fn collect(node: &Node, by_key: &mut BTreeMap<String, Place>) {
     let place = Place {
         value: node.at.clone(),
         key: node.key_at.clone(),
+        is_leaf: !matches!(node.data, Data::Map(_) | Data::List(_)),
+        variables: match &node.data {
+            Data::Text(text) => variables(text),
+            _ => Vec::new(),
+        },
     };
     by_key.insert(node.key.clone(), place);
     match &node.data {

@@ -135,6 +135,8 @@ pub fn partitions(books: &Books) -> Vec<PartitionView> {
             loaded: page.ledger.loaded,
             quarantined: page.ledger.quarantined() + page.held,
             bytes: page.ledger.bytes,
+            ledger: page.ledger,
+            timeline: page.timeline,
         }
     };
     books.pages().into_iter().map(view).collect()

@@ -9,6 +9,7 @@ mod carry_out;
 pub mod client;
 pub mod clock;
 mod dependency;
+mod history;
 pub mod http;
 mod lifecycle;
 mod lock;
@@ -54,8 +55,8 @@ use self::shared::{Pace, RunOrder, Shared, Spec};
 use self::standing::Standing;
 pub use self::standing::Standings;
 use self::view::{
-    DaemonView, Event, PipelineState, PipelineView, ProcessView, RefusedPlugin, RunRequest,
-    RunSummary, RunView,
+    DaemonView, Event, OriginView, PipelineState, PipelineView, ProcessView, RefusedPlugin,
+    RouteView, RunRequest, RunView,
 };
 use crate::config;
 use crate::error::{Error, ErrorKind, Result};
@@ -69,7 +70,7 @@ use crate::progress::Teller;
 use crate::schedule::Schedule;
 use crate::session::{Folders, Session, host_binary};
 pub use crate::state::HistoryQuery;
-use crate::state::{RunRecord, State, Trigger};
+use crate::state::{State, Trigger};
 use crate::worker::workers_of;
 
 /// How often plugins, configurations and the state are looked at.
@@ -90,6 +91,8 @@ pub struct Daemon {
     session: Arc<Mutex<Session>>,
     pools: Arc<Pools>,
     shared: Arc<Shared>,
+    /// Its own connection to the state: who only looks does not hold up who runs.
+    reading: Mutex<State>,
     roster: Mutex<Roster>,
     members: Mutex<BTreeMap<String, Member>>,
     /// Tasks of pipelines that are gone, until they have ended.
@@ -125,6 +128,7 @@ impl Daemon {
         let lock = Lock::take(&folders.state_dir)?;
         let session = Session::open(folders)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let reading = State::open(&folders.state_dir)?;
         let state = State::open(&folders.state_dir)?;
         let notifier = Notifier::start(config.notifications.clone(), state, clock.clone())?;
         for (pipeline, run) in session.state.record_interrupted()? {
@@ -171,6 +175,7 @@ impl Daemon {
             session,
             pools,
             shared: Arc::new(shared),
+            reading: Mutex::new(reading),
             roster: Mutex::default(),
             members: Mutex::default(),
             leaving: Mutex::default(),
@@ -379,6 +384,23 @@ impl Daemon {
         })
     }
 
+    /// Where each value of that configuration comes from.
+    pub fn config_origins(&self, name: &str) -> Result<Vec<OriginView>, Refusal> {
+        let config = self.config(name)?;
+        let loaded = self.known(name)?.loaded;
+        let origins = loaded.map(|loaded| loaded.positions.origins(&config));
+        let views = origins.into_iter().flatten().map(|origin| OriginView {
+            key: origin.key,
+            value: origin.value,
+            origin: origin.position.map_or_else(
+                || "default".to_owned(),
+                |at| format!("{}:{}", at.file, at.line),
+            ),
+            variables: origin.variables,
+        });
+        Ok(views.collect())
+    }
+
     /// Starts a run that somebody asks for; answers with its identifier once it is accepted.
     pub async fn run(&self, name: &str, request: RunRequest) -> Result<String, Refusal> {
         let known = self.known(name)?;
@@ -429,26 +451,6 @@ impl Daemon {
     /// One of them.
     pub fn running_run(&self, run_id: &str) -> Option<RunView> {
         self.shared.active.find(run_id).map(|run| run.view())
-    }
-
-    /// Runs of the past, newest first.
-    pub fn history(&self, query: &HistoryQuery) -> Result<Vec<RunSummary>, Refusal> {
-        let runs = lock(&self.session).state.runs(query)?;
-        Ok(runs
-            .into_iter()
-            .map(|(pipeline, record)| summary(&pipeline, record))
-            .collect())
-    }
-
-    /// A run as history has it; `None` if it has none of that identifier.
-    pub fn summary(&self, run_id: &str) -> Result<Option<RunSummary>, Refusal> {
-        let run = lock(&self.session).state.run(run_id)?;
-        Ok(run.map(|(pipeline, record)| summary(&pipeline, record)))
-    }
-
-    /// The report of a run that is over.
-    pub fn report(&self, run_id: &str) -> Result<Option<serde_json::Value>, Refusal> {
-        Ok(lock(&self.session).state.report(run_id)?)
     }
 
     /// Files of the plugins folder that do not serve.
@@ -547,7 +549,6 @@ impl Daemon {
         let manifest = &known.found.manifest;
         let name = &manifest.name;
         let current = self.shared.active.of(name);
-        let last = lock(&self.session).state.last_run(name)?;
         let state = match &current {
             Some(run) if run.has_begun() => PipelineState::Running,
             Some(_) => PipelineState::Queued,
@@ -573,7 +574,12 @@ impl Daemon {
             overdue_since: self.shared.standings.overdue_since(name, now),
             depends_on: dependencies.map(|it| it.pipeline.clone()).collect(),
             current_run: current.map(|run| run.view()),
-            last_run: last.map(|record| summary(name, record)),
+            last_run: self.last_run(name)?,
+            recent: Vec::new(),
+            lag_seconds: None,
+            delivery: manifest.delivery,
+            isolation: known.loaded.as_ref().map(|loaded| loaded.config.isolation),
+            route: known.loaded.as_ref().map(|loaded| route(&loaded.config)),
             config_error: known.problem().cloned(),
         })
     }
@@ -614,15 +620,17 @@ fn options(request: RunRequest) -> RunOptions {
     }
 }
 
-fn summary(pipeline: &str, record: RunRecord) -> RunSummary {
-    RunSummary {
-        run_id: record.run_id,
-        pipeline: pipeline.to_owned(),
-        status: record.status,
-        trigger: record.trigger,
-        scheduled_for: record.scheduled_for,
-        started_at: record.started_at,
-        finished_at: record.finished_at,
-        loaded: record.loaded,
+/// What it reads from and writes to, in words.
+fn route(config: &config::Config) -> RouteView {
+    let source = &config.source.connector;
+    let source = match source.shard_names().as_slice() {
+        [] => "the plugin's own source".to_owned(),
+        [shard] => format!("{}, {shard}", source.kind()),
+        shards => format!("{}, {} shards", source.kind(), shards.len()),
+    };
+    let sink = &config.sink;
+    RouteView {
+        source,
+        sink: format!("{} table {}", sink.connector.kind(), sink.table),
     }
 }

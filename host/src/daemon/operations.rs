@@ -8,10 +8,12 @@ use tokio::sync::broadcast;
 use super::metrics::Metrics;
 use super::schedules::{ScheduleChange, ScheduleView};
 use super::view::{
-    DaemonView, Event, PipelineView, ProcessView, RefusedPlugin, RunRequest, RunSummary, RunView,
+    AuditEntry, DaemonView, Event, OriginView, PipelineView, ProcessView, RefusedPlugin,
+    RunRequest, RunSummary, RunView,
 };
 use super::{Daemon, HistoryQuery, Refusal};
 use crate::pool::{BreakerState, PoolUse};
+use crate::state::{AuditedAnswer, AuditedRequest};
 
 /// The daemon, as the API sees it. What is not `async` may block.
 #[async_trait]
@@ -19,6 +21,8 @@ pub trait Operations: Send + Sync + 'static {
     fn pipelines(&self) -> Result<Vec<PipelineView>, Refusal>;
     fn pipeline(&self, name: &str) -> Result<PipelineView, Refusal>;
     fn config(&self, name: &str) -> Result<serde_json::Value, Refusal>;
+    fn config_origins(&self, name: &str) -> Result<Vec<OriginView>, Refusal>;
+    fn add_recent(&self, view: &mut PipelineView) -> Result<(), Refusal>;
     async fn run(&self, name: &str, request: RunRequest) -> Result<String, Refusal>;
     fn cancel(&self, run_id: &str, now: bool) -> Result<(), Refusal>;
     async fn start(&self, name: &str) -> Result<Option<String>, Refusal>;
@@ -42,6 +46,9 @@ pub trait Operations: Send + Sync + 'static {
     fn ticked_at(&self) -> i64;
     fn metrics(&self) -> &Metrics;
     fn look_again(&self);
+    fn record_request(&self, request: &AuditedRequest) -> Result<i64, Refusal>;
+    fn record_answer(&self, id: i64, answer: &AuditedAnswer) -> Result<(), Refusal>;
+    fn audit(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>, Refusal>;
 }
 
 #[async_trait]
@@ -54,6 +61,12 @@ impl Operations for Daemon {
     }
     fn config(&self, name: &str) -> Result<serde_json::Value, Refusal> {
         self.config(name)
+    }
+    fn config_origins(&self, name: &str) -> Result<Vec<OriginView>, Refusal> {
+        self.config_origins(name)
+    }
+    fn add_recent(&self, view: &mut PipelineView) -> Result<(), Refusal> {
+        self.add_recent(view)
     }
     async fn run(&self, name: &str, request: RunRequest) -> Result<String, Refusal> {
         self.run(name, request).await
@@ -124,5 +137,14 @@ impl Operations for Daemon {
     }
     fn look_again(&self) {
         self.look_again();
+    }
+    fn record_request(&self, request: &AuditedRequest) -> Result<i64, Refusal> {
+        self.record_request(request)
+    }
+    fn record_answer(&self, id: i64, answer: &AuditedAnswer) -> Result<(), Refusal> {
+        self.record_answer(id, answer)
+    }
+    fn audit(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>, Refusal> {
+        self.audit(before, limit)
     }
 }

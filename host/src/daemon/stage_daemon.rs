@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use etl_plugin_api::Delivery;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::broadcast;
@@ -14,14 +15,16 @@ use super::metrics::Metrics;
 use super::operations::Operations;
 use super::schedules::{ScheduleChange, ScheduleView};
 use super::view::{
-    DaemonView, Event, PartitionView, PipelineState, PipelineView, ProcessView, RefusedPlugin,
-    RunRequest, RunSummary, RunView,
+    AuditEntry, DaemonView, Event, OriginView, PartitionView, PipelineState, PipelineView,
+    ProcessView, RefusedPlugin, RunRequest, RunSummary, RunView,
 };
 use super::{HistoryQuery, Refusal};
+use crate::checkpoint::Ledger;
 use crate::error::Error;
 use crate::pool::{BreakerState, Condition, PoolUse};
 use crate::process::Usage;
 use crate::schedule::Origin;
+use crate::state::{AuditedAnswer, AuditedRequest};
 
 /// The run that goes on until [`StageDaemon::end`].
 pub const CURRENT: &str = "run-current";
@@ -40,6 +43,7 @@ pub struct StageDaemon {
     pub asked: Mutex<Vec<String>>,
     /// The logs of pipelines.
     pub logs: tempfile::TempDir,
+    audit: Mutex<Vec<AuditEntry>>,
     over: Mutex<bool>,
 }
 
@@ -52,6 +56,7 @@ impl Default for StageDaemon {
             events: broadcast::channel(4).0,
             asked: Mutex::default(),
             logs: tempfile::tempdir().unwrap(),
+            audit: Mutex::default(),
             over: Mutex::default(),
         }
     }
@@ -98,6 +103,8 @@ impl StageDaemon {
                 loaded: 6,
                 quarantined: 1,
                 bytes: 100,
+                ledger: Ledger::default(),
+                timeline: Vec::new(),
             }],
         }
     }
@@ -112,6 +119,11 @@ impl StageDaemon {
             started_at: "2026-03-01T00:00:01Z".to_owned(),
             finished_at: Some("2026-03-01T00:00:02Z".to_owned()),
             loaded: Some(42),
+            seconds: Some(1.0),
+            extracted: Some(42),
+            quarantined: Some(0),
+            attempts: Some(1),
+            error: None,
         }
     }
 }
@@ -141,8 +153,58 @@ impl Operations for StageDaemon {
             depends_on: Vec::new(),
             current_run: running.into_iter().next(),
             last_run: Some(Self::past("run-3", "succeeded")),
+            recent: Vec::new(),
+            lag_seconds: None,
+            delivery: Delivery::Transactional,
+            isolation: None,
+            route: None,
             config_error: None,
         })
+    }
+    fn add_recent(&self, view: &mut PipelineView) -> Result<(), Refusal> {
+        view.lag_seconds = Some(60.0);
+        Ok(())
+    }
+    fn config_origins(&self, name: &str) -> Result<Vec<OriginView>, Refusal> {
+        Self::known(name)?;
+        Ok(Vec::new())
+    }
+    fn record_request(&self, request: &AuditedRequest) -> Result<i64, Refusal> {
+        let mut audit = self.audit.lock().unwrap();
+        let id = i64::try_from(audit.len()).unwrap() + 1;
+        audit.push(AuditEntry {
+            id,
+            at: "2026-03-01T00:00:00Z".to_owned(),
+            peer: request.peer.clone(),
+            via: request.via.to_owned(),
+            method: request.method.clone(),
+            path: request.path.clone(),
+            request: request
+                .request
+                .as_deref()
+                .map(|text| serde_json::from_str(text).unwrap()),
+            status: None,
+            error: None,
+            run_id: None,
+        });
+        Ok(id)
+    }
+    fn record_answer(&self, id: i64, answer: &AuditedAnswer) -> Result<(), Refusal> {
+        let mut audit = self.audit.lock().unwrap();
+        let entry = audit.iter_mut().find(|entry| entry.id == id).unwrap();
+        entry.status = Some(answer.status);
+        entry.error.clone_from(&answer.error);
+        entry.run_id.clone_from(&answer.run_id);
+        Ok(())
+    }
+    fn audit(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>, Refusal> {
+        let audit = self.audit.lock().unwrap();
+        let before = before.unwrap_or(i64::MAX);
+        let entries = audit.iter().rev().filter(|entry| entry.id < before);
+        Ok(entries
+            .take(usize::try_from(limit).unwrap())
+            .cloned()
+            .collect())
     }
     fn config(&self, name: &str) -> Result<serde_json::Value, Refusal> {
         Self::known(name)?;

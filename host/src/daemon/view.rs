@@ -2,11 +2,15 @@
 //!
 //! Everything here is data; it is gathered in [`Daemon`](super::Daemon).
 
+use etl_plugin_api::Delivery;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::checkpoint::Ledger;
+use crate::config::Isolation;
 use crate::process::Usage;
+use crate::runtime::books::Attempt;
 
 /// What a pipeline does, or why it does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -55,10 +59,50 @@ pub struct PipelineView {
     pub depends_on: Vec<String>,
     /// The run that goes on or waits.
     pub current_run: Option<RunView>,
-    /// The last run that ended.
+    /// The last run.
     pub last_run: Option<RunSummary>,
+    /// The last runs that are over, at most 30, oldest first; only where pipelines are listed or one is shown.
+    pub recent: Vec<RecentRun>,
+    /// How old the oldest cursor of its partitions is, where cursors are times; `null` before the first run.
+    pub lag_seconds: Option<f64>,
+    /// What the loader promises: `transactional`, `idempotent` or `at-least-once`.
+    #[schema(value_type = String)]
+    pub delivery: Delivery,
+    /// Where the plugin runs: `process` or `in-process`; `null` as long as its configuration has mistakes.
+    #[schema(value_type = Option<String>)]
+    pub isolation: Option<Isolation>,
+    /// What it reads from and writes to, in words; `null` as long as its configuration has mistakes.
+    pub route: Option<RouteView>,
     /// What is wrong with its configuration.
     pub config_error: Option<String>,
+}
+
+/// What a pipeline reads from and writes to, in words.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RouteView {
+    /// The source: its kind and its shards.
+    pub source: String,
+    /// The sink: its kind and its table.
+    pub sink: String,
+}
+
+/// A run that is over, as a point among others.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RecentRun {
+    /// Its identifier.
+    pub run_id: String,
+    /// How it ended.
+    pub status: String,
+    /// When it began, RFC 3339.
+    pub started_at: String,
+    /// How long it took.
+    pub seconds: Option<f64>,
+    /// Rows read.
+    pub extracted: Option<u64>,
+    /// Rows loaded.
+    pub loaded: Option<u64>,
+    /// Rows set aside.
+    pub quarantined: Option<u64>,
 }
 
 /// A run that goes on, or waits for its turn.
@@ -103,6 +147,14 @@ pub struct PartitionView {
     pub quarantined: u64,
     /// Bytes read.
     pub bytes: u64,
+    /// Both ledgers, with what is not committed yet.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub ledger: Ledger,
+    /// Its attempts so far.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub timeline: Vec<Attempt>,
 }
 
 /// A run that is over, or that a dead host has left.
@@ -124,6 +176,57 @@ pub struct RunSummary {
     pub finished_at: Option<String>,
     /// Rows loaded.
     pub loaded: Option<u64>,
+    /// How long it took; `null` if it goes on or was interrupted, like all below.
+    pub seconds: Option<f64>,
+    /// Rows read.
+    pub extracted: Option<u64>,
+    /// Rows set aside.
+    pub quarantined: Option<u64>,
+    /// Attempts of all partitions.
+    pub attempts: Option<u32>,
+    /// The first reason why it did not succeed.
+    pub error: Option<String>,
+}
+
+/// Something that was asked of the API and may change something.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct AuditEntry {
+    /// Its number.
+    pub id: i64,
+    /// When it was asked, RFC 3339.
+    pub at: String,
+    /// The client's address; `null` on the Unix socket.
+    pub peer: Option<String>,
+    /// How the client has proven itself: `token`, `session`, `loopback` (no token is configured), `socket` (it may open
+    /// the Unix socket) or `open` (it signs in or out).
+    pub via: String,
+    /// The method.
+    pub method: String,
+    /// The address.
+    pub path: String,
+    /// The body.
+    #[schema(value_type = Option<Object>)]
+    pub request: Option<serde_json::Value>,
+    /// The status of the answer; `null` if it was never given.
+    pub status: Option<u16>,
+    /// Why it was refused.
+    pub error: Option<String>,
+    /// The run that it started.
+    pub run_id: Option<String>,
+}
+
+/// Where the value of a configuration's key comes from.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct OriginView {
+    /// The key, such as `source.shards[0].host`.
+    pub key: String,
+    /// The value that holds, secrets as `***`.
+    #[schema(value_type = Object)]
+    pub value: serde_json::Value,
+    /// File and line, or `default`.
+    pub origin: String,
+    /// Variables of the environment that the value is made of.
+    pub variables: Vec<String>,
 }
 
 /// A file of the plugins folder that does not serve.

@@ -2,10 +2,15 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Ledger;
 use crate::config::BadRowLimit;
 use crate::error::{Error, ErrorKind, Result};
+use crate::logs::redact;
 
 /// Below so many rows a percentage says nothing yet.
 const ROWS_FOR_A_PERCENTAGE: u64 = 10_000;
@@ -30,6 +35,26 @@ pub enum Activity {
     Cancelled,
 }
 
+/// One attempt of a partition, for people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended; `None` while it goes on.
+    pub ended_at: Option<Timestamp>,
+    /// `running`, `succeeded`, `failed` or `cancelled`.
+    pub outcome: String,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// How long the partition waits before it is tried again.
+    pub wait_seconds: Option<f64>,
+}
+
+/// Attempts of a partition that are told; what lies between the first ones and the last is left out.
+const TOLD: usize = 100;
+
 /// One partition's page.
 #[derive(Clone, Debug)]
 pub struct Page {
@@ -45,6 +70,49 @@ pub struct Page {
     pub committed: Ledger,
     /// Rows set aside that are on no line of the books yet, because no commit covers them.
     pub held: u64,
+    /// Its attempts.
+    pub timeline: Vec<Attempt>,
+}
+
+impl Page {
+    /// Notes that an attempt begins.
+    pub fn begin_attempt(&mut self, attempt: u32, now: Timestamp) {
+        self.activity = Activity::Running;
+        self.attempt = attempt;
+        if self.timeline.len() >= TOLD {
+            // The first one says how it began.
+            self.timeline.remove(1);
+        }
+        self.timeline.push(Attempt {
+            attempt,
+            started_at: now,
+            ended_at: None,
+            outcome: "running".to_owned(),
+            error: None,
+            wait_seconds: None,
+        });
+    }
+
+    /// Notes how it ended.
+    pub fn end_attempt(&mut self, outcome: &str, error: Option<&Error>, now: Timestamp) {
+        if let Some(last) = self.timeline.last_mut()
+            && last.ended_at.is_none()
+        {
+            last.ended_at = Some(now);
+            outcome.clone_into(&mut last.outcome);
+            last.error = error.map(|error| redact(&error.to_string()).into_owned());
+        }
+    }
+
+    /// Notes that the partition waits before it is tried again.
+    pub fn wait_after(&mut self, error: &Error, wait: Duration) {
+        self.activity = Activity::Retrying {
+            reason: redact(&error.to_string()).into_owned(),
+        };
+        if let Some(last) = self.timeline.last_mut() {
+            last.wait_seconds = Some(wait.as_secs_f64());
+        }
+    }
 }
 
 /// The books of a run.
@@ -65,6 +133,7 @@ impl Books {
                 ledger: Ledger::default(),
                 committed: Ledger::default(),
                 held: 0,
+                timeline: Vec::new(),
             })
             .collect();
         Self {
@@ -86,6 +155,13 @@ impl Books {
         let pages = self.pages();
         let page = pages.iter().find(|page| page.partition == partition);
         page.map(|page| page.committed).unwrap_or_default()
+    }
+
+    /// One partition's attempts.
+    pub fn timeline(&self, partition: &str) -> Vec<Attempt> {
+        let mut pages = self.pages().into_iter();
+        let page = pages.find(|page| page.partition == partition);
+        page.map(|page| page.timeline).unwrap_or_default()
     }
 
     /// Changes one partition's page.

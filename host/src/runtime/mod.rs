@@ -293,6 +293,8 @@ async fn run_partitions(context: &Arc<RunContext>) -> Vec<Outcome> {
                         crashed: false,
                     }),
                     worker: None,
+                    ledger: Ledger::default(),
+                    timeline: context.books.timeline(&partition.name),
                 },
                 ledger: Ledger::default(),
                 cursor: None,

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use etl_plugin_api::{Cursor, ErrorKind as StageErrorKind};
+use jiff::Timestamp;
 use tracing::Instrument;
 
 use super::RunContext;
@@ -51,8 +52,7 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
         }
         attempts += 1;
         run.books.update(&partition.name, |page| {
-            page.activity = Activity::Running;
-            page.attempt = attempts;
+            page.begin_attempt(attempts, Timestamp::now());
         });
         progress.commits.store(0, Ordering::Relaxed);
         let span = spans::of_attempt(attempts);
@@ -63,6 +63,7 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
         if result.is_err() {
             settle(run, partition).await;
         }
+        tell_end(run, partition, &result);
         let error = match result {
             Ok(Ended::Finished(finished)) => {
                 let outcome = succeeded(run, partition, attempts, &finished);
@@ -116,16 +117,26 @@ pub async fn run(run: &RunContext, partition: &PartitionPlan) -> Outcome {
             wait.as_secs_f64(),
             handling.max_retries
         );
-        run.books.update(&partition.name, |page| {
-            page.activity = Activity::Retrying {
-                reason: error.to_string(),
-            };
-        });
+        run.books
+            .update(&partition.name, |page| page.wait_after(&error, wait));
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = run.cancel.cancelled() => {}
         }
     }
+}
+
+/// Notes for people how an attempt ended.
+fn tell_end(run: &RunContext, partition: &PartitionPlan, result: &Result<Ended>) {
+    let (outcome, error) = match result {
+        Ok(Ended::Finished(finished)) if finished.cancelled => ("cancelled", None),
+        Ok(_) => ("succeeded", None),
+        Err(error) if run.cancel.is_cancelled() => ("cancelled", Some(error)),
+        Err(error) => ("failed", Some(error)),
+    };
+    run.books.update(&partition.name, |page| {
+        page.end_attempt(outcome, error, Timestamp::now());
+    });
 }
 
 /// A stage that is still at work for an attempt that was given up must not meet the next one.
@@ -263,6 +274,8 @@ fn succeeded(
             cursor_to: finished.to.as_ref().map(display),
             error: None,
             worker: None,
+            ledger: finished.ledger,
+            timeline: run.books.timeline(&partition.name),
         },
         ledger: finished.ledger,
         cursor: finished.to.clone(),
@@ -333,6 +346,8 @@ async fn ended(
             cursor_to: cursor.as_ref().map(display),
             error,
             worker: None,
+            ledger,
+            timeline: run.books.timeline(&partition.name),
         },
         ledger,
         cursor,

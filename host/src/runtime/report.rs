@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use etl_plugin_api::{Delivery, ErrorKind as StageErrorKind};
 use serde::Serialize;
 
+use super::books::Attempt;
 use crate::checkpoint::Ledger;
 use crate::error::{Error, ErrorKind};
 use crate::logs::redact;
@@ -142,6 +143,10 @@ pub struct PartitionReport {
     pub error: Option<Failure>,
     /// What its worker processes used; `None` if the plugin ran inside the host.
     pub worker: Option<WorkerUsage>,
+    /// Both ledgers of its committed rows.
+    pub ledger: Ledger,
+    /// Its attempts.
+    pub timeline: Vec<Attempt>,
 }
 
 /// What the worker processes of one partition used, one for each attempt.

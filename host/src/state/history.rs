@@ -276,21 +276,27 @@ impl State {
 
     /// The same, with what their reports say.
     pub fn run_details(&self, query: &HistoryQuery) -> Result<Vec<RunDetails>> {
-        self.page(DETAILS, query, |row| {
-            let count = |name: &str| -> rusqlite::Result<Option<u64>> {
-                let count: Option<i64> = row.get(name)?;
-                Ok(count.and_then(|count| u64::try_from(count).ok()))
-            };
-            Ok(RunDetails {
-                pipeline: row.get("pipeline")?,
-                record: record(row)?,
-                seconds: row.get("seconds")?,
-                extracted: count("extracted")?,
-                quarantined: count("quarantined")?,
-                attempts: row.get("attempts")?,
-                error: row.get("error")?,
-            })
-        })
+        self.page(DETAILS, query, details)
+    }
+
+    /// One run, with what its report says.
+    pub fn details_of_run(&self, run_id: &str) -> Result<Option<RunDetails>> {
+        let mut statement = self.database.prepare_cached(&format!(
+            "SELECT pipeline, {COLUMNS}{DETAILS} FROM runs WHERE run_id = ?1"
+        ))?;
+        Ok(statement.query_row([run_id], details).optional()?)
+    }
+
+    /// How far the partitions of a pipeline had come when its last run ended, as its report says.
+    pub fn last_cursors(&self, pipeline: &str) -> Result<Vec<String>> {
+        let mut statement = self.database.prepare_cached(
+            "SELECT json_extract(value, '$.cursor_to') AS cursor FROM json_each((
+                 SELECT report FROM runs WHERE pipeline = ?1 AND report IS NOT NULL
+                 ORDER BY started_at DESC, run_id DESC LIMIT 1), '$.partitions')
+             WHERE cursor IS NOT NULL",
+        )?;
+        let cursors = statement.query_map([pipeline], |row| row.get(0))?;
+        Ok(cursors.collect::<rusqlite::Result<_>>()?)
     }
 
     /// A run that is still noted as running may be interrupted, which only its holder tells. So the rows are counted here.
@@ -384,6 +390,22 @@ fn living(holder: Option<&str>) -> Option<Holder> {
     let holder: Holder = serde_json::from_str(holder?).ok()?;
     let gone = holder.is_gone() || holder.is_of_another_boot();
     (!gone).then_some(holder)
+}
+
+fn details(row: &Row<'_>) -> rusqlite::Result<RunDetails> {
+    let count = |name: &str| -> rusqlite::Result<Option<u64>> {
+        let count: Option<i64> = row.get(name)?;
+        Ok(count.and_then(|count| u64::try_from(count).ok()))
+    };
+    Ok(RunDetails {
+        pipeline: row.get("pipeline")?,
+        record: record(row)?,
+        seconds: row.get("seconds")?,
+        extracted: count("extracted")?,
+        quarantined: count("quarantined")?,
+        attempts: row.get("attempts")?,
+        error: row.get("error")?,
+    })
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {

@@ -1,9 +1,10 @@
 //! What the host keeps for itself between runs, in the state folder: history, how far backfills have come, what it
-//! knows of plugin files, which of them have crashed, and schedules that were set by hand.
+//! knows of plugin files, which of them have crashed, schedules that were set by hand, and who changed what.
 //!
 //! Nothing here decides about rows. The folder may be deleted: checkpoints live in the sinks, a window of a backfill
 //! that is done twice does no harm, and without a schedule of its own a pipeline has its configuration's.
 
+mod audit;
 mod backfills;
 mod crashes;
 mod history;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+pub use audit::{AuditRecord, AuditedAnswer, AuditedRequest};
 pub use crashes::Crashes;
 pub use history::{HistoryQuery, RunDetails, RunRecord, RunStart, RunningRecord, Trigger};
 pub use plugins::FileStamp;
@@ -102,6 +104,20 @@ DROP INDEX runs_by_pipeline;
 CREATE INDEX runs_by_pipeline ON runs (pipeline, started_at, run_id);
 CREATE INDEX runs_by_start ON runs (started_at, run_id);
 CREATE INDEX runs_that_go_on ON runs (started_at, run_id) WHERE status = 'running';
+",
+    r"
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at TEXT NOT NULL,
+    peer TEXT,
+    via TEXT NOT NULL,
+    method TEXT NOT NULL,
+    path TEXT NOT NULL,
+    request TEXT,
+    status INTEGER,
+    error TEXT,
+    run_id TEXT
+);
 ",
 ];
 

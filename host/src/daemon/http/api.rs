@@ -21,7 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{ErrorBody, Problem};
-use super::{logs, pipelines, runs, schedules, stream, system};
+use super::{audit, console, logs, pipelines, runs, schedules, session, stream, system};
 use crate::daemon::operations::Operations;
 use crate::daemon::view::Event;
 
@@ -143,6 +143,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(pipelines::list))
         .routes(routes!(pipelines::get, pipelines::delete))
         .routes(routes!(pipelines::config))
+        .routes(routes!(pipelines::config_origins))
         .routes(routes!(pipelines::run))
         .routes(routes!(pipelines::start))
         .routes(routes!(pipelines::stop))
@@ -155,6 +156,8 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(runs::cancel))
         .routes(routes!(stream::progress))
         .routes(routes!(stream::events))
+        .routes(routes!(audit::list))
+        .routes(routes!(session::get, session::sign_in, session::sign_out))
 }
 
 /// The description of all routes.
@@ -168,6 +171,10 @@ pub fn router(api: Api) -> Router {
     router
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+        .layer(axum::middleware::from_fn_with_state(
+            api.clone(),
+            audit::record,
+        ))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(axum::middleware::from_fn(limited))
         .layer(CatchPanicLayer::custom(|_| {
@@ -189,12 +196,16 @@ async fn limited(request: Request, next: Next) -> Response {
     }
 }
 
-async fn unknown() -> Problem {
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        "there is no such address",
-        "GET /api/openapi.json has all of them",
-    )
+/// What is no route of the API may be a file of the console.
+async fn unknown(request: Request) -> Response {
+    console::answer(&request).unwrap_or_else(|| {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "there is no such address",
+            "GET /api/openapi.json has all of them",
+        )
+        .into_response()
+    })
 }
 
 async fn wrong_method() -> Problem {

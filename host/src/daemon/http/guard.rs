@@ -1,7 +1,7 @@
 //! Who may call the API over TCP. The Unix socket is guarded by its folder, and comes without all of this.
 //!
 //! Besides the token it keeps out what a browser sends on behalf of a page from elsewhere: a request under another name
-//! than this machine's (DNS rebinding), or with another origin (CSRF).
+//! than this machine's (DNS rebinding), or with another origin (CSRF). The console's files tell nothing, and are anybody's.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,24 +11,50 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use jiff::Timestamp;
 
 use super::api::BODY_LIMIT;
+use super::credentials::{self, Credentials};
 use super::problem::Problem;
 use super::rate::Rates;
+use super::{console, session};
 use crate::config::Http;
 
 /// Addresses that need no token: they tell nothing.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 
+/// Brings a session's `csrf`.
+const CSRF: &str = "x-csrf-token";
+
 /// Who may call.
-#[derive(Debug)]
 pub struct Guard {
-    /// The token's checksum: two of them have the same length, so comparing takes the same time for every token.
-    token: Option<[u8; 32]>,
-    tls: bool,
+    credentials: Arc<Credentials>,
     rates: Mutex<Rates>,
+}
+
+/// How a caller has proven itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// By the token.
+    Token,
+    /// By a browser's session.
+    Session,
+    /// Not at all: without a token, who is on this machine may call.
+    Loopback,
+    /// Not at all, for what is anybody's.
+    Open,
+}
+
+impl Via {
+    /// As the audit log shows it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Session => "session",
+            Self::Loopback => "loopback",
+            Self::Open => "open",
+        }
+    }
 }
 
 /// The client's address.
@@ -38,22 +64,29 @@ pub struct Peer(pub SocketAddr);
 impl Guard {
     /// By the configuration.
     pub fn new(config: &Http) -> Self {
-        let token = config.token.as_ref();
+        let token = config.token.as_ref().map(|token| token.expose().as_bytes());
         Self {
-            token: token.map(|token| Sha256::digest(token.expose().as_bytes()).into()),
-            tls: config.tls.is_some(),
+            credentials: Arc::new(Credentials::new(token, config.tls.is_some())),
             rates: Mutex::new(Rates::new(config.requests_per_second)),
         }
     }
 
-    fn check(&self, request: &Request) -> Result<(), Problem> {
+    fn check(&self, request: &Request) -> Result<Via, Problem> {
         self.check_rate(request)?;
         let host = host(request)?;
-        if self.token.is_none() {
+        if !self.credentials.are_needed() {
             check_local(&host)?;
         }
         self.check_origin(request.headers(), &host)?;
-        self.check_token(request)
+        let path = request.uri().path();
+        if console::serves(path) {
+            return Ok(Via::Open);
+        }
+        check_site(request.headers())?;
+        if OPEN.contains(&path) || path == session::PATH {
+            return Ok(Via::Open);
+        }
+        self.check_credentials(request)
     }
 
     fn check_rate(&self, request: &Request) -> Result<(), Problem> {
@@ -72,7 +105,11 @@ impl Guard {
     }
 
     fn check_origin(&self, headers: &HeaderMap, host: &str) -> Result<(), Problem> {
-        let scheme = if self.tls { "https" } else { "http" };
+        let scheme = if self.credentials.tls() {
+            "https"
+        } else {
+            "http"
+        };
         let own = format!("{scheme}://{host}");
         let foreign = headers
             .get_all(header::ORIGIN)
@@ -88,23 +125,35 @@ impl Guard {
         Ok(())
     }
 
-    fn check_token(&self, request: &Request) -> Result<(), Problem> {
-        let Some(expected) = &self.token else {
-            return Ok(());
-        };
-        if OPEN.contains(&request.uri().path()) {
-            return Ok(());
+    fn check_credentials(&self, request: &Request) -> Result<Via, Problem> {
+        if !self.credentials.are_needed() {
+            return Ok(Via::Loopback);
         }
-        let mut given = request.headers().get_all(header::AUTHORIZATION).iter();
-        let digest: [u8; 32] = match (given.next().and_then(bearer), given.next()) {
-            (Some(token), None) => Sha256::digest(token).into(),
+        let headers = request.headers();
+        let mut given = headers.get_all(header::AUTHORIZATION).iter();
+        match (given.next(), given.next()) {
+            (None, _) => {}
+            (Some(value), None)
+                if bearer(value).is_some_and(|token| self.credentials.is_token(token)) =>
+            {
+                return Ok(Via::Token);
+            }
             _ => return Err(unauthorized()),
-        };
-        if bool::from(digest.ct_eq(expected)) {
-            Ok(())
-        } else {
-            Err(unauthorized())
         }
+        let session = self.credentials.session(headers, Timestamp::now());
+        let session = session.ok_or_else(unauthorized)?;
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Ok(Via::Session);
+        }
+        let csrf = headers.get(CSRF).map(HeaderValue::as_bytes);
+        if csrf.is_some_and(|csrf| credentials::same(csrf, session.csrf.as_bytes())) {
+            return Ok(Via::Session);
+        }
+        Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "the request comes with a session, but without its `X-CSRF-Token`",
+            "send the `csrf` of GET /api/v1/session; a program sends the token instead of a cookie",
+        ))
     }
 }
 
@@ -164,10 +213,31 @@ fn check_local(host: &str) -> Result<(), Problem> {
     ))
 }
 
+/// What browsers say of a request that a page from elsewhere has made, also where there is no `Origin`: an image, a script.
+fn check_site(headers: &HeaderMap) -> Result<(), Problem> {
+    let foreign = headers
+        .get_all("sec-fetch-site")
+        .iter()
+        .any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"));
+    if foreign {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "the request comes from a page of another site",
+            "open the address itself",
+        ));
+    }
+    Ok(())
+}
+
 /// Lets a request through to the API, or not.
-pub async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+pub async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     match guard.check(&request) {
-        Ok(()) => next.run(request).await,
+        Ok(via) => {
+            let extensions = request.extensions_mut();
+            extensions.insert(via);
+            extensions.insert(Arc::clone(&guard.credentials));
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     }
 }
@@ -197,7 +267,10 @@ pub async fn wrap(request: Request, next: Next) -> Response {
         ),
         (header::REFERRER_POLICY, "no-referrer"),
     ] {
-        headers.insert(name, HeaderValue::from_static(value));
+        // The console says for itself what its pages may do, and how long they keep.
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
     }
     response
 }

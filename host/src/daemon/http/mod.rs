@@ -1,17 +1,23 @@
-//! The HTTP API: what the daemon shows and does, for the command line, programs and the web console.
+//! The HTTP API: what the daemon shows and does, for the command line, programs and the web console, whose files it
+//! serves.
 //!
 //! It listens on a Unix socket in the state folder, and on TCP as configured. It decides nothing about pipelines: that
 //! is the daemon's, which it asks on blocking threads, so that no request holds up the scheduler.
 
 mod api;
+mod audit;
 mod connection;
+mod console;
+mod credentials;
 mod guard;
 mod logs;
+mod overview;
 mod pipelines;
 mod problem;
 mod rate;
 mod runs;
 mod schedules;
+mod session;
 pub(super) mod socket;
 mod stream;
 mod system;

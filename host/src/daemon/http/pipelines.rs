@@ -1,23 +1,39 @@
 //! Pipelines: what they are and do, and having them run, start, stop and go.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::api::{Body, Name, Shared};
+use super::api::{Body, Name, Shared, query};
+use super::overview::{PipelinesQuery, build_page};
 use super::problem::{ErrorBody, Problem};
-use crate::daemon::operations::Operations;
-use crate::daemon::view::{PipelineView, RunRequest};
+use crate::daemon::Refusal;
+use crate::daemon::view::{OriginView, PipelineView, RunRequest};
 
-/// All pipelines.
+/// Pipelines.
 #[derive(Serialize, ToSchema)]
 pub struct Pipelines {
-    /// By name.
+    /// Those that were asked for.
     pipelines: Vec<PipelineView>,
+    /// How many match, on this page or not.
+    total: usize,
+    /// How many of all pipelines are in each state, and `failing`.
+    #[schema(value_type = Object)]
+    states: BTreeMap<&'static str, usize>,
+}
+
+/// Where the values of a configuration come from.
+#[derive(Serialize, ToSchema)]
+pub struct Origins {
+    /// Each value, by its key.
+    values: Vec<OriginView>,
 }
 
 /// A run was accepted.
@@ -49,14 +65,30 @@ pub struct Deleted {
     trash: Option<String>,
 }
 
-/// All pipelines, with what they do and when they are due.
+/// Pipelines, with what they do and when they are due.
 #[utoipa::path(
-    get, path = "/api/v1/pipelines", operation_id = "list_pipelines", tag = "pipelines",
+    get, path = "/api/v1/pipelines", operation_id = "list_pipelines", tag = "pipelines", params(PipelinesQuery),
     responses((status = 200, description = "As it is", body = Pipelines), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
-pub async fn list(State(api): Shared) -> Result<Json<Pipelines>, Problem> {
-    let pipelines = api.ask(Operations::pipelines).await?;
-    Ok(Json(Pipelines { pipelines }))
+pub async fn list(
+    State(api): Shared,
+    asked: Result<Query<PipelinesQuery>, QueryRejection>,
+) -> Result<Json<Pipelines>, Problem> {
+    let asked = query(asked)?;
+    let page = api
+        .ask(move |daemon| {
+            let mut page = build_page(daemon.pipelines()?, &asked);
+            for pipeline in &mut page.pipelines {
+                daemon.add_recent(pipeline)?;
+            }
+            Ok::<_, Refusal>(page)
+        })
+        .await?;
+    Ok(Json(Pipelines {
+        pipelines: page.pipelines,
+        total: page.total,
+        states: page.states,
+    }))
 }
 
 /// One pipeline.
@@ -66,9 +98,13 @@ pub async fn list(State(api): Shared) -> Result<Json<Pipelines>, Problem> {
     responses((status = 200, description = "As it is", body = PipelineView), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn get(State(api): Shared, Name(name): Name) -> Result<Json<PipelineView>, Problem> {
-    api.ask(move |daemon| daemon.pipeline(&name))
-        .await
-        .map(Json)
+    api.ask(move |daemon| {
+        let mut view = daemon.pipeline(&name)?;
+        daemon.add_recent(&mut view)?;
+        Ok::<_, Refusal>(view)
+    })
+    .await
+    .map(Json)
 }
 
 /// The configuration that is in force, secrets as `***`.
@@ -79,6 +115,20 @@ pub async fn get(State(api): Shared, Name(name): Name) -> Result<Json<PipelineVi
 )]
 pub async fn config(State(api): Shared, Name(name): Name) -> Result<Json<Value>, Problem> {
     api.ask(move |daemon| daemon.config(&name)).await.map(Json)
+}
+
+/// The same value by value, with where each comes from.
+#[utoipa::path(
+    get, path = "/api/v1/pipelines/{name}/config/origins", operation_id = "get_config_origins", tag = "pipelines",
+    params(("name" = String, Path, description = "The pipeline")),
+    responses((status = 200, description = "As it is", body = Origins), (status = "default", description = "What went wrong", body = ErrorBody)),
+)]
+pub async fn config_origins(
+    State(api): Shared,
+    Name(name): Name,
+) -> Result<Json<Origins>, Problem> {
+    let values = api.ask(move |daemon| daemon.config_origins(&name)).await?;
+    Ok(Json(Origins { values }))
 }
 
 /// Starts a run. Where it stands is at the address in `Location`.

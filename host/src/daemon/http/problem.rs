@@ -30,6 +30,10 @@ pub struct ErrorView {
     pub problems: Option<Vec<Value>>,
 }
 
+/// What went wrong, beside the answer that says it: for the audit log.
+#[derive(Clone, Debug)]
+pub struct Message(pub String);
+
 /// An answer that is an error.
 #[derive(Debug)]
 pub struct Problem {
@@ -85,7 +89,10 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let message = self.error.get("message").and_then(Value::as_str);
+        let message = Message(message.unwrap_or_default().to_owned());
         let mut response = (self.status, Json(json!({"error": self.error}))).into_response();
+        response.extensions_mut().insert(message);
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

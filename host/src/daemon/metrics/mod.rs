@@ -201,7 +201,7 @@ impl Metrics {
             last.success = report.finished_at.parse().ok();
         }
         for partition in &report.partitions {
-            if let Some(time) = partition.cursor_to.as_deref().and_then(time) {
+            if let Some(time) = partition.cursor_to.as_deref().and_then(time_of) {
                 last.cursors.insert(partition.name.clone(), time);
             }
         }
@@ -320,7 +320,7 @@ fn series<const N: usize>(pipeline: &str, label: &'static str, values: [&str; N]
 }
 
 /// A cursor that is a time; without a zone it counts as UTC. `None` for numbers and for anything else.
-fn time(cursor: &str) -> Option<Timestamp> {
+pub fn time_of(cursor: &str) -> Option<Timestamp> {
     // A number of eight digits would pass for a day. A keyset has its number behind the time.
     let length = cursor
         .find(|c: char| !(c.is_ascii_digit() || "-+:.TZ ".contains(c)))

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use etl_plugin_api::Delivery;
 
 use super::*;
+use crate::checkpoint::Ledger;
 use crate::daemon::stage_daemon::StageDaemon;
 use crate::runtime::report::{PartitionReport, Rows};
 
@@ -42,6 +43,8 @@ fn report(pipeline: &str, status: Status, attempts: u32) -> RunReport {
             cursor_to: Some("2026-03-01T09:59:00".to_owned()),
             error: None,
             worker: None,
+            ledger: Ledger::default(),
+            timeline: Vec::new(),
         }],
         error: None,
         counters: BTreeMap::new(),
@@ -150,7 +153,7 @@ fn what_is_counted_goes_with_its_pipeline() {
 
 #[test]
 fn only_times_have_an_age() {
-    let utc = |text: &str| time(text).map(|time| time.to_string());
+    let utc = |text: &str| time_of(text).map(|time| time.to_string());
     let expected = Some("2026-03-01T09:59:00Z".to_owned());
     for text in [
         "2026-03-01T09:59:00",

@@ -1,5 +1,6 @@
 //! The API over its real listeners, before a daemon that plays its part.
 
+mod browser;
 mod document;
 mod tcp;
 

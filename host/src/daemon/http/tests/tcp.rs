@@ -11,9 +11,9 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::config::Secret;
 
-const TOKEN: &str = "0123456789abcdef-token";
+pub const TOKEN: &str = "0123456789abcdef-token";
 
-fn config(token: bool) -> Http {
+pub fn config(token: bool) -> Http {
     Http {
         listen: "127.0.0.1:0".parse().unwrap(),
         token: token.then(|| Secret::new(TOKEN.to_owned())),
@@ -40,7 +40,7 @@ fn exchange(address: SocketAddr, bytes: &[u8], noise: bool) -> String {
 }
 
 /// Sends a request, and returns status and answer.
-async fn ask(address: SocketAddr, line: &str, headers: &[&str], body: &str) -> (u16, String) {
+pub async fn ask(address: SocketAddr, line: &str, headers: &[&str], body: &str) -> (u16, String) {
     let mut request = format!("{line} HTTP/1.1\r\nConnection: close\r\n");
     for header in headers.iter().copied() {
         request.extend([header, "\r\n"]);
@@ -52,7 +52,7 @@ async fn ask(address: SocketAddr, line: &str, headers: &[&str], body: &str) -> (
     (status.unwrap_or(0), answer)
 }
 
-fn bearer(token: &str) -> String {
+pub fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}")
 }
 
