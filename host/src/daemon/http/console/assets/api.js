@@ -71,7 +71,8 @@ function refused(error) {
   return new Promise(() => {});
 }
 
-function toLogin() {
+/** Goes to the login, and from there back to here. */
+export function toLogin() {
   if (location.pathname === "/login") return;
   const next = location.pathname + location.search + location.hash;
   location.replace(`/login?next=${encodeURIComponent(next)}`);

@@ -1,6 +1,6 @@
 // Starts the console: the frame, the first page, and the one stream of events that all pages share.
 
-import { loadSession, session, stream } from "./api.js";
+import { loadSession, stream, toLogin } from "./api.js";
 import { announce, dispatch, failed, navigate, refresh, startRouter } from "./router.js";
 import { startShell } from "./shell.js";
 
@@ -12,14 +12,12 @@ const shell = startShell();
 
 async function start() {
   if (location.pathname === "/login") return startRouter();
-  // Both at once: whoever is not signed in is sent to the login by the first answer.
-  const asked = loadSession().catch(() => null);
-  const shown = startRouter();
-  await asked;
-  if (session()?.token_needed && !session().signed_in) return undefined;
+  // First of all: whoever is not signed in shall not even see a frame fill.
+  const now = await loadSession().catch(() => null);
+  if (now?.token_needed && !now.signed_in) return toLogin();
   shell.signedIn();
   follow();
-  return shown;
+  return startRouter();
 }
 
 function follow() {

@@ -22,6 +22,7 @@ export function overviewTable({ search, tools, onsearch }) {
       { key: "next", label: "Next run", cell: next },
       { key: "run", label: "", title: "Action", cell: action, class: "col-action" },
     ],
+    rowClass: (one) => (failing(one) ? "row-failing" : null),
     filter: { label: "Search pipelines", value: search, onfilter: onsearch },
     tools: [tools],
     empty: nothing,
@@ -35,6 +36,13 @@ export function overviewTable({ search, tools, onsearch }) {
       list.update(pipelines, options);
     },
   };
+}
+
+const BAD = ["failed", "partial", "interrupted"];
+
+/** As the daemon counts it. */
+function failing(one) {
+  return BAD.includes(one.last_run?.status) || one.state === "broken" || one.state === "parked" || Boolean(one.overdue_since);
 }
 
 function state(one) {
@@ -104,10 +112,10 @@ function action(one) {
       type: "button", class: "button-small", "aria-label": `Run ${one.name}`, "aria-haspopup": "dialog",
       onclick: async () => {
         const actions = await import("./actions.js");
-        actions.run(one);
+        actions.askRun(one);
       },
     },
-    "Run …",
+    "Run",
   );
 }
 

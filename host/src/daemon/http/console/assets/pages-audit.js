@@ -8,8 +8,7 @@ import { refetch } from "./refetch.js";
 import { table } from "./table.js";
 
 const VIA = {
-  token: "with the token", session: "in the console, signed in", socket: "on the daemon's machine, by its socket",
-  loopback: "on the daemon's machine, without a token",
+  token: "with the token", session: "signed in", socket: "by the daemon's socket", loopback: "on its machine, no token",
 };
 
 export async function page(context) {

@@ -14,8 +14,8 @@ export function refusedNotice(refused) {
     { class: "notice tone-bad", "aria-label": "Refused plugin files" },
     h("p", { class: "notice-title" }, icon("warning"), `${plural(refused.length, "plugin file is", "plugin files are")} refused`),
     h("ul", { class: "problem-list" }, shown.map((one) =>
-      h("li", {}, h("code", {}, fileName(one.path)), `: ${one.reason}`, one.fix ? h("span", { class: "problem-fix" }, one.fix) : null))),
-    h("p", {}, h("a", { href: "/plugins" }, refused.length > shown.length ? `All ${count(refused.length)}` : "Details")),
+      h("li", {}, h("code", {}, fileName(one.path)), `: ${one.reason}`, one.fix ? h("span", { class: "problem-fix" }, h("strong", {}, "Fix: "), one.fix) : null))),
+    h("p", {}, h("a", { href: "/plugins" }, refused.length > shown.length ? `All ${count(refused.length)} refused files` : "Refused files")),
   );
 }
 

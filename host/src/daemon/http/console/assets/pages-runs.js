@@ -102,7 +102,7 @@ function columns() {
 }
 
 function started(run) {
-  return h("a", { href: runPath(run.run_id), "aria-label": `Run of ${run.pipeline}, ${run.status}` }, time(run.started_at, { focus: false }));
+  return h("a", { href: runPath(run.run_id) }, h("span", { class: "visually-hidden" }, `Run of ${run.pipeline}, `), time(run.started_at, { focus: false }));
 }
 
 function setAside(run) {
