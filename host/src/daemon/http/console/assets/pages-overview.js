@@ -74,14 +74,16 @@ export async function page(context) {
   });
   const said = h("p", { class: "quiet", role: "status" });
   const turn = h("div", { class: "actions" });
+  const states = h("nav", { "aria-label": "Pipelines by state" }, h("ul", { class: "chips" }, chips.map((chip) => chip.item)));
+  const pager = h("div", { class: "pager" }, said, turn);
 
   replace(
     main,
     h("div", { class: "page-head" }, h("div", {}, h("h1", { dataset: { title: "Overview" } }, "Pipelines"), about)),
     notices,
-    h("nav", { "aria-label": "Pipelines by state" }, h("ul", { class: "chips" }, chips.map((chip) => chip.item))),
+    states,
     list.node,
-    h("div", { class: "pager" }, said, turn),
+    pager,
   );
   show({ force: true });
 
@@ -96,7 +98,10 @@ export async function page(context) {
       else link.removeAttribute("aria-current");
       item.classList.toggle("chip-zero", n === 0 && state !== asked.state && state !== "failing");
     }
-    list.update(found.pipelines, { force, any: all > 0 || asked.search !== "" || asked.state !== "" });
+    const any = all > 0 || asked.search !== "" || asked.state !== "";
+    list.update(found.pipelines, { force, any });
+    states.hidden = !any;
+    pager.hidden = !any;
     showPager();
   }
 
@@ -105,7 +110,7 @@ export async function page(context) {
       about,
       `etl-host ${daemon.version} · `,
       h("span", { class: "numeric" }, `${count(daemon.running)} of at most ${plural(daemon.max_concurrent_runs, "run")} at once`),
-      " · serving since ",
+      " · started ",
       time(daemon.started_at),
     );
     replace(

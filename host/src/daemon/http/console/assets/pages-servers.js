@@ -103,7 +103,7 @@ function replaceIfOther(node, open) {
     node,
     open.map((one) =>
       h("div", { class: "notice tone-bad", role: "status" },
-        h("p", { class: "notice-title" }, icon("warning"), h("span", {}, `${one.guards} is left alone since `, time(one.since))),
+        h("p", { class: "notice-title" }, icon("warning"), h("span", {}, `${one.guards} is left alone, first `, time(one.since))),
         one.cause ? h("p", {}, one.cause) : null,
         h("p", {}, h("strong", {}, "Next step: "), "mend the cause. The daemon tries by itself at the next trial, and goes on once that succeeds.")),
     ),

@@ -11,6 +11,7 @@ import { h, replace } from "./dom.js";
  * - `key(row)`: what a row is known by; else its `id`, `run_id` or `name`.
  * - `sort`: `{key, descending}` at the beginning; without it rows stay as they come.
  * - `filter`: `true` or the field's label. `filter: {label, value, onfilter(text)}` leaves the filtering to others.
+ * - `steady`: columns have the widths of their classes `width-…`, and the rest is shared.
  * - `empty`: a node for no rows at all. `layout`: `cards` (on a phone a row is a card) or `scroll`.
  * - `tools`: nodes beside the filter. `rowClass(row)`: a class of the row. `captionHidden`: for screen readers only.
  */
@@ -39,7 +40,7 @@ export function table(options) {
   const order = layout === "cards" && headers.some((one) => one.button) ? sortField() : null;
   const node = h(
     "div",
-    { class: ["table", `table-${layout}`] },
+    { class: ["table", `table-${layout}`, options.steady && "table-steady"] },
     field || order || tools.length
       ? h("div", { class: ["toolbar", !field && !tools.length && "toolbar-sort"] }, field?.label, tools, order)
       : null,
