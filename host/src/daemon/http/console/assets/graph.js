@@ -32,7 +32,7 @@ export function graph(pipelines, name) {
     "div",
     { class: "graph" },
     h("p", { class: "quiet" }, sentence(name, before(name), after(name))),
-    h("div", { class: "graph-region", role: "region", "aria-label": "Dependencies", tabindex: "0" }, field),
+    h("div", { class: "graph-region", role: "region", "aria-label": "Graph of the dependencies", tabindex: "0" }, field),
   );
 
   const draw = () => {
@@ -130,7 +130,7 @@ export function stages(pipeline, ledger) {
       ["bad", "rejected", n("rejected"), ledger?.rejected],
     ]),
     flow("emitted", "made"),
-    stage("Load", pipeline.sink ? `${told.load ? `${told.load}: ` : ""}${pipeline.sink}` : told.load, ["in", n("emitted")], [
+    stage("Load", [told.load, pipeline.sink ? h("span", { class: "stage-sink" }, `into ${pipeline.sink}`) : null], ["in", n("emitted")], [
       ["good", "loaded", n("loaded"), ledger?.loaded],
       ["off", "superseded", n("superseded"), ledger?.superseded],
       ["bad", "refused", n("refused"), ledger?.refused],

@@ -5,7 +5,7 @@ import { absolute, h, plural, problem, replace } from "./dom.js";
 import { watch } from "./watch.js";
 
 const LEVELS = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
-const MOST = 5000;
+const MOST = 2000;
 const USUAL = new Set(["time", "level", "pipeline", "run_id", "partition", "attempt", "target", "message"]);
 
 /**

@@ -105,7 +105,7 @@ export async function tab({ about, query, pane, path, freshen, onChange }) {
       { key: "stage", label: "Stage", sortable: true, value: (one) => [one.stage, one.table].filter(Boolean).join(" · ") },
       { key: "column", label: "Column", sortable: true, cell: (one) => (one.column ? h("code", {}, one.column) : "–") },
       { key: "partition", label: "Partition", sortable: true },
-      { key: "created_at", label: "When", sortable: true, cell: (one) => h("a", { href: runPath(one.run_id), "aria-label": `Run that set No. ${one.id} aside` }, time(one.created_at, { focus: false })) },
+      { key: "created_at", label: "When", sortable: true, cell: (one) => h("a", { href: runPath(one.run_id) }, time(one.created_at, { focus: false }), h("span", { class: "visually-hidden" }, `, the run that set No. ${one.id} aside`)) },
     ];
   }
 

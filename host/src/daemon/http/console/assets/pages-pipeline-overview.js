@@ -31,7 +31,9 @@ export async function tab({ about, pane, path, freshen, onChange, onLeave }) {
 
   async function rows() {
     const one = about.pipeline;
-    const run = one.current_run?.started_at ? one.current_run : one.last_run;
+    // A run that was interrupted has no numbers; the one before it may.
+    const counted = one.last_run?.extracted === null ? one.recent?.findLast((run) => run.extracted !== null) : null;
+    const run = one.current_run?.started_at ? one.current_run : (counted ?? one.last_run);
     if (!run) {
       replace(picture, stages(one, null));
       return replace(of, "No run yet: the numbers come with the first.");
@@ -41,7 +43,7 @@ export async function tab({ about, pane, path, freshen, onChange, onLeave }) {
     const partitions = details?.current?.partitions ?? details?.report?.partitions;
     asked = details?.report ? run.run_id : null;
     replace(picture, stages(one, total(partitions)));
-    const link = h("a", { href: runPath(run.run_id) }, details?.current ? "the run that goes on" : "the last run");
+    const link = h("a", { href: runPath(run.run_id) }, details?.current ? "the run that goes on" : counted ? "the last run with numbers" : "the last run");
     return replace(of, "Rows of ", link, details?.current ? null : [", ", time(run.finished_at ?? run.started_at)]);
   }
 
@@ -49,6 +51,7 @@ export async function tab({ about, pane, path, freshen, onChange, onLeave }) {
     try {
       const answer = await get(`${path}/checkpoints`);
       replace(trouble);
+      list.node.classList.toggle("many", answer.partitions.length > 12);
       list.update(answer.partitions);
     } catch (error) {
       list.update([]);
@@ -81,12 +84,12 @@ export async function tab({ about, pane, path, freshen, onChange, onLeave }) {
 
 function partitionTable(about, done) {
   return table({
-    caption: "Partitions",
+    caption: "Checkpoints of the partitions",
     key: (partition) => partition.name,
     filter: "Filter partitions",
     columns: [
       { key: "name", label: "Partition", header: true, sortable: true, class: "col-name" },
-      { key: "cursor", label: "Loaded up to", sortable: true, cell: (one) => (one.cursor ? h("code", {}, one.cursor) : h("span", { class: "quiet" }, "nothing yet")) },
+      { key: "cursor", label: "Loaded up to", sortable: true, class: "col-cursor", cell: (one) => (one.cursor ? h("code", {}, one.cursor) : h("span", { class: "quiet" }, "nothing yet")) },
       { key: "epoch", label: "Epoch", numeric: true, sortable: true, cell: (one) => count(one.epoch) },
       { key: "updated_at", label: "When", sortable: true, cell: (one) => time(one.updated_at) },
       { key: "run_id", label: "By", cell: byRun },
@@ -104,7 +107,7 @@ function partitionTable(about, done) {
 function byRun(one) {
   if (!one.run_id) return "–";
   const id = one.run_id.split("/", 1)[0];
-  return h("a", { href: runPath(id), title: one.run_id, "aria-label": `Run ${id}` }, "run");
+  return h("a", { href: runPath(id), title: one.run_id }, "run", h("span", { class: "visually-hidden" }, ` that loaded ${one.name} last`));
 }
 
 function aboutCard(one) {

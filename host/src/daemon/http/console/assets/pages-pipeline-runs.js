@@ -53,7 +53,7 @@ function columns() {
     { key: "status", label: "Status", sortable: true, cell: (run) => badge(run.status) },
     {
       key: "started_at", label: "Run", header: true, sortable: true, class: "col-run",
-      cell: (run) => h("a", { href: runPath(run.run_id), "aria-label": `Run of ${run.pipeline}, ${run.status}` }, time(run.started_at, { focus: false })),
+      cell: (run) => h("a", { href: runPath(run.run_id) }, time(run.started_at, { focus: false }), h("span", { class: "visually-hidden" }, `, ${run.status}`)),
     },
     { key: "trigger", label: "Started by", sortable: true },
     { key: "seconds", label: "Took", numeric: true, sortable: true, cell: (run) => duration(run.seconds) },

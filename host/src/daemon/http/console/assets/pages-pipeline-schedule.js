@@ -93,7 +93,7 @@ function instants(next, zone) {
   ];
   if (zone !== MINE) columns.push({ key: "here", label: `Here, in ${MINE}`, value: (row) => inZone(row.at, MINE), class: "numeric-left" });
   if (zone !== "UTC" && MINE !== "UTC") columns.push({ key: "utc", label: "In UTC", value: (row) => inZone(row.at, "UTC"), class: "numeric-left" });
-  return table({ caption: "Next instants", key: (row) => row.at, columns, rows: next.map((at) => ({ at })) }).node;
+  return table({ caption: "Next instants in each zone", key: (row) => row.at, columns, rows: next.map((at) => ({ at })) }).node;
 }
 
 function nothing(about, schedule) {

@@ -34,7 +34,7 @@ export async function page(context) {
   const buttons = h("div", { class: "actions" });
   const notices = h("div", { class: "page" });
   const live = liveRun(context);
-  const pane = h("section", { class: "page", "aria-label": wanted[1] });
+  const pane = h("div", { class: "page" });
 
   const freshen = refetch(context, async () => {
     [about.pipeline, about.schedule] = await Promise.all([get(path), get(`${path}/schedule`).catch(() => null)]);

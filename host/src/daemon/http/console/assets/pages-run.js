@@ -97,8 +97,9 @@ function sections(details, pipeline, { cancel }) {
   const errors = h("div", { class: "page" });
   const notices = h("div", { class: "page" });
   const figures = h("dl", { class: "figures" });
-  const facts = h("dl", { class: "facts" });
+  const facts = h("dl", { class: "facts-grid" });
   const progressPlace = h("div", {});
+  const many = (found) => found.length > 12;
   const attempts = card("Attempts");
   const ledgers = card("Ledgers");
   const counters = card("Counters of the plugin");
@@ -163,6 +164,7 @@ function sections(details, pipeline, { cancel }) {
       list = current ? liveTable() : reportTable();
       replace(progressPlace, list.node);
     }
+    progressPlace.classList.toggle("many", many(found));
     list.update(found.map((one) => (current ? { ...one, resident: usage.get(one.name)?.resident_bytes ?? null } : one)));
 
     const tried = found.filter((one) => one.timeline?.length);
@@ -187,6 +189,7 @@ function sections(details, pipeline, { cancel }) {
         h("h3", {}, "Rows that were read"), equation(sum, INPUT, { running }), differenceNote(sum, { running }),
         h("h3", {}, "Rows that were made"), equation(sum, OUTPUT, { running }),
       ]);
+      books.list.node.classList.toggle("many", many(found));
       books.list.update(found.filter((one) => one.ledger).map((one) => ({ name: one.name, ...one.ledger, running })));
     }
 

@@ -66,7 +66,7 @@ export function figuresOf({ current, summary, report }) {
 /** Everything else that is one line. */
 export function factsOf({ current, summary, report }) {
   const one = current ?? summary;
-  const fact = (label, value) => (value ? [h("dt", {}, label), h("dd", {}, value)] : null);
+  const fact = (label, value, wide) => (value ? h("div", { class: wide ? "facts-wide" : null }, h("dt", {}, label), h("dd", {}, value)) : null);
   const began = current ? current.started_at : summary.started_at;
   const backfill = report?.backfill;
   return [
@@ -81,9 +81,9 @@ export function factsOf({ current, summary, report }) {
       ? fact("Backfill", [
           "after ", h("code", {}, backfill.from), " up to ", h("code", {}, backfill.to),
           backfill.window ? `, in windows of ${backfill.window}` : "", `: ${count(backfill.windows_done)} of ${plural(backfill.windows, "window")} done`,
-        ])
+        ], true)
       : null,
-    fact("Peak memory", report?.peak_memory_bytes ? [bytes(report.peak_memory_bytes), h("span", { class: "quiet" }, " of the daemon's process, all its runs together")] : null),
+    fact("Peak memory", report?.peak_memory_bytes ? [bytes(report.peak_memory_bytes), h("span", { class: "quiet" }, " of the whole process")] : null),
     fact("Quarantined", report?.rows?.quarantined ? h("a", { href: `${pipelinePath(one.pipeline)}?tab=dead-letters&run=${encodeURIComponent(one.run_id)}` }, `Show the ${plural(report.rows.quarantined, "dead letter")}`) : null),
   ];
 }

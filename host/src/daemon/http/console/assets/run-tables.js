@@ -19,7 +19,7 @@ export function liveTable() {
       { key: "loaded", label: "Loaded", numeric: true, sortable: true, cell: (one) => count(one.loaded) },
       { key: "quarantined", label: "Quarantined", numeric: true, sortable: true, cell: quarantined },
       { key: "resident", label: "Memory", numeric: true, sortable: true, cell: (one) => bytes(one.resident) },
-      { key: "cursor", label: "Committed up to", cell: (one) => (one.cursor ? h("code", {}, one.cursor) : "–") },
+      { key: "cursor", label: "Committed up to", class: "col-cursor", cell: (one) => (one.cursor ? h("code", {}, one.cursor) : "–") },
     ],
   });
 }
@@ -49,7 +49,7 @@ export function reportTable() {
       { key: "extracted", label: "Read", numeric: true, sortable: true, value: (one) => one.rows?.extracted, cell: (one) => count(one.rows?.extracted) },
       { key: "loaded", label: "Loaded", numeric: true, sortable: true, value: (one) => one.rows?.loaded, cell: (one) => count(one.rows?.loaded) },
       { key: "quarantined", label: "Quarantined", numeric: true, sortable: true, value: (one) => one.rows?.quarantined, cell: (one) => quarantined({ quarantined: one.rows?.quarantined }) },
-      { key: "cursor", label: "Loaded up to", value: (one) => one.cursor_to, cell: cursors },
+      { key: "cursor", label: "Loaded up to", class: "col-cursor", value: (one) => one.cursor_to, cell: cursors },
       { key: "memory", label: "Worker's peak", numeric: true, sortable: true, value: (one) => one.worker?.peak_memory_bytes, cell: (one) => bytes(one.worker?.peak_memory_bytes) },
       { key: "cpu", label: "CPU", numeric: true, sortable: true, value: (one) => one.worker?.cpu_ms, cell: (one) => (one.worker ? duration(one.worker.cpu_ms / 1000) : "–") },
     ],
