@@ -11,7 +11,8 @@ export class ApiError extends Error {
   }
 }
 
-const SILENT = {
+/** What is said of a daemon that is not there. */
+export const SILENT = {
   message: "The daemon does not answer.",
   next_step: "See on its machine whether `etl-host serve` runs. This page goes on by itself once it answers.",
 };
