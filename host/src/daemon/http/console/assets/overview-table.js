@@ -29,6 +29,8 @@ export function overviewTable({ search, tools, onsearch }) {
     empty: nothing,
   });
 
+  list.node.classList.add("table-tall");
+
   return {
     node: list.node,
     update(pipelines, options) {
@@ -63,7 +65,7 @@ function name(one) {
     "div",
     { class: "cell-lines" },
     h("a", { class: "cell-name", href: pipelinePath(one.name) }, one.name),
-    h("span", { class: "cell-note clamp", title: one.description || null }, one.config_error ? firstLine(one.config_error) : one.description || " "),
+    h("span", { class: "cell-note one-line", title: one.description || null }, one.config_error ? firstLine(one.config_error) : one.description || " "),
   );
 }
 
@@ -102,13 +104,16 @@ function next(one) {
     { class: "cell-lines" },
     overdue,
     one.next_run ? time(one.next_run) : h("span", { class: "quiet" }, without ?? "–"),
-    one.schedule && !overdue ? h("span", { class: "cell-note clamp", title: one.schedule }, one.schedule) : null,
+    one.schedule && !overdue ? h("span", { class: "cell-note one-line", title: one.schedule }, one.schedule) : null,
   );
 }
 
 function action(one) {
   const run = one.current_run;
   if (run) return h("a", { class: "button button-small", href: runPath(run.run_id), "aria-label": `Follow the run of ${one.name}` }, "Follow");
+  if (one.state === "broken") {
+    return h("a", { class: "button button-small", href: pipelinePath(one.name), "aria-label": `Details of ${one.name}` }, "Details");
+  }
   return h(
     "button",
     {

@@ -1,6 +1,6 @@
 // Who changed what, or tried to, newest first.
 
-import { address } from "./address.js";
+import { address, runPath } from "./address.js";
 import { get } from "./api.js";
 import { plain, sentence } from "./audit-words.js";
 import { badge, empty, h, replace, time } from "./dom.js";
@@ -82,6 +82,7 @@ function result(entry) {
     { class: "cell-lines" },
     h("span", { class: "cell-line" }, badge(state, word), h("span", { class: "cell-note" }, String(entry.status))),
     entry.error ? h("span", { class: "cell-note" }, entry.error) : null,
+    entry.run_id ? h("a", { class: "cell-note", href: runPath(entry.run_id) }, "Show the run") : null,
   );
 }
 

@@ -19,6 +19,11 @@ export function refusedNotice(refused) {
   );
 }
 
+function file(one) {
+  const name = fileName(one.path);
+  return h("div", { class: "cell-lines" }, h("code", { class: "cell-name" }, name), h("code", { class: "quiet" }, one.path.slice(0, -name.length)));
+}
+
 function fileName(path) {
   return path.split("/").at(-1);
 }
@@ -31,7 +36,7 @@ export async function page(context) {
     key: (one) => one.path,
     rows: refused,
     columns: [
-      { key: "path", label: "File", header: true, sortable: true, value: (one) => one.path, cell: (one) => h("code", {}, one.path) },
+      { key: "path", label: "File", header: true, sortable: true, value: (one) => one.path, cell: file, class: "col-name" },
       { key: "serving", label: "Now", sortable: true, value: serves, cell: (one) => (one.serving ? badge("partial", "earlier version serves") : badge("refused", "not served")) },
       { key: "reason", label: "Why", sortable: true, class: "col-text" },
       { key: "fix", label: "What to do", class: "col-text" },

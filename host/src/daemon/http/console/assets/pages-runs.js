@@ -91,13 +91,13 @@ function columns() {
   return [
     { key: "status", label: "Status", sortable: true, cell: (run) => badge(run.status), class: "width-140" },
     { key: "started_at", label: "Run", header: true, sortable: true, cell: started, class: "col-run width-120" },
-    { key: "pipeline", label: "Pipeline", sortable: true, cell: (run) => h("a", { href: pipelinePath(run.pipeline) }, run.pipeline), class: "col-name" },
+    { key: "pipeline", label: "Pipeline", sortable: true, cell: (run) => h("a", { href: pipelinePath(run.pipeline) }, run.pipeline), class: "col-name width-200" },
     { key: "trigger", label: "Started by", sortable: true, class: "width-120" },
-    { key: "seconds", label: "Took", numeric: true, sortable: true, cell: (run) => duration(run.seconds), class: "width-120" },
-    { key: "extracted", label: "Read", numeric: true, sortable: true, cell: (run) => count(run.extracted), class: "width-120" },
-    { key: "loaded", label: "Loaded", numeric: true, sortable: true, cell: (run) => count(run.loaded), class: "width-120" },
+    { key: "seconds", label: "Took", numeric: true, sortable: true, cell: (run) => duration(run.seconds), class: "width-100" },
+    { key: "extracted", label: "Read", numeric: true, sortable: true, cell: (run) => count(run.extracted), class: "width-100" },
+    { key: "loaded", label: "Loaded", numeric: true, sortable: true, cell: (run) => count(run.loaded), class: "width-100" },
     { key: "quarantined", label: "Set aside", numeric: true, sortable: true, cell: setAside, class: "width-120" },
-    { key: "attempts", label: "Attempts", numeric: true, sortable: true, cell: (run) => count(run.attempts), class: "width-100" },
+    { key: "attempts", label: "Attempts", numeric: true, sortable: true, cell: (run) => count(run.attempts), class: "width-120" },
     { key: "error", label: "Error", cell: failure, class: "col-text" },
   ];
 }
