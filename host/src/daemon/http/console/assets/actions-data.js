@@ -10,7 +10,7 @@ const api = (name, rest) => `/api/v1/pipelines/${encodeURIComponent(name)}${rest
 /** Forgets how far a partition was read. */
 export function reset(pipeline, partition, { done } = {}) {
   const { name } = pipeline;
-  const sink = pipeline.sink ?? "the sink";
+  const sink = pipeline.route?.sink ?? "the sink";
   const twice = h("input", { type: "checkbox" });
   ask({
     title: `Reset the checkpoint of ${partition}`,
@@ -46,7 +46,7 @@ export function replay(pipeline, { ids = [], filter = {} }, { done } = {}) {
     title: `Replay ${which}`,
     confirm: "Replay",
     says: [
-      `Sends ${which} of ${name} again through what lies behind the stage that refused each, and loads them into ${pipeline.sink ?? "the sink"}.`,
+      `Sends ${which} of ${name} again through what lies behind the stage that refused each, and loads them into ${pipeline.route?.sink ?? "the sink"}.`,
       "Each is loaded once, whoever replays it. One that is refused again stays here with its new reason.",
       "No checkpoint moves, no table is made or changed, and a newer row is not overwritten. Mend first what refused the rows.",
     ],

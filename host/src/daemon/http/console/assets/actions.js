@@ -14,7 +14,7 @@ const value = (input) => input.value.trim();
 
 /** The sink in words, such as `postgres table orders`. */
 function sinkOf(pipeline) {
-  return pipeline.sink ?? "the sink";
+  return pipeline.route?.sink ?? "the sink";
 }
 
 /** Starts a run, with options. */

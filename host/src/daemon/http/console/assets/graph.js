@@ -16,6 +16,7 @@ export function graph(pipelines, name) {
   const all = new Set([...ancestors, name, ...descendants]);
   const layers = layered([...all], (one) => before(one).filter((other) => all.has(other)));
 
+  const alone = all.size === 1;
   const boxes = new Map();
   const columns = layers.map((names) => h("ul", { class: "graph-layer" }, names.map((one) => {
     const pipeline = known.get(one);
@@ -32,7 +33,7 @@ export function graph(pipelines, name) {
     "div",
     { class: "graph" },
     h("p", { class: "quiet" }, sentence(name, before(name), after(name))),
-    h("div", { class: "graph-region", role: "region", "aria-label": "Graph of the dependencies", tabindex: "0" }, field),
+    alone ? null : h("div", { class: "graph-region", role: "region", "aria-label": "Graph of the dependencies", tabindex: "0" }, field),
   );
 
   const draw = () => {
@@ -110,7 +111,6 @@ function sentence(name, before, after) {
 
 /** The three stages, with the rows that go in and out of each. `ledger` is null where nothing is known yet. */
 export function stages(pipeline, ledger) {
-  const told = pipeline.stages ?? {};
   const n = (key) => (ledger ? count(ledger[key]) : "–");
   const flow = (key, word) => h(
     "li",
@@ -122,15 +122,15 @@ export function stages(pipeline, ledger) {
   return h(
     "ol",
     { class: "stages" },
-    stage("Extract", told.extract, null, [["good", "rows read", n("extracted"), ledger?.extracted]]),
+    stage("Extract", pipeline.route ? `from ${pipeline.route.source}` : null, null, [["good", "rows read", n("extracted"), ledger?.extracted]]),
     flow("extracted", "read"),
-    stage("Transform", told.transform, ["in", n("extracted")], [
+    stage("Transform", pipeline.plugin ? ["by the plugin ", h("code", {}, pipeline.plugin)] : null, ["in", n("extracted")], [
       ["good", "transformed", n("transformed"), ledger?.transformed],
       ["off", "filtered", n("filtered"), ledger?.filtered],
       ["bad", "rejected", n("rejected"), ledger?.rejected],
     ]),
     flow("emitted", "made"),
-    stage("Load", [told.load, pipeline.sink ? h("span", { class: "stage-sink" }, `into ${pipeline.sink}`) : null], ["in", n("emitted")], [
+    stage("Load", pipeline.route ? `into ${pipeline.route.sink}` : null, ["in", n("emitted")], [
       ["good", "loaded", n("loaded"), ledger?.loaded],
       ["off", "superseded", n("superseded"), ledger?.superseded],
       ["bad", "refused", n("refused"), ledger?.refused],

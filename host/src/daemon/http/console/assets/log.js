@@ -113,7 +113,8 @@ export function logView({ pipeline, run = null, live = true, lines = 500 }) {
         shown += waiting.length;
         waiting = [];
         while (list.childElementCount > MOST) list.firstElementChild.remove();
-        if (following) toEnd();
+        // Of a run that is over the last lines say most.
+        if (following || !live) toEnd();
       }
       tell();
     });

@@ -32,11 +32,20 @@ function valuesTable(rows) {
       { key: "value", label: "Value", sortable: true, value: (one) => written(one.value), cell: value, class: "col-value" },
       {
         key: "origin", label: "From", sortable: true,
-        cell: (one) => (one.origin === "default" ? h("span", { class: "quiet" }, "default") : h("code", {}, one.origin)), class: "col-origin",
+        value: (one) => [one.origin, ...(one.variables ?? [])].join(" "), cell: origin, class: "col-origin",
       },
     ],
     empty: empty("No values", "The configuration is empty."),
   });
+}
+
+function origin(one) {
+  return h(
+    "div",
+    { class: "cell-lines" },
+    one.origin === "default" ? h("span", { class: "quiet" }, "default") : h("code", {}, one.origin),
+    one.variables?.length ? h("span", { class: "cell-note" }, one.variables.length === 1 ? "variable " : "variables ", one.variables.map((name, index) => [index ? ", " : null, h("code", {}, name)])) : null,
+  );
 }
 
 function written(value) {

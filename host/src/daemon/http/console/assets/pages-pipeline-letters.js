@@ -6,7 +6,7 @@ import { get } from "./api.js";
 import { badge, count, empty, h, plural, problem, replace, time } from "./dom.js";
 import { table } from "./table.js";
 
-const PAGE = 100;
+const PAGE = 50;
 
 export async function tab({ about, query, pane, path, freshen, onChange }) {
   const asked = { stage: query.get("stage") ?? "", partition: query.get("partition") ?? "", run: query.get("run") ?? "", all: query.get("all") === "true" };

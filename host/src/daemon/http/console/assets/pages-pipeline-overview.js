@@ -119,7 +119,8 @@ function aboutCard(one) {
     h(
       "dl",
       { class: "facts" },
-      fact("Writes to", one.sink),
+      fact("Reads from", one.route?.source),
+      fact("Writes to", one.route?.sink),
       fact("Delivery", one.delivery),
       fact("Isolation", one.isolation),
       fact("Plugin", [h("code", {}, one.plugin), ` version ${one.version}`]),

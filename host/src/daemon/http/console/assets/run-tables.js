@@ -12,14 +12,13 @@ export function liveTable() {
     filter: "Filter partitions",
     columns: [
       { key: "name", label: "Partition", header: true, sortable: true, class: "col-name" },
-      { key: "activity", label: "Does", sortable: true, cell: activity },
+      { key: "activity", label: "Does", sortable: true, class: "col-outcome", cell: activity },
       { key: "attempt", label: "Attempt", numeric: true, sortable: true, cell: (one) => count(one.attempt) },
       { key: "extracted", label: "Read", numeric: true, sortable: true, cell: (one) => count(one.extracted) },
       { key: "rate", label: "Rows/s", numeric: true, sortable: true, cell: (one) => (one.rate === null || one.rate === undefined ? "–" : count(Math.round(one.rate))) },
       { key: "loaded", label: "Loaded", numeric: true, sortable: true, cell: (one) => count(one.loaded) },
       { key: "quarantined", label: "Quarantined", numeric: true, sortable: true, cell: quarantined },
       { key: "resident", label: "Memory", numeric: true, sortable: true, cell: (one) => bytes(one.resident) },
-      { key: "cursor", label: "Committed up to", class: "col-cursor", cell: (one) => (one.cursor ? h("code", {}, one.cursor) : "–") },
     ],
   });
 }
@@ -44,7 +43,7 @@ export function reportTable() {
     filter: "Filter partitions",
     columns: [
       { key: "name", label: "Partition", header: true, sortable: true, class: "col-name" },
-      { key: "status", label: "Status", sortable: true, cell: outcome },
+      { key: "status", label: "Status", sortable: true, class: "col-outcome", cell: outcome },
       { key: "attempts", label: "Attempts", numeric: true, sortable: true, cell: (one) => count(one.attempts) },
       { key: "extracted", label: "Read", numeric: true, sortable: true, value: (one) => one.rows?.extracted, cell: (one) => count(one.rows?.extracted) },
       { key: "loaded", label: "Loaded", numeric: true, sortable: true, value: (one) => one.rows?.loaded, cell: (one) => count(one.rows?.loaded) },
