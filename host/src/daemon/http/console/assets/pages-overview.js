@@ -45,7 +45,7 @@ export async function page(context) {
   const notices = h("div", { class: "page" });
   const chips = STATES.map(([state, label, tone, shape]) => {
     const number = h("strong", {});
-    const link = h("a", { class: ["chip", tone] }, shape ? icon(shape) : null, label, number);
+    const link = h("a", { class: ["chip", tone] }, shape ? icon(shape) : null, `${label} `, number);
     return { state, number, link, item: h("li", {}, link) };
   });
   const order = h(
