@@ -1,7 +1,7 @@
 // Starts the console: the frame, the first page, and the one stream of events that all pages share.
 
 import { loadSession, stream, toLogin } from "./api.js";
-import { announce, dispatch, failed, navigate, refresh, startRouter } from "./router.js";
+import { announce, dispatch, failed, navigate, prepare, refresh, startRouter } from "./router.js";
 import { startShell } from "./shell.js";
 
 export { announce, navigate };
@@ -12,6 +12,7 @@ const shell = startShell();
 
 async function start() {
   if (location.pathname === "/login") return startRouter();
+  prepare();
   // First of all: whoever is not signed in shall not even see a frame fill.
   const now = await loadSession().catch(() => null);
   if (now?.token_needed && !now.signed_in) return toLogin();

@@ -50,6 +50,11 @@ export function failed() {
   return Boolean(current?.failed);
 }
 
+/** Fetches the script of the page at this address, before it may be shown. */
+export function prepare() {
+  ROUTES.find(([pattern]) => pattern.test(location.pathname))?.[2]().catch(() => null);
+}
+
 export function startRouter() {
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href]");
