@@ -3,6 +3,7 @@
 import { loadSession, stream, toLogin } from "./api.js";
 import { announce, dispatch, failed, navigate, prepare, refresh, startRouter } from "./router.js";
 import { startShell } from "./shell.js";
+import { watch } from "./watch.js";
 
 export { announce, navigate };
 
@@ -22,17 +23,16 @@ async function start() {
 }
 
 function follow() {
-  let lost = false;
-  stream("/api/v1/events", {
+  let heard = false;
+  watch("/api/v1/events", {
     ...Object.fromEntries(EVENTS.map((name) => [name, dispatch])),
     connection(state) {
       shell.connection(state);
-      if (state === "open" && lost) {
-        // What happened in between was not heard.
-        if (failed()) refresh();
-        else dispatch({ event: "lagged", missed: 0 });
-      }
-      lost = state === "lost";
+      if (state !== "open") return;
+      // What happened while the connection was lost, or nobody looked, was not heard.
+      if (heard && failed()) refresh();
+      else if (heard) dispatch({ event: "lagged", missed: 0 });
+      heard = true;
     },
   });
 }
