@@ -112,7 +112,7 @@ export function setSchedule(pipeline, current, { done } = {}) {
     field("Zone", zone, "Such as Europe/Berlin."),
     field("Jitter", jitter, "How much later a run may start, such as 5m."),
     field("Missed runs", catchUp, "none, last, all or all:N."),
-    field("If the last run goes on", overlap),
+    h("div", { class: "field-wide" }, field("If the last run goes on", overlap)),
   );
 
   const form = () => ({

@@ -8,7 +8,7 @@ import { graph, stages } from "./graph.js";
 import { total } from "./ledger.js";
 import { table } from "./table.js";
 
-export async function tab({ about, pane, path, freshen, onChange, onLeave }) {
+export async function tab({ about, pane, path, freshen, onChange, onLeave, onProgress }) {
   const picture = h("div", { class: "stages-place" });
   const of = h("span", { class: "quiet" });
   const trouble = h("div", {});
@@ -46,6 +46,12 @@ export async function tab({ about, pane, path, freshen, onChange, onLeave }) {
     const link = h("a", { href: runPath(run.run_id) }, details?.current ? "the run that goes on" : counted ? "the last run with numbers" : "the last run");
     return replace(of, "Rows of ", link, details?.current ? null : [", ", time(run.finished_at ?? run.started_at)]);
   }
+
+  onProgress((run) => {
+    asked = null;
+    replace(picture, stages(about.pipeline, total(run.partitions)));
+    if (!of.textContent.endsWith("goes on")) replace(of, "Rows of ", h("a", { href: runPath(run.run_id) }, "the run that goes on"));
+  });
 
   async function checkpoints() {
     try {

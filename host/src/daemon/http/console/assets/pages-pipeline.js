@@ -1,11 +1,11 @@
 // One pipeline: what it is and does now, what can be done with it, and a tab for each side of it.
 
 import * as actions from "./actions.js";
-import { address, pipelinePath, runPath } from "./address.js";
+import { address, pipelinePath } from "./address.js";
 import { ApiError, get } from "./api.js";
-import { badge, bytes, count, h, icon, plural, problem, replace, time } from "./dom.js";
+import { badge, h, icon, problem, replace, time } from "./dom.js";
 import { refetch } from "./refetch.js";
-import { followRun } from "./watch.js";
+import { runCard } from "./run-card.js";
 
 const TABS = [
   ["overview", "Overview", () => import("./pages-pipeline-overview.js")],
@@ -33,7 +33,8 @@ export async function page(context) {
   const facts = h("p", { class: "head-facts" });
   const buttons = h("div", { class: "actions" });
   const notices = h("div", { class: "page" });
-  const live = liveRun(context);
+  const watchers = [];
+  const live = runCard(context, { ended: () => freshen(), progress: (run) => watchers.forEach((watcher) => watcher(run)) });
   const pane = h("div", { class: "page" });
 
   const freshen = refetch(context, async () => {
@@ -75,6 +76,7 @@ export async function page(context) {
     path,
     freshen,
     onChange: (listener) => listeners.push(listener),
+    onProgress: (watcher) => watchers.push(watcher),
     onEvent: context.onEvent,
     onLeave: context.onLeave,
   });
@@ -82,11 +84,11 @@ export async function page(context) {
   function show() {
     const one = about.pipeline;
     update(state, one.state, () => badge(one.state));
-    update(facts, JSON.stringify([one.next_run, one.schedule, one.version, one.last_run?.run_id, one.lag_seconds === null]), () => factsOf(one));
+    update(facts, JSON.stringify([one.next_run, one.schedule, one.version]), () => factsOf(one));
     update(buttons, JSON.stringify([one.state, one.current_run?.run_id, one.current_run?.stopping, about.schedule?.paused, one.schedule]), () => buttonsOf(about, freshen));
     update(notices, JSON.stringify([one.state, one.config_error, one.overdue_since]), () => noticesOf(about, path, notices, freshen));
     notices.hidden = !notices.hasChildNodes();
-    live.update(one.current_run, freshen);
+    live.update(one);
   }
 }
 
@@ -103,7 +105,6 @@ function factsOf(one) {
   const parts = [];
   if (one.schedule) parts.push(one.schedule);
   if (one.next_run) parts.push(["next run ", time(one.next_run)]);
-  if (one.last_run) parts.push(["last run ", h("a", { href: runPath(one.last_run.run_id) }, one.last_run.status, " ", time(one.last_run.finished_at ?? one.last_run.started_at, { focus: false }))]);
   parts.push(`version ${one.version}`);
   if (one.delivery) parts.push(one.delivery);
   return parts.map((part, index) => [index ? " · " : null, part]);
@@ -173,54 +174,4 @@ function tabs(name, current) {
     if (open && open.offsetLeft + open.offsetWidth > nav.clientWidth) nav.scrollLeft = open.offsetLeft - 40;
   });
   return nav;
-}
-
-/** The run that goes on, in one line that is fresh each second. */
-function liveRun(context) {
-  const node = h("div", { class: "card live-run", hidden: true });
-  const link = h("a", { class: "cell-name" }, "Current run");
-  const what = h("span", {});
-  const figures = h("dl", { class: "figures" });
-  const trouble = h("p", { class: "toned tone-warn" });
-  let followed = null;
-  let following = null;
-  replace(node, h("div", { class: "live-head" }, link, what), figures, trouble);
-  context.onLeave(() => following?.close());
-
-  function tell(run) {
-    const sum = (key) => run.partitions.reduce((all, partition) => all + (partition[key] ?? 0), 0);
-    const over = run.partitions.filter((partition) => ["succeeded", "failed", "cancelled"].includes(partition.activity)).length;
-    const retrying = run.partitions.filter((partition) => partition.activity === "retrying");
-    link.setAttribute("href", runPath(run.run_id));
-    replace(what, badge(run.started_at ? "running" : "queued", run.stopping ? "stopping" : undefined), ` by ${run.trigger}`, run.started_at ? [", since ", time(run.started_at)] : null);
-    if (!run.started_at) replace(figures, h("div", {}, h("dt", {}, "waits for"), h("dd", { class: "live-waits" }, run.waits_for ?? "its turn")));
-    else {
-      const figure = (label, value) => h("div", {}, h("dt", {}, label), h("dd", {}, value));
-      replace(
-        figures,
-        figure("rows read", count(sum("extracted"))),
-        figure("rows/s", run.rate === null || run.rate === undefined ? "–" : count(Math.round(run.rate))),
-        figure("loaded", count(sum("loaded"))),
-        figure("quarantined", count(sum("quarantined"))),
-        figure("read", bytes(sum("bytes"))),
-        figure("partitions done", `${count(over)} of ${count(run.partitions.length)}`),
-      );
-    }
-    trouble.hidden = retrying.length === 0;
-    replace(trouble, icon("again"), ` ${plural(retrying.length, "partition")} tried again: ${retrying.slice(0, 3).map((one) => `${one.name} (${one.reason ?? "no reason given"})`).join("; ")}${retrying.length > 3 ? " …" : ""}`);
-  }
-
-  return {
-    node,
-    update(run, ended) {
-      node.hidden = !run;
-      if (run?.run_id === followed) return;
-      following?.close();
-      followed = run?.run_id ?? null;
-      if (!run) return;
-      tell(run);
-      following = followRun(run.run_id, { progress: tell, end: ended });
-      context.onLeave(() => following?.close());
-    },
-  };
 }

@@ -3,7 +3,8 @@
 import { pipelinePath } from "./address.js";
 import { bytes, count, duration, h, plural, problem, time } from "./dom.js";
 
-const TRIGGERS = { manual: "by hand", schedule: "by the schedule", dependency: "by a pipeline that goes before it", backfill: "as a backfill" };
+/** What made a run start, in words. */
+export const TRIGGERS = { manual: "by hand", schedule: "by the schedule", dependency: "by a pipeline that goes before it", backfill: "as a backfill" };
 
 /** What went wrong, the same of several partitions once; null if nothing did. */
 export function errorsOf({ summary, report }) {
