@@ -208,7 +208,7 @@ impl Console {
             .join("tests/console")
             .join(script);
         let finished = Program::new("node")
-            .args(["--test-reporter=spec"])
+            .args(["--test-reporter=spec", "--test-force-exit"])
             .arg(script)
             .env("ETL_CONSOLE_ADDRESS", &self.address)
             .env("ETL_CONSOLE_TOKEN", TOKEN)

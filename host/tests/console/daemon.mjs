@@ -78,6 +78,8 @@ export async function ended(run) {
 }
 
 /** Waits until a plugin has logged this. */
-export function logged(name, run, message) {
+export async function logged(name, run, message) {
+  // A pipeline's first run makes its log.
+  await hear(`/api/v1/runs/${run}/progress`, (event, data) => event === "end" || data.partitions.length > 0);
   return hear(`/api/v1/pipelines/${name}/logs?run=${run}&follow=true`, (event, line) => event === "line" && line.message.includes(message));
 }

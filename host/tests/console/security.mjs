@@ -182,8 +182,10 @@ async function elsewhere(html) {
     answer.end(`<!doctype html><html lang="en"><title>elsewhere</title><body>${html}</body></html>`);
   });
   await new Promise((resume) => server.listen(0, "127.0.0.1", resume));
+  // A test that fails does not wait for it.
+  server.unref();
   const { port } = server.address();
-  return { origins: [`http://127.0.0.1:${port}`, `http://localhost:${port}`], close: () => server.close() };
+  return { origins: [`http://127.0.0.1:${port}`, `http://localhost:${port}`], close: () => server.closeAllConnections() ?? server.close() };
 }
 
 test("a page from elsewhere can neither read nor act", { timeout: 240_000 }, async () => {
