@@ -8,9 +8,9 @@ import { count, h, plural } from "./dom.js";
 const api = (name, rest) => `/api/v1/pipelines/${encodeURIComponent(name)}${rest}`;
 
 /** Forgets how far a partition was read. */
-export function askReset(pipeline, partition, { done } = {}) {
+export function reset(pipeline, partition, { done } = {}) {
   const { name } = pipeline;
-  const sink = pipeline.sink ?? "the sink";
+  const sink = pipeline.route?.sink ?? "the sink";
   const twice = h("input", { type: "checkbox" });
   ask({
     title: `Reset the checkpoint of ${partition}`,
@@ -34,7 +34,7 @@ export function askReset(pipeline, partition, { done } = {}) {
 }
 
 /** Loads dead letters again: those with `ids`, or all that `filter` lets through. */
-export function askReplay(pipeline, { ids = [], filter = {} }, { done } = {}) {
+export function replay(pipeline, { ids = [], filter = {} }, { done } = {}) {
   const { name } = pipeline;
   const narrowed = [
     filter.stage ? `refused by ${filter.stage}` : null,
@@ -46,7 +46,7 @@ export function askReplay(pipeline, { ids = [], filter = {} }, { done } = {}) {
     title: `Replay ${which}`,
     confirm: "Replay",
     says: [
-      `Sends ${which} of ${name} again through what lies behind the stage that refused each, and loads them into ${pipeline.sink ?? "the sink"}.`,
+      `Sends ${which} of ${name} again through what lies behind the stage that refused each, and loads them into ${pipeline.route?.sink ?? "the sink"}.`,
       "Each is loaded once, whoever replays it. One that is refused again stays here with its new reason.",
       "No checkpoint moves, no table is made or changed, and a newer row is not overwritten. Mend first what refused the rows.",
     ],
@@ -84,7 +84,7 @@ function report(answer) {
 const DAYS = [["mon", "Monday"], ["tue", "Tuesday"], ["wed", "Wednesday"], ["thu", "Thursday"], ["fri", "Friday"], ["sat", "Saturday"], ["sun", "Sunday"]];
 
 /** Sets a schedule in place of the configuration's. `current` is the schedule that holds, as the API gives it. */
-export function askSchedule(pipeline, current, { done } = {}) {
+export function setSchedule(pipeline, current, { done } = {}) {
   const { name } = pipeline;
   const kind = select([
     ["daily", "every day"], ["hourly", "every hour"], ["weekly", "every week"], ["monthly", "every month"], ["cron", "by a cron pattern"],
@@ -112,7 +112,7 @@ export function askSchedule(pipeline, current, { done } = {}) {
     field("Zone", zone, "Such as Europe/Berlin."),
     field("Jitter", jitter, "How much later a run may start, such as 5m."),
     field("Missed runs", catchUp, "none, last, all or all:N."),
-    field("If the last run goes on", overlap),
+    h("div", { class: "field-wide" }, field("If the last run goes on", overlap)),
   );
 
   const form = () => ({
@@ -149,14 +149,14 @@ export function askSchedule(pipeline, current, { done } = {}) {
 }
 
 /** Goes back to the configuration's schedule. */
-export function askScheduleRemove(pipeline, { done } = {}) {
+export function removeSchedule(pipeline, { done } = {}) {
   const { name } = pipeline;
   ask({
     title: `Schedule of ${name}`,
     confirm: "Back to the configuration's",
     says: [
       "Removes the schedule that was set by hand. The one of the configuration holds again at once, or none if it has none.",
-      "A pause that was set by hand ends with it. A run that goes on is not touched.",
+      "A pause stays. A run that goes on is not touched.",
     ],
     submit: async () => {
       const now = await send("DELETE", api(name, "/schedule"));

@@ -14,11 +14,11 @@ const value = (input) => input.value.trim();
 
 /** The sink in words, such as `postgres table orders`. */
 function sinkOf(pipeline) {
-  return pipeline.sink ?? "the sink";
+  return pipeline.route?.sink ?? "the sink";
 }
 
 /** Starts a run, with options. */
-export function askRun(pipeline, { done } = {}) {
+export function run(pipeline, { done } = {}) {
   const { name } = pipeline;
   const begin = choice("Begin", [
     ["checkpoint", "After the checkpoint", "The usual: what is new since the last run."],
@@ -95,7 +95,7 @@ export function askRun(pipeline, { done } = {}) {
 }
 
 /** Stops a run. `run` has `run_id` and `pipeline`. */
-export function askCancel(run, { done } = {}) {
+export function cancel(run, { done } = {}) {
   const how = choice("How", [
     ["drain", "Commit what is in flight, then stop", "Takes a moment. The next run goes on from there."],
     ["now", "Stop now", "What is not committed is rolled back, and read again by the next run."],
@@ -123,7 +123,7 @@ export function askCancel(run, { done } = {}) {
 }
 
 /** Lets the schedule start nothing for now. */
-export function askPause(pipeline, { done } = {}) {
+export function pause(pipeline, { done } = {}) {
   const { name } = pipeline;
   ask({
     title: `Pause ${name}`,
@@ -141,7 +141,7 @@ export function askPause(pipeline, { done } = {}) {
 }
 
 /** Lets the schedule start runs again. */
-export function askResume(pipeline, { done } = {}) {
+export function resume(pipeline, { done } = {}) {
   const { name } = pipeline;
   ask({
     title: `Resume ${name}`,
@@ -159,7 +159,7 @@ export function askResume(pipeline, { done } = {}) {
 }
 
 /** Enables a pipeline that was stopped or parked, and runs it. */
-export function askStart(pipeline, { done } = {}) {
+export function start(pipeline, { done } = {}) {
   const { name } = pipeline;
   ask({
     title: `Start ${name}`,
@@ -177,7 +177,7 @@ export function askStart(pipeline, { done } = {}) {
 }
 
 /** Disables a pipeline, and stops its run. */
-export function askStop(pipeline, { done } = {}) {
+export function stop(pipeline, { done } = {}) {
   const { name } = pipeline;
   const how = choice("The run that goes on", [
     ["drain", "Commit what is in flight, then stop"],
@@ -204,7 +204,7 @@ export function askStop(pipeline, { done } = {}) {
 }
 
 /** Loads a past range again. */
-export function askBackfill(pipeline, { done } = {}) {
+export function backfill(pipeline, { done } = {}) {
   const { name } = pipeline;
   const from = h("input", { type: "text", required: true, autocomplete: "off", spellcheck: "false", placeholder: "2026-01-01" });
   const to = h("input", { type: "text", required: true, autocomplete: "off", spellcheck: "false", placeholder: "2026-02-01" });

@@ -11,7 +11,8 @@ export class ApiError extends Error {
   }
 }
 
-const SILENT = {
+/** What is said of a daemon that is not there. */
+export const SILENT = {
   message: "The daemon does not answer.",
   next_step: "See on its machine whether `etl-host serve` runs. This page goes on by itself once it answers.",
 };
@@ -71,7 +72,8 @@ function refused(error) {
   return new Promise(() => {});
 }
 
-function toLogin() {
+/** Goes to the login, and from there back to here. */
+export function toLogin() {
   if (location.pathname === "/login") return;
   const next = location.pathname + location.search + location.hash;
   location.replace(`/login?next=${encodeURIComponent(next)}`);

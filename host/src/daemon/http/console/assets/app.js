@@ -1,8 +1,9 @@
 // Starts the console: the frame, the first page, and the one stream of events that all pages share.
 
-import { loadSession, session, stream } from "./api.js";
-import { announce, dispatch, failed, navigate, refresh, startRouter } from "./router.js";
+import { loadSession, stream, toLogin } from "./api.js";
+import { announce, dispatch, failed, navigate, prepare, refresh, startRouter } from "./router.js";
 import { startShell } from "./shell.js";
+import { watch } from "./watch.js";
 
 export { announce, navigate };
 
@@ -12,28 +13,26 @@ const shell = startShell();
 
 async function start() {
   if (location.pathname === "/login") return startRouter();
-  // Both at once: whoever is not signed in is sent to the login by the first answer.
-  const asked = loadSession().catch(() => null);
-  const shown = startRouter();
-  await asked;
-  if (session()?.token_needed && !session().signed_in) return undefined;
+  prepare();
+  // First of all: whoever is not signed in shall not even see a frame fill.
+  const now = await loadSession().catch(() => null);
+  if (now?.token_needed && !now.signed_in) return toLogin();
   shell.signedIn();
   follow();
-  return shown;
+  return startRouter();
 }
 
 function follow() {
-  let lost = false;
-  stream("/api/v1/events", {
+  let heard = false;
+  watch("/api/v1/events", {
     ...Object.fromEntries(EVENTS.map((name) => [name, dispatch])),
     connection(state) {
       shell.connection(state);
-      if (state === "open" && lost) {
-        // What happened in between was not heard.
-        if (failed()) refresh();
-        else dispatch({ event: "lagged", missed: 0 });
-      }
-      lost = state === "lost";
+      if (state !== "open") return;
+      // What happened while the connection was lost, or nobody looked, was not heard.
+      if (heard && failed()) refresh();
+      else if (heard) dispatch({ event: "lagged", missed: 0 });
+      heard = true;
     },
   });
 }

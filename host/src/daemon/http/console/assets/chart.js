@@ -82,7 +82,7 @@ const PANELS = [
   { key: "seconds", label: "Duration", height: 110, kind: "bars", time: true, show: (n) => duration(n) },
   { key: "quarantined", label: "Rows quarantined", height: 80, kind: "bars", whole: true, show: (n) => `${count(n)} quarantined` },
 ];
-const GAP = 30;
+const GAP = 34;
 const LEFT = 56;
 const RIGHT = 10;
 const AXIS = 24;
@@ -191,7 +191,11 @@ export function history(runs) {
     };
     points.forEach((run, index) => {
       const value = run[panel.key];
-      if (value === null) return flush();
+      if (value === null) {
+        // It is seen that there was a run, although nobody knows how long it took.
+        if (panel.key === "seconds") parts.push(svg("g", { class: `tone-${tone(run.status)}` }, mark(run.status, xOf(index), top + panel.height - 5, 3)));
+        return flush();
+      }
       const [x, y] = [xOf(index), yOf(value)];
       if (panel.kind === "line") {
         stretch.push(`${x.toFixed(1)},${y.toFixed(1)}`);
@@ -224,7 +228,7 @@ export function history(runs) {
 
   // Runs stand side by side, so the axis names the time of some of them.
   function drawTimes(top) {
-    const most = Math.max(2, Math.floor((width - LEFT - RIGHT) / 110));
+    const most = Math.max(2, Math.floor((width - LEFT - RIGHT) / 130));
     return every(points.length, most).map((index) => {
       const x = xOf(index);
       const edge = x < LEFT + 40 ? "start" : x > width - RIGHT - 40 ? "end" : "middle";

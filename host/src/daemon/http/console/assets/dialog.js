@@ -69,11 +69,11 @@ export function ask({ title, says, fields = [], confirm, back = "Back", danger =
     } else if (wanted.name) {
       const input = h("input", { type: "text", autocomplete: "off", spellcheck: "false", autocapitalize: "off" });
       isAgreed = () => input.value.trim() === wanted.name;
-      replace(guardPlace, h("label", { class: "field" }, h("span", {}, "To go on, type ", h("code", {}, wanted.name)), input));
+      replace(guardPlace, field(["To go on, type ", h("code", {}, wanted.name)], input));
     } else {
       const box = h("input", { type: "checkbox" });
       isAgreed = () => box.checked;
-      replace(guardPlace, h("label", { class: "check" }, box, h("span", {}, wanted.tick)));
+      replace(guardPlace, check(wanted.tick, box));
     }
   }
 
@@ -151,17 +151,27 @@ export function toast(text, { href, link = "Show it", tone = "good" } = {}) {
   start();
 }
 
-/** A field with its label, and a hint below it. */
+/** A field with its label, and a hint below it, which describes the field and is no part of its name. */
 export function field(label, control, hint) {
-  asked += 1;
-  const id = `field-${asked}`;
-  if (hint) control.setAttribute("aria-describedby", id);
-  return h("label", { class: "field" }, h("span", {}, label), control, hint ? h("span", { class: "field-hint", id }, hint) : null);
+  return h("div", { class: "field" }, named(control, label), control, described(control, hint));
 }
 
 /** A box to tick, with what it means. */
 export function check(label, control, hint) {
-  return h("label", { class: "check" }, control, h("span", {}, label, hint ? h("span", { class: "field-hint check-hint" }, hint) : null));
+  return h("div", { class: "check" }, control, h("div", {}, named(control, label), described(control, hint)));
+}
+
+function named(control, label) {
+  asked += 1;
+  control.id = `field-${asked}`;
+  return h("label", { for: control.id }, label);
+}
+
+function described(control, hint) {
+  if (!hint) return null;
+  const id = `${control.id}-hint`;
+  control.setAttribute("aria-describedby", id);
+  return h("p", { class: "field-hint", id }, hint);
 }
 
 /** One of several: `{node, value()}`. `options`: `[value, label, hint]`. */

@@ -117,7 +117,8 @@ const local = new Intl.DateTimeFormat("en-GB", {
 /** An instant in the viewer's zone and in UTC. */
 export function absolute(instant) {
   const date = new Date(instant);
-  return `${local.format(date)} · ${date.toISOString().slice(0, 19).replace("T", " ")} UTC`;
+  const here = local.format(date);
+  return here.endsWith(" UTC") ? here : `${here} · ${date.toISOString().slice(0, 19).replace("T", " ")} UTC`;
 }
 
 /**

@@ -12,35 +12,48 @@ export function overviewTable({ search, tools, onsearch }) {
     caption: "Pipelines",
     key: (pipeline) => pipeline.name,
     columns: [
-      { key: "state", label: "State", cell: state, class: "col-state" },
+      { key: "state", label: "State", cell: state, class: "col-state width-140" },
       { key: "name", label: "Pipeline", header: true, cell: name, class: "col-name" },
-      { key: "last", label: "Last run", cell: last },
-      { key: "rows", label: "Rows", numeric: true, cell: rows },
-      { key: "seconds", label: "Took", numeric: true, cell: (one) => duration(one.last_run?.seconds) },
-      { key: "recent", label: "Last 30 runs", cell: (one) => sparkline(one.recent ?? []), class: "col-recent" },
-      { key: "lag", label: "Behind source", numeric: true, cell: (one) => duration(one.lag_seconds) },
-      { key: "next", label: "Next run", cell: next },
-      { key: "run", label: "", title: "Action", cell: action, class: "col-action" },
+      { key: "last", label: "Last run", cell: last, class: "width-140" },
+      { key: "rows", label: "Rows", numeric: true, cell: rows, class: "width-120" },
+      { key: "seconds", label: "Took", numeric: true, cell: (one) => duration(one.last_run?.seconds), class: "width-120" },
+      { key: "recent", label: "Last 30 runs", cell: (one) => sparkline(one.recent ?? []), class: "col-recent width-180" },
+      { key: "lag", label: "Behind source", numeric: true, cell: (one) => duration(one.lag_seconds), class: "width-120" },
+      { key: "next", label: "Next run", cell: next, class: "width-180" },
+      { key: "run", label: "", title: "Action", cell: action, class: "col-action width-100" },
     ],
+    rowClass: (one) => (failing(one) ? "row-failing" : null),
+    steady: true,
     filter: { label: "Search pipelines", value: search, onfilter: onsearch },
     tools: [tools],
     empty: nothing,
   });
+
+  list.node.classList.add("table-tall");
 
   return {
     node: list.node,
     update(pipelines, options) {
       any = options.any;
       if (!pipelines.length) nothing.replaceChildren(any ? noMatch() : noPipelines());
+      // Before there is anything to search, there is nothing to search with.
+      list.node.classList.toggle("table-bare", !any);
       list.update(pipelines, options);
     },
   };
 }
 
+const BAD = ["failed", "partial", "interrupted"];
+
+/** As the daemon counts it. */
+function failing(one) {
+  return BAD.includes(one.last_run?.status) || one.state === "broken" || one.state === "parked" || Boolean(one.overdue_since);
+}
+
 function state(one) {
   const run = one.current_run;
   const since = run?.started_at
-    ? h("a", { class: "cell-note", href: runPath(run.run_id) }, "since ", time(run.started_at, { focus: false }))
+    ? h("a", { class: "cell-note", href: runPath(run.run_id) }, "started ", time(run.started_at, { focus: false }))
     : run
       ? h("a", { class: "cell-note", href: runPath(run.run_id), title: run.waits_for }, "waits")
       : null;
@@ -52,7 +65,7 @@ function name(one) {
     "div",
     { class: "cell-lines" },
     h("a", { class: "cell-name", href: pipelinePath(one.name) }, one.name),
-    h("span", { class: "cell-note clamp", title: one.description || null }, one.config_error ? firstLine(one.config_error) : one.description || " "),
+    h("span", { class: "cell-note one-line", title: one.description || null }, one.config_error ? firstLine(one.config_error) : one.description || " "),
   );
 }
 
@@ -83,7 +96,7 @@ function rows(one) {
 
 function next(one) {
   const overdue = one.overdue_since
-    ? h("span", { class: "cell-line" }, badge("overdue"), h("span", { class: "cell-note" }, "due ", time(one.overdue_since)))
+    ? h("span", { class: "cell-line" }, badge("overdue"), h("span", { class: "cell-note" }, time(one.overdue_since)))
     : null;
   const without = one.state === "paused" ? "paused" : one.state === "disabled" ? "stopped" : one.schedule ? null : "no schedule";
   return h(
@@ -91,13 +104,16 @@ function next(one) {
     { class: "cell-lines" },
     overdue,
     one.next_run ? time(one.next_run) : h("span", { class: "quiet" }, without ?? "–"),
-    one.schedule && !overdue ? h("span", { class: "cell-note clamp", title: one.schedule }, one.schedule) : null,
+    one.schedule && !overdue ? h("span", { class: "cell-note one-line", title: one.schedule }, one.schedule) : null,
   );
 }
 
 function action(one) {
   const run = one.current_run;
   if (run) return h("a", { class: "button button-small", href: runPath(run.run_id), "aria-label": `Follow the run of ${one.name}` }, "Follow");
+  if (one.state === "broken") {
+    return h("a", { class: "button button-small", href: pipelinePath(one.name), "aria-label": `Details of ${one.name}` }, "Details");
+  }
   return h(
     "button",
     {
@@ -107,7 +123,7 @@ function action(one) {
         actions.run(one);
       },
     },
-    "Run …",
+    "Run",
   );
 }
 

@@ -1,6 +1,6 @@
 // Who changed what, or tried to, newest first.
 
-import { address } from "./address.js";
+import { address, runPath } from "./address.js";
 import { get } from "./api.js";
 import { plain, sentence } from "./audit-words.js";
 import { badge, empty, h, replace, time } from "./dom.js";
@@ -8,8 +8,7 @@ import { refetch } from "./refetch.js";
 import { table } from "./table.js";
 
 const VIA = {
-  token: "with the token", session: "in the console, signed in", socket: "on the daemon's machine, by its socket",
-  loopback: "on the daemon's machine, without a token",
+  token: "with the token", session: "signed in", socket: "by the daemon's socket", loopback: "on its machine, no token",
 };
 
 export async function page(context) {
@@ -83,6 +82,7 @@ function result(entry) {
     { class: "cell-lines" },
     h("span", { class: "cell-line" }, badge(state, word), h("span", { class: "cell-note" }, String(entry.status))),
     entry.error ? h("span", { class: "cell-note" }, entry.error) : null,
+    entry.run_id ? h("a", { class: "cell-note", href: runPath(entry.run_id) }, "Show the run") : null,
   );
 }
 

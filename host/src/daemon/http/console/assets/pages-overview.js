@@ -45,7 +45,7 @@ export async function page(context) {
   const notices = h("div", { class: "page" });
   const chips = STATES.map(([state, label, tone, shape]) => {
     const number = h("strong", {});
-    const link = h("a", { class: ["chip", tone] }, shape ? icon(shape) : null, label, number);
+    const link = h("a", { class: ["chip", tone] }, shape ? icon(shape) : null, `${label} `, number);
     return { state, number, link, item: h("li", {}, link) };
   });
   const order = h(
@@ -74,14 +74,16 @@ export async function page(context) {
   });
   const said = h("p", { class: "quiet", role: "status" });
   const turn = h("div", { class: "actions" });
+  const states = h("nav", { "aria-label": "Pipelines by state" }, h("ul", { class: "chips" }, chips.map((chip) => chip.item)));
+  const pager = h("div", { class: "pager" }, said, turn);
 
   replace(
     main,
     h("div", { class: "page-head" }, h("div", {}, h("h1", { dataset: { title: "Overview" } }, "Pipelines"), about)),
     notices,
-    h("nav", { "aria-label": "Pipelines by state" }, h("ul", { class: "chips" }, chips.map((chip) => chip.item))),
+    states,
     list.node,
-    h("div", { class: "pager" }, said, turn),
+    pager,
   );
   show({ force: true });
 
@@ -96,7 +98,10 @@ export async function page(context) {
       else link.removeAttribute("aria-current");
       item.classList.toggle("chip-zero", n === 0 && state !== asked.state && state !== "failing");
     }
-    list.update(found.pipelines, { force, any: all > 0 || asked.search !== "" || asked.state !== "" });
+    const any = all > 0 || asked.search !== "" || asked.state !== "";
+    list.update(found.pipelines, { force, any });
+    states.hidden = !any;
+    pager.hidden = !any;
     showPager();
   }
 
@@ -105,7 +110,7 @@ export async function page(context) {
       about,
       `etl-host ${daemon.version} · `,
       h("span", { class: "numeric" }, `${count(daemon.running)} of at most ${plural(daemon.max_concurrent_runs, "run")} at once`),
-      " · serving since ",
+      " · started ",
       time(daemon.started_at),
     );
     replace(
@@ -152,7 +157,8 @@ export async function page(context) {
       [daemon, found, refused] = answers;
       show();
     },
-    { pause: 500, every: 30_000 },
+    // A page of pipelines with their last runs is large, and a busy daemon tells of many.
+    { pause: 400, least: 1500, every: 30_000 },
   );
   context.onEvent(freshen);
   context.onLeave(() => clearTimeout(typing));

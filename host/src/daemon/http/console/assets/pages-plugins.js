@@ -14,9 +14,14 @@ export function refusedNotice(refused) {
     { class: "notice tone-bad", "aria-label": "Refused plugin files" },
     h("p", { class: "notice-title" }, icon("warning"), `${plural(refused.length, "plugin file is", "plugin files are")} refused`),
     h("ul", { class: "problem-list" }, shown.map((one) =>
-      h("li", {}, h("code", {}, fileName(one.path)), `: ${one.reason}`, one.fix ? h("span", { class: "problem-fix" }, one.fix) : null))),
-    h("p", {}, h("a", { href: "/plugins" }, refused.length > shown.length ? `All ${count(refused.length)}` : "Details")),
+      h("li", {}, h("code", {}, fileName(one.path)), `: ${one.reason}`, one.fix ? h("span", { class: "problem-fix" }, h("strong", {}, "Fix: "), one.fix) : null))),
+    h("p", {}, h("a", { href: "/plugins" }, refused.length > shown.length ? `All ${count(refused.length)} refused files` : "Refused files")),
   );
+}
+
+function file(one) {
+  const name = fileName(one.path);
+  return h("div", { class: "cell-lines" }, h("code", { class: "cell-name" }, name), h("code", { class: "quiet" }, one.path.slice(0, -name.length)));
 }
 
 function fileName(path) {
@@ -31,7 +36,7 @@ export async function page(context) {
     key: (one) => one.path,
     rows: refused,
     columns: [
-      { key: "path", label: "File", header: true, sortable: true, value: (one) => one.path, cell: (one) => h("code", {}, one.path) },
+      { key: "path", label: "File", header: true, sortable: true, value: (one) => one.path, cell: file, class: "col-name" },
       { key: "serving", label: "Now", sortable: true, value: serves, cell: (one) => (one.serving ? badge("partial", "earlier version serves") : badge("refused", "not served")) },
       { key: "reason", label: "Why", sortable: true, class: "col-text" },
       { key: "fix", label: "What to do", class: "col-text" },

@@ -43,6 +43,7 @@ export async function page(context) {
   const list = table({
     caption: "Runs",
     key: (run) => run.run_id,
+    steady: true,
     columns: columns(),
     tools: [
       h("form", { class: "field", role: "search", onsubmit: (event) => { event.preventDefault(); go(); } },
@@ -58,7 +59,7 @@ export async function page(context) {
   const said = h("p", { class: "quiet" });
   replace(
     main,
-    h("div", { class: "page-head" }, h("div", {}, h("h1", {}, "Runs"), h("p", {}, "What ran, newest first. Times are absolute on hover."))),
+    h("div", { class: "page-head" }, h("div", {}, h("h1", {}, "Runs"), h("p", {}, "What runs and what ran, newest first."))),
     list.node,
     h("div", { class: "pager" }, said, turn),
   );
@@ -88,21 +89,21 @@ export async function page(context) {
 
 function columns() {
   return [
-    { key: "status", label: "Status", sortable: true, cell: (run) => badge(run.status) },
-    { key: "started_at", label: "Run", header: true, sortable: true, cell: started, class: "col-run" },
-    { key: "pipeline", label: "Pipeline", sortable: true, cell: (run) => h("a", { href: pipelinePath(run.pipeline) }, run.pipeline), class: "col-name" },
-    { key: "trigger", label: "Started by", sortable: true },
-    { key: "seconds", label: "Took", numeric: true, sortable: true, cell: (run) => duration(run.seconds) },
-    { key: "extracted", label: "Read", numeric: true, sortable: true, cell: (run) => count(run.extracted) },
-    { key: "loaded", label: "Loaded", numeric: true, sortable: true, cell: (run) => count(run.loaded) },
-    { key: "quarantined", label: "Set aside", numeric: true, sortable: true, cell: setAside },
-    { key: "attempts", label: "Attempts", numeric: true, sortable: true, cell: (run) => count(run.attempts) },
+    { key: "status", label: "Status", sortable: true, cell: (run) => badge(run.status), class: "width-140" },
+    { key: "started_at", label: "Run", header: true, sortable: true, cell: started, class: "col-run width-120" },
+    { key: "pipeline", label: "Pipeline", sortable: true, cell: (run) => h("a", { href: pipelinePath(run.pipeline) }, run.pipeline), class: "col-name width-200" },
+    { key: "trigger", label: "Started by", sortable: true, class: "width-120" },
+    { key: "seconds", label: "Took", numeric: true, sortable: true, cell: (run) => duration(run.seconds), class: "width-100" },
+    { key: "extracted", label: "Read", numeric: true, sortable: true, cell: (run) => count(run.extracted), class: "width-100" },
+    { key: "loaded", label: "Loaded", numeric: true, sortable: true, cell: (run) => count(run.loaded), class: "width-100" },
+    { key: "quarantined", label: "Set aside", numeric: true, sortable: true, cell: setAside, class: "width-120" },
+    { key: "attempts", label: "Attempts", numeric: true, sortable: true, cell: (run) => count(run.attempts), class: "width-120" },
     { key: "error", label: "Error", cell: failure, class: "col-text" },
   ];
 }
 
 function started(run) {
-  return h("a", { href: runPath(run.run_id), "aria-label": `Run of ${run.pipeline}, ${run.status}` }, time(run.started_at, { focus: false }));
+  return h("a", { href: runPath(run.run_id) }, h("span", { class: "visually-hidden" }, `Run of ${run.pipeline}, `), time(run.started_at, { focus: false }));
 }
 
 function setAside(run) {

@@ -75,7 +75,7 @@ export async function page(context) {
     workers.update(processes.processes.map((one) => ({ ...one, cpu: share(one) })));
   }
 
-  refetch(
+  const look = refetch(
     context,
     async () => {
       [servers, processes] = await load(...PATHS);
@@ -83,6 +83,8 @@ export async function page(context) {
     },
     { every: 2000 },
   );
+  // How much CPU a process takes is known from the second look on.
+  look();
 }
 
 function section(title, text, content) {
@@ -103,8 +105,8 @@ function replaceIfOther(node, open) {
     node,
     open.map((one) =>
       h("div", { class: "notice tone-bad", role: "status" },
-        h("p", { class: "notice-title" }, icon("warning"), h("span", {}, `${one.guards} is left alone since `, time(one.since))),
-        one.cause ? h("p", {}, one.cause) : null,
+        h("p", { class: "notice-title" }, icon("warning"), h("span", {}, `${one.guards} is ${one.condition === "open" ? "left alone" : "on trial"}`)),
+        h("p", {}, one.since ? ["The breaker opened ", time(one.since), ": "] : null, one.cause ?? "it failed again and again"),
         h("p", {}, h("strong", {}, "Next step: "), "mend the cause. The daemon tries by itself at the next trial, and goes on once that succeeds.")),
     ),
   );

@@ -1,10 +1,10 @@
 // Keeps a page fresh: asks again after events and from time to time, never twice at once, never in the background.
 
 /**
- * `ask()` fetches soon: after `pause` ms, so that many events make one request. `every` ms it is fetched anyway,
- * while somebody looks. Errors are left to the next time: the frame shows whether the daemon is heard.
+ * `ask()` fetches soon: after `pause` ms, so that many events make one request, and `least` ms after the last time.
+ * `every` ms it is fetched anyway, while somebody looks. Errors are left to the next time: the frame shows whether the daemon is heard.
  */
-export function refetch(context, fetch, { pause = 400, every = null } = {}) {
+export function refetch(context, fetch, { pause = 400, least = 0, every = null } = {}) {
   let timer = null;
   let busy = false;
   let wanted = false;
@@ -32,7 +32,7 @@ export function refetch(context, fetch, { pause = 400, every = null } = {}) {
   }
 
   function ask() {
-    if (!left && timer === null) timer = setTimeout(go, pause);
+    if (!left && timer === null) timer = setTimeout(go, Math.max(pause, least - (Date.now() - last)));
   }
 
   function seen() {

@@ -1,6 +1,6 @@
 // Which page stands at which address, and how one page follows another without a reload.
 
-import { get, ApiError } from "./api.js";
+import { get, ApiError, SILENT } from "./api.js";
 import { h, problem, replace, skeleton } from "./dom.js";
 
 // A page is loaded once somebody goes there.
@@ -27,6 +27,8 @@ export function navigate(address, { replace: instead = false } = {}) {
 
 /** Renders the page again, with what is known now. */
 export function refresh() {
+  // A module that did not come is not asked for again; only a reload helps.
+  if (current?.failed === "module") location.reload();
   return show({ moved: false });
 }
 
@@ -45,7 +47,12 @@ export function announce(text) {
 
 /** Whether the page could not be loaded. */
 export function failed() {
-  return current?.failed ?? false;
+  return Boolean(current?.failed);
+}
+
+/** Fetches the script of the page at this address, before it may be shown. */
+export function prepare() {
+  ROUTES.find(([pattern]) => pattern.test(location.pathname))?.[2]().catch(() => null);
 }
 
 export function startRouter() {
@@ -75,7 +82,7 @@ async function show({ moved }) {
   const focused = focusedLink();
   leave();
   const main = h("div", { class: "page" });
-  const page = { path, handlers: [], goodbyes: [], failed: false };
+  const page = { path, handlers: [], goodbyes: [], failed: null };
   current = page;
 
   const route = ROUTES.find(([pattern]) => pattern.test(path));
@@ -90,7 +97,7 @@ async function show({ moved }) {
   try {
     if (!route) throw new ApiError(404, { message: `There is no page ${path}.`, next_step: "Go to the overview." });
     const [pattern, , load] = route;
-    const module = await load();
+    const module = await load().catch(notLoaded);
     const context = {
       params: decoded(path.match(pattern).groups ?? {}),
       query: new URLSearchParams(location.search),
@@ -103,12 +110,16 @@ async function show({ moved }) {
   } catch (error) {
     if (current !== page) return;
     if (!(error instanceof ApiError)) console.error(error);
-    page.failed = true;
+    page.failed = error.module ? "module" : "data";
     replace(main, failure(error));
   }
   if (current !== page) return;
   if (!main.isConnected) replace(frame, main);
   arrive(main, { moved: moved && !samePage, focused });
+}
+
+function notLoaded() {
+  throw Object.assign(new ApiError(0, SILENT), { module: true });
 }
 
 function decoded(groups) {

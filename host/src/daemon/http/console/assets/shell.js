@@ -39,11 +39,11 @@ export function startShell() {
     /** `open` or `lost`: whether events come. */
     connection(state) {
       if (state === "open") {
-        replace(connection, h("span", { class: "toned tone-good" }, icon("check")), "live");
+        replace(connection, h("span", { class: "toned tone-good" }, icon("check")), h("span", { class: "connection-word" }, "live"));
         connection.title = "Changes are shown as they happen.";
         replace(document.getElementById("notices"));
       } else {
-        replace(connection, h("span", { class: "toned tone-warn" }, icon("warning")), "lost");
+        replace(connection, h("span", { class: "toned tone-warn" }, icon("warning")), h("span", { class: "connection-word" }, "lost"));
         connection.title = "The daemon is not heard.";
         replace(
           document.getElementById("notices"),

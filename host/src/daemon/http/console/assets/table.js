@@ -11,6 +11,7 @@ import { h, replace } from "./dom.js";
  * - `key(row)`: what a row is known by; else its `id`, `run_id` or `name`.
  * - `sort`: `{key, descending}` at the beginning; without it rows stay as they come.
  * - `filter`: `true` or the field's label. `filter: {label, value, onfilter(text)}` leaves the filtering to others.
+ * - `steady`: columns have the widths of their classes `width-…`, and the rest is shared.
  * - `empty`: a node for no rows at all. `layout`: `cards` (on a phone a row is a card) or `scroll`.
  * - `tools`: nodes beside the filter. `rowClass(row)`: a class of the row. `captionHidden`: for screen readers only.
  */
@@ -39,8 +40,10 @@ export function table(options) {
   const order = layout === "cards" && headers.some((one) => one.button) ? sortField() : null;
   const node = h(
     "div",
-    { class: ["table", `table-${layout}`] },
-    field || order || tools.length ? h("div", { class: "toolbar" }, field?.label, tools, order) : null,
+    { class: ["table", `table-${layout}`, options.steady && "table-steady"] },
+    field || order || tools.length
+      ? h("div", { class: ["toolbar", !field && !tools.length && "toolbar-sort"] }, field?.label, tools, order)
+      : null,
     region,
     nothing,
   );
@@ -49,7 +52,7 @@ export function table(options) {
   region.addEventListener("focusout", () => setTimeout(settle));
 
   function header(column) {
-    const props = { scope: "col", role: "columnheader", class: [column.numeric && "numeric", column.class].filter(Boolean).join(" ") || null };
+    const props = { scope: "col", role: "columnheader", class: classes(column) };
     const label = column.label || h("span", { class: "visually-hidden" }, column.title);
     if (!column.sortable) return { column, node: h("th", props, label) };
     const button = h("button", { type: "button", class: "sort", onclick: () => sortBy(column) }, label);
@@ -166,7 +169,7 @@ export function table(options) {
     const said = JSON.stringify(row);
     if (said === one.said) return;
     one.said = said;
-    one.node.setAttribute("class", options.rowClass?.(row) ?? "");
+    one.node.className = options.rowClass?.(row) ?? "";
     columns.forEach((column, index) => {
       const old = one.cells[index];
       const made = cell(column, row);
@@ -180,10 +183,16 @@ export function table(options) {
 
   function cell(column, row) {
     const content = column.cell ? column.cell(row) : (valueOf(column, row) ?? "–");
-    const props = { class: [column.numeric && "numeric", column.class].filter(Boolean).join(" ") || null, dataset: { label: column.label || null } };
+    const props = { class: classes(column, content), dataset: { label: column.label || null } };
     return column.header
       ? h("th", { ...props, scope: "row", role: "rowheader" }, content)
       : h("td", { ...props, role: "cell" }, content);
+  }
+
+  // On a card a place without a value is left out.
+  function classes(column, content) {
+    const none = content === "–" || content === "" || content?.textContent === "" && !content.firstElementChild;
+    return [column.numeric && "numeric", column.class, none && "cell-none"].filter(Boolean).join(" ") || null;
   }
 
   function busy() {
