@@ -19,7 +19,7 @@ use crate::config::{Config, CursorKind};
 use crate::error::{Error, Result};
 use crate::plan::{PartitionPlan, Plan, Purpose, RunOptions, WindowOptions};
 use crate::pool::Pools;
-use crate::runtime::report::{Rows, RunReport, Status, peak_memory};
+use crate::runtime::report::{Failure, Rows, RunReport, Status, peak_memory};
 use crate::runtime::{self, RunContext};
 use crate::sink::build_sink;
 use crate::source::build_source;
@@ -185,7 +185,16 @@ impl Backfill {
                 break;
             }
             self.progress.windows_done += 1;
-            self.note_done().await?;
+            if let Err(error) = self.note_done().await {
+                let pipeline = &self.plan.config.name;
+                let message = format!(
+                    "pipeline {pipeline}: the window up to {to} is loaded, but that could not be noted: {error}; the same \
+                     backfill loads it once more"
+                );
+                report.status = Status::Failed;
+                report.error = Some(Failure::new(message, &error));
+                break;
+            }
             onlooker.window_ended(&from, &to, &run, &self.progress);
         }
         report.finished_at = Timestamp::now().to_string();

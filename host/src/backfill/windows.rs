@@ -98,7 +98,7 @@ impl Windows {
 pub fn place(kind: CursorKind, text: &str) -> Option<i128> {
     match kind {
         CursorKind::Timestamp => parse_position(text),
-        CursorKind::Integer => text.parse().ok(),
+        CursorKind::Integer => text.parse::<i64>().ok().map(i128::from),
         CursorKind::Rowversion => None,
     }
 }

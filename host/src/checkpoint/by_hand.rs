@@ -9,8 +9,8 @@ use etl_plugin_api::Cursor;
 
 use super::{Checkpoint, compare};
 use crate::config::{Config, KeyScope, Split, WriteMode};
-use crate::error::{Error, Result};
-use crate::sink::{CheckpointEdit, Sink};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sink::{CheckpointEdit, EditIf, Sink};
 use crate::source::parse_position;
 
 /// How both say that rows may be loaded twice.
@@ -57,7 +57,12 @@ impl<'a> ByHand<'a> {
             if loaded {
                 self.refuse_moving(partition)?;
             }
-            return self.sink.forget_ranges(name, partition).await;
+            let only_unloaded = !loaded && self.refuse_moving(partition).is_err();
+            let forgotten = self
+                .sink
+                .forget_ranges(name, partition, only_unloaded)
+                .await?;
+            return moved_on(forgotten, partition);
         }
         let stored = known
             .get(partition)
@@ -65,9 +70,21 @@ impl<'a> ByHand<'a> {
         if stored.cursor.is_some() {
             self.refuse_doubling("reset")?;
         }
-        self.sink
-            .edit_checkpoint(name, partition, &CheckpointEdit::Reset)
-            .await
+        let edit_if = self.edit_if(stored);
+        let edited = self
+            .sink
+            .edit_checkpoint(name, partition, &CheckpointEdit::Reset, &edit_if)
+            .await?;
+        moved_on(edited, partition)
+    }
+
+    /// Where rows could be loaded twice, what was looked at must still hold when it is changed.
+    fn edit_if(&self, stored: &Checkpoint) -> EditIf {
+        if self.refuse_doubling("edit").is_ok() {
+            EditIf::Always
+        } else {
+            EditIf::CursorIs(stored.cursor.clone())
+        }
     }
 
     /// Moves a partition's position. A shard's name stands for all its ranges.
@@ -103,13 +120,21 @@ impl<'a> ByHand<'a> {
             if back {
                 self.refuse_doubling("set")?;
             }
-            self.sink
-                .edit_checkpoint(name, partition, &CheckpointEdit::Set(cursor))
+            let edited = self
+                .sink
+                .edit_checkpoint(
+                    name,
+                    partition,
+                    &CheckpointEdit::Set(cursor),
+                    &self.edit_if(&stored),
+                )
                 .await?;
+            moved_on(edited, partition)?;
         }
         if position.accept_fingerprint {
+            let edit = CheckpointEdit::AcceptFingerprint;
             self.sink
-                .edit_checkpoint(name, partition, &CheckpointEdit::AcceptFingerprint)
+                .edit_checkpoint(name, partition, &edit, &EditIf::Always)
                 .await?;
         }
         Ok(())
@@ -153,6 +178,18 @@ impl<'a> ByHand<'a> {
             "use `etl-host run --full-refresh` with `sink.partition_column`, which deletes them first, or {ALLOW}"
         )))
     }
+}
+
+/// A run has committed between the look and the change.
+fn moved_on(edited: bool, partition: &str) -> Result<()> {
+    if edited {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Busy,
+        format!("partition {partition} was loaded just now, so its checkpoint is left as it is"),
+    )
+    .hint("a run goes on: wait for its end, or stop it, and ask again"))
 }
 
 fn unknown_partition(

@@ -58,6 +58,8 @@ struct BackfillReport {
     rows: report::Rows,
     /// The run of the window that was not done.
     stopped_at: Option<StoppedAt>,
+    /// What failed beside the windows.
+    error: Option<report::Failure>,
 }
 
 /// Loads one pipeline's range.
@@ -101,6 +103,7 @@ pub fn backfill(globals: &Globals, command: Backfill) -> Result<u8, Failure> {
         (None, _) if report.status == Status::Succeeded => 0,
         (_, Some(code)) if report.status == Status::Cancelled => code,
         (Some(stopped), _) => stopped.run.exit_code(),
+        (None, _) if report.error.is_some() => 1,
         (None, _) => SIGINT_CODE,
     })
 }
@@ -164,6 +167,7 @@ impl BackfillReport {
             seconds: report.seconds,
             rows: report.rows,
             stopped_at: ended.stopped_at,
+            error: report.error,
         }
     }
 }
@@ -192,10 +196,10 @@ fn to_text(report: &BackfillReport) -> String {
             report.cut_at_checkpoint.join(", ")
         );
     }
-    if let Some(stopped) = &report.stopped_at {
-        for failure in stopped.run.failures() {
-            text.push_str(&failure_to_text(failure));
-        }
+    let stopped = report.stopped_at.iter();
+    let failures = stopped.flat_map(|stopped| stopped.run.failures());
+    for failure in failures.chain(&report.error) {
+        text.push_str(&failure_to_text(failure));
     }
     if report.windows_done < report.windows {
         let _ = writeln!(

@@ -260,21 +260,21 @@ fn replay(globals: &Globals, selection: &Selection) -> Result<u8, Failure> {
     }
     Ok(match stopped_by {
         Some(code) if report.cancelled => code,
-        _ => u8::from(!report.left.is_empty()),
+        _ => u8::from(report.left_total > 0),
     })
 }
 
 fn to_text(report: &ReplayReport) -> String {
     let mut text = format!(
         "{}: {} dead letters replayed, {} needless because a newer row is there, {} left in quarantine\n",
-        report.pipeline,
-        report.replayed,
-        report.superseded,
-        report.left.len()
+        report.pipeline, report.replayed, report.superseded, report.left_total
     );
     for left in &report.left {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {}: {}", left.id, left.reason);
+    }
+    if report.left_total > report.left.len() as u64 {
+        let _ = writeln!(text, "  and others, for such reasons");
     }
     if report.cancelled {
         text.push_str("stopped before the last one; run the command again to go on\n");

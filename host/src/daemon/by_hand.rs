@@ -24,6 +24,12 @@ use crate::state::Trigger;
 /// How long the sink may take to say what it knows before a backfill is accepted without.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Dead letters that are read from the sink at a time: rows may be large.
+const AT_A_TIME: u32 = 20;
+
+/// So many bytes of rows fill a page of dead letters.
+const PAGE_BYTES: usize = 8 << 20;
+
 impl Daemon {
     /// How far a pipeline has been read.
     pub async fn checkpoints(&self, name: &str) -> Result<CheckpointsView, Refusal> {
@@ -42,7 +48,8 @@ impl Daemon {
         let (config, sink) = self.sink_of(name).await?;
         ByHand::new(sink.as_ref(), &config, allow_duplicates)
             .reset(partition)
-            .await?;
+            .await
+            .map_err(busy)?;
         tracing::info!(
             pipeline = name,
             partition,
@@ -52,19 +59,54 @@ impl Daemon {
         Ok(CheckpointsView::of(&config.name, &stored))
     }
 
-    /// Dead letters with their rows, in the order of their numbers.
+    /// Dead letters with their rows, in the order of their numbers: as many as the filter says, or fewer where rows are
+    /// large. The flag says that there are more.
     pub async fn dead_letters(
         &self,
         name: &str,
         filter: &LetterFilter,
-    ) -> Result<Vec<LetterView>, Refusal> {
+    ) -> Result<(Vec<LetterView>, bool), Refusal> {
         let (config, sink) = self.sink_of(name).await?;
-        let letters = sink.load_dead_letters(&config.name, filter).await?;
-        Ok(letters.iter().map(LetterView::with_row).collect())
+        let most = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+        let mut filter = filter.clone();
+        let (mut views, mut bytes) = (Vec::new(), 0);
+        loop {
+            filter.limit = AT_A_TIME;
+            let letters = sink.load_dead_letters(&config.name, &filter).await?;
+            let is_last = letters.len() < AT_A_TIME as usize;
+            for letter in letters {
+                if views.len() == most || bytes > PAGE_BYTES {
+                    return Ok((views, true));
+                }
+                bytes += letter.payload.len();
+                filter.after = letter.id;
+                views.push(LetterView::with_row(&letter));
+            }
+            if is_last {
+                return Ok((views, false));
+            }
+        }
     }
 
     /// Loads dead letters again; returns when the last one is through.
     pub async fn replay(&self, name: &str, filter: LetterFilter) -> Result<ReplayReport, Refusal> {
+        let replayed = self.replay_letters(name, filter).await;
+        // Nobody may wait for the answer any more.
+        if let Err(Refusal::Failed(failure) | Refusal::Invalid(failure)) = &replayed {
+            tracing::error!(
+                pipeline = name,
+                "dead letters were not replayed: {}",
+                failure.to_text()
+            );
+        }
+        replayed
+    }
+
+    async fn replay_letters(
+        &self,
+        name: &str,
+        filter: LetterFilter,
+    ) -> Result<ReplayReport, Refusal> {
         let launch = self.launch(name).await?;
         let going = self.replays.begin(name);
         let _going = going.ok_or_else(|| {
@@ -74,13 +116,7 @@ impl Daemon {
         let stages = blocking(move || Ok(opening.open())).await??;
         let cancel = self.shared.shutdown.child_token();
         let replay = launch.build_replay(stages, &self.pools, &cancel).await?;
-        replay.run(filter).await.map_err(|error| {
-            // A run has one of the partitions.
-            if *error.kind() == ErrorKind::Busy {
-                return Refusal::NotReady(error.into());
-            }
-            error.into()
-        })
+        replay.run(filter).await.map_err(busy)
     }
 
     /// Loads a past range again, in a run of the pipeline; answers with its identifier once it is accepted.
@@ -126,4 +162,12 @@ impl Daemon {
         let sink = build_sink(&loaded.config.sink, &self.pools);
         Ok((loaded.config, sink))
     }
+}
+
+/// A run has one of the partitions: that is no fault of anybody.
+fn busy(error: Error) -> Refusal {
+    if *error.kind() == ErrorKind::Busy {
+        return Refusal::NotReady(error.into());
+    }
+    error.into()
 }

@@ -63,17 +63,17 @@ impl Daemon {
     /// Notes what is about to be done; gives the number of the entry.
     pub fn record_request(&self, request: &AuditedRequest) -> Result<i64, Refusal> {
         let now = self.shared.clock.now();
-        Ok(lock(&self.reading).record_request(request, now)?)
+        Ok(lock(&self.auditing).record_request(request, now)?)
     }
 
     /// Notes what became of it.
     pub fn record_answer(&self, id: i64, answer: &AuditedAnswer) -> Result<(), Refusal> {
-        Ok(lock(&self.reading).record_answer(id, answer)?)
+        Ok(lock(&self.auditing).record_answer(id, answer)?)
     }
 
     /// Who changed what through the API, newest first.
     pub fn audit(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>, Refusal> {
-        let records = lock(&self.reading).audit(before, limit)?;
+        let records = lock(&self.auditing).audit(before, limit)?;
         Ok(records.into_iter().map(AuditEntry::from).collect())
     }
 }

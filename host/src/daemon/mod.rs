@@ -96,6 +96,8 @@ pub struct Daemon {
     shared: Arc<Shared>,
     /// Its own connection to the state: who only looks does not hold up who runs.
     reading: Mutex<State>,
+    /// Another one, so that who acts does not wait for who looks.
+    auditing: Mutex<State>,
     roster: Mutex<Roster>,
     members: Mutex<BTreeMap<String, Member>>,
     /// Tasks of pipelines that are gone, until they have ended.
@@ -133,6 +135,7 @@ impl Daemon {
         let session = Session::open(folders)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let reading = State::open(&folders.state_dir)?;
+        let auditing = State::open(&folders.state_dir)?;
         let state = State::open(&folders.state_dir)?;
         let notifier = Notifier::start(config.notifications.clone(), state, clock.clone())?;
         for (pipeline, run) in session.state.record_interrupted()? {
@@ -182,6 +185,7 @@ impl Daemon {
             pools,
             shared: Arc::new(shared),
             reading: Mutex::new(reading),
+            auditing: Mutex::new(auditing),
             roster: Mutex::default(),
             members: Mutex::default(),
             leaving: Mutex::default(),
@@ -593,6 +597,7 @@ impl Daemon {
             depends_on: dependencies.map(|it| it.pipeline.clone()).collect(),
             current_run: current.map(|run| run.view()),
             last_run: self.last_run(name)?,
+            last_load: lock(&self.reading).last_load(name)?.map(|run| run.status),
             recent: Vec::new(),
             lag_seconds: None,
             delivery: manifest.delivery,

@@ -46,7 +46,7 @@ pub trait Operations: Send + Sync + 'static {
         &self,
         name: &str,
         filter: &LetterFilter,
-    ) -> Result<Vec<LetterView>, Refusal>;
+    ) -> Result<(Vec<LetterView>, bool), Refusal>;
     async fn replay(&self, name: &str, filter: LetterFilter) -> Result<ReplayReport, Refusal>;
     async fn backfill(&self, name: &str, request: BackfillRequest) -> Result<String, Refusal>;
     fn log_dir(&self) -> PathBuf;
@@ -127,7 +127,7 @@ impl Operations for Daemon {
         &self,
         name: &str,
         filter: &LetterFilter,
-    ) -> Result<Vec<LetterView>, Refusal> {
+    ) -> Result<(Vec<LetterView>, bool), Refusal> {
         self.dead_letters(name, filter).await
     }
     async fn replay(&self, name: &str, filter: LetterFilter) -> Result<ReplayReport, Refusal> {

@@ -160,6 +160,7 @@ impl Operations for StageDaemon {
             depends_on: Vec::new(),
             current_run: running.into_iter().next(),
             last_run: Some(Self::past("run-3", "succeeded")),
+            last_load: Some("succeeded".to_owned()),
             recent: Vec::new(),
             lag_seconds: None,
             delivery: Delivery::Transactional,
@@ -294,7 +295,7 @@ impl Operations for StageDaemon {
         &self,
         name: &str,
         filter: &LetterFilter,
-    ) -> Result<Vec<LetterView>, Refusal> {
+    ) -> Result<(Vec<LetterView>, bool), Refusal> {
         Self::known(name)?;
         let letter = |id| StoredLetter {
             id,
@@ -311,8 +312,10 @@ impl Operations for StageDaemon {
             created_at: "2026-03-01 00:00:01".to_owned(),
         };
         let most = usize::try_from(filter.limit).unwrap();
-        let letters = (filter.after + 1..=3).take(most).map(letter);
-        Ok(letters.map(|it| LetterView::with_row(&it)).collect())
+        let all = filter.after + 1..=3;
+        let more = all.clone().count() > most;
+        let letters = all.take(most).map(letter);
+        Ok((letters.map(|it| LetterView::with_row(&it)).collect(), more))
     }
     async fn replay(&self, name: &str, filter: LetterFilter) -> Result<ReplayReport, Refusal> {
         Self::known(name)?;

@@ -62,6 +62,8 @@ pub struct PipelineView {
     pub current_run: Option<RunView>,
     /// The last run.
     pub last_run: Option<RunSummary>,
+    /// How the last run ended that was no backfill: loading a past range again mends nothing of what is new.
+    pub last_load: Option<String>,
     /// The last runs that are over, at most 30, oldest first; only where pipelines are listed or one is shown.
     pub recent: Vec<RecentRun>,
     /// How old the oldest cursor of its partitions is, where cursors are times; `null` before the first run.

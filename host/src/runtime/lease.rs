@@ -7,17 +7,17 @@ use std::convert::Infallible;
 use tokio::time::{sleep, timeout};
 
 use super::RunContext;
+use crate::sink::{Sink, Tenure};
 
 /// Renewals within the time of one lease: two may fail before it runs out.
 const RENEWALS: u32 = 3;
 
 /// Renews the leases for ever.
-pub async fn keep(run: &RunContext) -> Infallible {
-    let tenure = run.tenure();
+pub async fn keep(sink: &dyn Sink, tenure: &Tenure) -> Infallible {
     let pause = tenure.lease / RENEWALS;
     loop {
         sleep(pause).await;
-        let failure = match timeout(pause, run.sink.renew(&tenure)).await {
+        let failure = match timeout(pause, sink.renew(tenure)).await {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the sink did not answer in time".to_owned(),

@@ -163,9 +163,10 @@ async fn run_in_span(context: &Arc<RunContext>) -> RunReport {
     if context.plan.options.dry_run {
         return run_to_its_end(context).await;
     }
+    let tenure = context.tenure();
     let report = tokio::select! {
         report = run_to_its_end(context) => report,
-        never = lease::keep(context) => match never {},
+        never = lease::keep(context.sink.as_ref(), &tenure) => match never {},
     };
     lease::release_all(context).await;
     report
@@ -199,6 +200,8 @@ async fn run_to_its_end(context: &Arc<RunContext>) -> RunReport {
             for outcome in &mut outcomes {
                 outcome.ledger.loaded = 0;
                 outcome.report.rows.loaded = 0;
+                // Neither ledger is about anything.
+                outcome.report.ledger = Ledger::default();
             }
             if let Err(error) = context.sink.discard(&swap).await {
                 tracing::warn!(%error, "the shadow tables of a failed run could not be dropped");

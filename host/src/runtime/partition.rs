@@ -131,12 +131,20 @@ fn tell_end(run: &RunContext, partition: &PartitionPlan, result: &Result<Ended>)
     let (outcome, error) = match result {
         Ok(Ended::Finished(finished)) if finished.cancelled => ("cancelled", None),
         Ok(_) => ("succeeded", None),
-        Err(error) if run.cancel.is_cancelled() => ("cancelled", Some(error)),
+        Err(error) if run.cancel.is_cancelled() && is_stop(error) => ("cancelled", Some(error)),
         Err(error) => ("failed", Some(error)),
     };
     run.books.update(&partition.name, |page| {
         page.end_attempt(outcome, error, Timestamp::now());
     });
+}
+
+/// Whether an error is what becomes of an attempt that is stopped.
+fn is_stop(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Cancelled | ErrorKind::Stage(StageErrorKind::Transient)
+    )
 }
 
 /// A stage that is still at work for an attempt that was given up must not meet the next one.

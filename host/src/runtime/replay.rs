@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use utoipa::ToSchema;
 
-use super::spans;
+use super::{lease, spans};
 use crate::config::{SchemaChange, TableName, WriteMode};
 use crate::dead_letter::{Stage, StoredLetter, decode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Plan;
 use crate::policy::{Policy, policy};
-use crate::pool::Pools;
+use crate::pool::{Places, Pools};
 use crate::sink::{
     Chunk, Claim, CursorChange, Flush, Keep, LetterFilter, PartitionWriter, Sink, TableSpec,
     Tenure, build_sink,
@@ -29,6 +29,8 @@ use crate::stage::{Stages, blocking};
 
 /// Dead letters that are read at a time.
 const PAGE: u32 = 200;
+/// Letters that stay, as a report tells them.
+const TOLD: usize = 1_000;
 
 /// A replay of one pipeline's dead letters.
 pub struct Replay {
@@ -57,10 +59,21 @@ pub struct ReplayReport {
     pub replayed: u64,
     /// Letters whose rows yielded to newer ones that were there already.
     pub superseded: u64,
-    /// Letters that stay in quarantine.
+    /// Letters that stay in quarantine, the first thousand.
     pub left: Vec<Left>,
+    /// How many stay.
+    pub left_total: u64,
     /// It was asked to stop before the last letter.
     pub cancelled: bool,
+}
+
+impl ReplayReport {
+    fn leave(&mut self, id: i64, reason: String) {
+        self.left_total += 1;
+        if self.left.len() < TOLD {
+            self.left.push(Left { id, reason });
+        }
+    }
 }
 
 /// A letter that stays in quarantine.
@@ -120,7 +133,7 @@ impl Replay {
             match &replayed {
                 Ok(report) => tracing::info!(
                     superseded = report.superseded,
-                    left = report.left.len(),
+                    left = report.left_total,
                     "replay ended: {} dead letters replayed",
                     report.replayed
                 ),
@@ -145,9 +158,16 @@ impl Replay {
         filter.limit = PAGE;
         filter.replayed = false;
         let mut open = None;
-        let replayed = self
-            .replay_all(sink.as_ref(), filter, &mut report, &mut open)
-            .await;
+        // Runs leave the last connection of a pool to others, and so does this.
+        let _taken = tokio::select! {
+            taken = Places::take([sink.places()]) => Some(taken),
+            () = self.cancel.cancelled() => None,
+        };
+        let tenure = self.tenure();
+        let replayed = tokio::select! {
+            replayed = self.replay_all(sink.as_ref(), filter, &mut report, &mut open) => replayed,
+            never = lease::keep(sink.as_ref(), &tenure) => match never {},
+        };
         if let Some(open) = open {
             let _ = open.writer.close().await;
         }
@@ -185,18 +205,38 @@ impl Replay {
                     return Ok(());
                 }
                 let id = letter.id;
-                match self.replay_one(letter, open).await {
+                match self.within_limits(self.replay_one(letter, open)).await {
                     Ok(Fate::Replayed) => report.replayed += 1,
                     Ok(Fate::Superseded) => report.superseded += 1,
-                    Ok(Fate::Left(reason)) => report.left.push(Left { id, reason }),
+                    Ok(Fate::Left(reason)) => report.leave(id, reason),
                     // One letter that does not fit any more must not keep back those behind it.
-                    Err(error) if is_about_one(&error) => report.left.push(Left {
-                        id,
-                        reason: error.to_string(),
-                    }),
+                    Err(error) if is_about_one(&error) => report.leave(id, error.to_string()),
                     Err(error) => return Err(error),
                 }
             }
+            // The next page is read by a connection of the same pool.
+            if let Some(open) = open.take() {
+                let _ = open.writer.close().await;
+            }
+        }
+    }
+
+    /// A plugin that does not return must not keep the replay, nor the end of who carries it out.
+    async fn within_limits(&self, replaying: impl Future<Output = Result<Fate>>) -> Result<Fate> {
+        let handling = &self.plan.config.error_handling;
+        let stopped = async {
+            self.cancel.cancelled().await;
+            tokio::time::sleep(handling.drain_timeout).await;
+        };
+        tokio::select! {
+            replayed = tokio::time::timeout(handling.attempt_timeout, replaying) => {
+                replayed.unwrap_or_else(|_| Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("a dead letter took longer than {} s", handling.attempt_timeout.as_secs()),
+                )
+                .hint("raise `error_handling.attempt_timeout`, or look for what holds up the plugin or the sink")))
+            }
+            () = stopped => Err(Error::new(ErrorKind::Cancelled, "stopped before the letter was through")),
         }
     }
 

@@ -53,13 +53,15 @@ pub trait Sink: Send + Sync {
         filter: &LetterFilter,
     ) -> Result<Vec<StoredLetter>>;
 
-    /// Changes a checkpoint by hand, and takes it from any attempt that may be under way.
+    /// Changes a checkpoint by hand, and takes it from any attempt that may be under way. `false` if the condition does not
+    /// hold; then nothing is changed.
     async fn edit_checkpoint(
         &self,
         pipeline: &str,
         partition: &str,
         edit: &CheckpointEdit,
-    ) -> Result<()>;
+        edit_if: &EditIf,
+    ) -> Result<bool>;
 
     /// How the shards of a pipeline were cut into ranges. Writes nothing.
     async fn load_ranges(&self, pipeline: &str) -> Result<BTreeMap<String, StoredRanges>>;
@@ -72,8 +74,10 @@ pub trait Sink: Send + Sync {
         chosen: &StoredRanges,
     ) -> Result<StoredRanges>;
 
-    /// Forgets how a shard is cut and how far it and its ranges have been read, in one transaction.
-    async fn forget_ranges(&self, pipeline: &str, shard: &str) -> Result<()>;
+    /// Forgets how a shard is cut and how far it and its ranges have been read, in one transaction. With `only_unloaded`
+    /// only if none of them was ever loaded; `false` if one was, and nothing is changed.
+    async fn forget_ranges(&self, pipeline: &str, shard: &str, only_unloaded: bool)
+    -> Result<bool>;
 
     /// Begins an attempt: takes the partition over from any predecessor and learns the true cursor. Fails while another
     /// run's lease on the partition has not run out.
@@ -220,6 +224,15 @@ pub enum CheckpointEdit {
     Reset,
     /// Take the next run's server, database and query for the right ones.
     AcceptFingerprint,
+}
+
+/// What must still hold when a checkpoint is changed by hand: an attempt may commit after it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EditIf {
+    /// Nothing.
+    Always,
+    /// The position is this one.
+    CursorIs(Option<Cursor>),
 }
 
 /// A table that a pipeline writes.

@@ -7,8 +7,14 @@ use serde::Serialize;
 use super::State;
 use crate::error::Result;
 
-/// So many entries are kept.
+/// So many entries are kept of who has proven itself.
 const KEPT: u32 = 10_000;
+
+/// So many of who has not: whoever tries tokens must not push out the others.
+const KEPT_OPEN: u32 = 1_000;
+
+/// How somebody has proven itself who signs in or out.
+pub const OPEN: &str = "open";
 
 /// A request that is about to be carried out.
 #[derive(Clone, Debug)]
@@ -76,8 +82,13 @@ impl State {
             ],
         )?;
         let id = self.database.last_insert_rowid();
-        self.database
-            .execute("DELETE FROM audit WHERE id <= ?1", [id - i64::from(KEPT)])?;
+        let is_open = request.via == OPEN;
+        let kept = if is_open { KEPT_OPEN } else { KEPT };
+        self.database.execute(
+            "DELETE FROM audit WHERE (via = ?1) = ?2 AND id <= (
+                 SELECT id FROM audit WHERE (via = ?1) = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3)",
+            params![OPEN, is_open, kept],
+        )?;
         Ok(id)
     }
 
@@ -152,19 +163,22 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_entries_are_kept() {
+    fn only_the_last_entries_are_kept_and_nobody_pushes_out_the_others() {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(folder.path()).unwrap();
         let now = Timestamp::UNIX_EPOCH;
-        let first = state.record_request(&request("/a"), now).unwrap();
-        let earlier = first - i64::from(KEPT);
-        state
-            .database
-            .execute("UPDATE audit SET id = ?1", [earlier])
-            .unwrap();
-        state.record_request(&request("/b"), now).unwrap();
-        let all = state.audit(None, 10).unwrap();
-        assert_eq!(all.len(), 1);
-        assert_eq!(all[0].path, "/b");
+        state.record_request(&request("/kept"), now).unwrap();
+        let sign_in = AuditedRequest {
+            via: OPEN,
+            ..request("/sign-in")
+        };
+        state.database.execute_batch("BEGIN").unwrap();
+        for _ in 0..KEPT_OPEN + 5 {
+            state.record_request(&sign_in, now).unwrap();
+        }
+        state.database.execute_batch("COMMIT").unwrap();
+        let all = state.audit(None, 100_000).unwrap();
+        assert_eq!(all.len(), KEPT_OPEN as usize + 1);
+        assert_eq!(all.last().unwrap().path, "/kept");
     }
 }

@@ -333,13 +333,20 @@ impl State {
         Ok(runs.find(|run| run.status != "running"))
     }
 
-    /// The latest run of a pipeline that was no backfill: how far it is loaded follows from that one.
+    /// The latest run of a pipeline that is over and was no backfill: how far it is loaded follows from that one.
     pub fn last_load(&self, pipeline: &str) -> Result<Option<RunRecord>> {
+        // At most those that go on come before it.
         let mut statement = self.database.prepare_cached(&format!(
             "SELECT {COLUMNS} FROM runs WHERE pipeline = ?1 AND cause <> 'backfill'
-             ORDER BY started_at DESC, run_id DESC LIMIT 1"
+             ORDER BY started_at DESC, run_id DESC LIMIT 20"
         ))?;
-        Ok(statement.query_row([pipeline], record).optional()?)
+        for run in statement.query_map([pipeline], record)? {
+            let run = run?;
+            if run.status != "running" {
+                return Ok(Some(run));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether there was such a run.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-pub use audit::{AuditRecord, AuditedAnswer, AuditedRequest};
+pub use audit::{AuditRecord, AuditedAnswer, AuditedRequest, OPEN};
 pub use crashes::Crashes;
 pub use history::{HistoryQuery, RunDetails, RunRecord, RunStart, RunningRecord, Trigger};
 pub use plugins::FileStamp;

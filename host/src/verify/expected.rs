@@ -22,8 +22,9 @@ use crate::extension::same_columns;
 use crate::finding::Finding;
 use crate::pool::Places;
 use crate::sink::{
-    CheckpointEdit, Chunk, Claim, Committed, Examination, Flush, LetterFilter, PartitionWriter,
-    RangeDelete, Sink, StoredRanges, Swap, TableLayout, TablePreview, TableSpec, Tenure, Written,
+    CheckpointEdit, Chunk, Claim, Committed, EditIf, Examination, Flush, LetterFilter,
+    PartitionWriter, RangeDelete, Sink, StoredRanges, Swap, TableLayout, TablePreview, TableSpec,
+    Tenure, Written,
 };
 use crate::task;
 
@@ -150,7 +151,13 @@ impl Sink for ComparingSink {
         Ok(Vec::new())
     }
 
-    async fn edit_checkpoint(&self, _: &str, _: &str, _: &CheckpointEdit) -> Result<()> {
+    async fn edit_checkpoint(
+        &self,
+        _: &str,
+        _: &str,
+        _: &CheckpointEdit,
+        _: &EditIf,
+    ) -> Result<bool> {
         Err(Error::internal("a comparison changes no checkpoint"))
     }
 
@@ -162,7 +169,7 @@ impl Sink for ComparingSink {
         Err(Error::internal("a comparison keeps no bounds"))
     }
 
-    async fn forget_ranges(&self, _: &str, _: &str) -> Result<()> {
+    async fn forget_ranges(&self, _: &str, _: &str, _: bool) -> Result<bool> {
         Err(Error::internal("a comparison forgets no bounds"))
     }
 

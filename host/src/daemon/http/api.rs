@@ -85,6 +85,21 @@ impl Api {
             .map_err(Into::into)
     }
 
+    /// Asks the daemon for what it has to look up elsewhere; `None` if that takes too long, and then it is given up.
+    pub async fn look<T, E, F>(
+        &self,
+        look: impl FnOnce(Arc<dyn Operations>) -> F,
+    ) -> Result<Option<T>, Problem>
+    where
+        E: Into<Problem>,
+        F: Future<Output = Result<T, E>>,
+    {
+        match tokio::time::timeout(self.wait, look(Arc::clone(&self.operations))).await {
+            Err(_) => Ok(None),
+            Ok(looked) => looked.map(Some).map_err(Into::into),
+        }
+    }
+
     /// Has the daemon do something that goes on even if nobody waits for the answer any more; `None` if it still does
     /// after a while.
     pub async fn act<T, E, F>(

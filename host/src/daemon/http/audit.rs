@@ -6,9 +6,9 @@
 #![expect(unused_qualifications, reason = "what utoipa makes of `params`")]
 
 use axum::Json;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, Request, State};
+use axum::extract::{FromRequest, Query, Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -16,11 +16,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::api::{Api, BODY_LIMIT, Shared, query};
+use super::api::{Api, Shared, query};
 use super::guard::{Peer, Via};
 use super::problem::{ErrorBody, Message, Problem};
 use super::session;
 use crate::daemon::view::AuditEntry;
+use crate::logs::redact;
 use crate::state::{AuditedAnswer, AuditedRequest};
 
 /// The most entries on a page.
@@ -32,8 +33,9 @@ pub async fn record(State(api): State<Api>, request: Request, next: Next) -> Res
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
-        return Problem::too_large().into_response();
+    let body = match Bytes::from_request(Request::from_parts(parts.clone(), body), &api).await {
+        Ok(body) => body,
+        Err(rejection) => return Problem::from(rejection).into_response(),
     };
     let path = parts.uri.path().to_owned();
     // A token is nobody's to read.
@@ -50,12 +52,32 @@ pub async fn record(State(api): State<Api>, request: Request, next: Next) -> Res
             .map_or("socket", |via| via.word()),
         method: parts.method.to_string(),
         path,
-        request: sent.map(|sent| sent.to_string()),
+        request: sent.map(|sent| redact(&sent.to_string()).into_owned()),
     };
     let noted = api.ask(move |daemon| daemon.record_request(&asked)).await;
-    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+    let request = Request::from_parts(parts, Body::from(body));
+    // It is written down to its end, whether the client waits for that or not.
+    let answering = tokio::spawn(answer(api, request, next, told, noted.ok()));
+    match answering.await {
+        Ok(response) => response,
+        // It has panicked, and the panic is in the log.
+        Err(_) => Problem::internal().into_response(),
+    }
+}
+
+async fn answer(
+    api: Api,
+    request: Request,
+    next: Next,
+    told: bool,
+    noted: Option<i64>,
+) -> Response {
+    let running = tokio::spawn(next.run(request));
+    let response = running
+        .await
+        .unwrap_or_else(|_| Problem::internal().into_response());
     // A full disk keeps nobody from stopping a run.
-    let Ok(id) = noted else {
+    let Some(id) = noted else {
         tracing::warn!("the audit log cannot be written");
         return response;
     };
@@ -64,7 +86,8 @@ pub async fn record(State(api): State<Api>, request: Request, next: Next) -> Res
         error: response
             .extensions()
             .get::<Message>()
-            .map(|message| message.0.clone()),
+            .filter(|_| told)
+            .map(|message| redact(&message.0).into_owned()),
         run_id: run_of(&response),
     };
     let noted = api.ask(move |daemon| daemon.record_answer(id, &answer));

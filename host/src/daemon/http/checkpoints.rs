@@ -28,7 +28,7 @@ pub struct ResetRequest {
     responses((status = 200, description = "As it is", body = CheckpointsView), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn get(State(api): Shared, Name(name): Name) -> Result<Json<CheckpointsView>, Problem> {
-    let asked = api.act(|daemon| async move { daemon.checkpoints(&name).await });
+    let asked = api.look(|daemon| async move { daemon.checkpoints(&name).await });
     asked.await?.map(Json).ok_or_else(silent)
 }
 

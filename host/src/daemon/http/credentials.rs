@@ -5,12 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio_util::sync::CancellationToken;
 
+use crate::config::Http;
 use crate::literal::hex;
 
 /// How long a session lasts: a shift, and not a forgotten browser.
@@ -22,11 +25,34 @@ const MOST: usize = 1_000;
 /// A checksum: two of them have the same length, so comparing takes the same time for every secret.
 type Checksum = [u8; 32];
 
+/// How the API is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// As it is.
+    Plain,
+    /// By TLS.
+    Tls,
+    /// As it is, by something in front of it that may encrypt.
+    Proxy,
+}
+
+impl Transport {
+    /// By the configuration.
+    pub fn of(config: &Http) -> Self {
+        if config.tls.is_some() {
+            Self::Tls
+        } else if config.allow_plain {
+            Self::Proxy
+        } else {
+            Self::Plain
+        }
+    }
+}
+
 /// Who may call.
 pub struct Credentials {
     token: Option<Checksum>,
-    /// The API is reached by TLS only.
-    tls: bool,
+    transport: Transport,
     sessions: Mutex<BTreeMap<Checksum, Session>>,
 }
 
@@ -37,6 +63,20 @@ pub struct Session {
     pub csrf: String,
     /// When it ends.
     pub expires_at: Timestamp,
+    /// It was ended before.
+    ended: CancellationToken,
+}
+
+impl Session {
+    /// Ends when the session does.
+    pub async fn end(self) {
+        let left = Timestamp::now().duration_until(self.expires_at);
+        let left = Duration::try_from(left).unwrap_or_default();
+        tokio::select! {
+            () = tokio::time::sleep(left) => {}
+            () = self.ended.cancelled() => {}
+        }
+    }
 }
 
 /// A session that has just begun.
@@ -49,10 +89,10 @@ pub struct SignedIn {
 
 impl Credentials {
     /// By the configuration.
-    pub fn new(token: Option<&[u8]>, tls: bool) -> Self {
+    pub fn new(token: Option<&[u8]>, transport: Transport) -> Self {
         Self {
             token: token.map(checksum),
-            tls,
+            transport,
             sessions: Mutex::default(),
         }
     }
@@ -62,9 +102,9 @@ impl Credentials {
         self.token.is_some()
     }
 
-    /// Whether the API is reached by TLS only.
-    pub fn tls(&self) -> bool {
-        self.tls
+    /// How the API is reached.
+    pub fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// Whether this is the token. Nothing is without one.
@@ -81,6 +121,7 @@ impl Credentials {
         let session = Session {
             csrf: secret(),
             expires_at: now.checked_add(LIFETIME).ok()?,
+            ended: CancellationToken::new(),
         };
         let secret = secret();
         let mut sessions = self.sessions();
@@ -107,15 +148,23 @@ impl Credentials {
 
     /// Ends the session of a request's cookie.
     pub fn sign_out(&self, headers: &HeaderMap) {
-        if let Some(secret) = self.cookie(headers) {
-            self.sessions().remove(&checksum(secret.as_bytes()));
+        if let Some(secret) = self.cookie(headers)
+            && let Some(session) = self.sessions().remove(&checksum(secret.as_bytes()))
+        {
+            session.ended.cancel();
         }
     }
 
     /// The line that makes a browser keep a session's secret, or forget it.
     pub fn set_cookie(&self, headers: &HeaderMap, secret: Option<&str>) -> String {
         let name = self.cookie_name(headers);
-        let secure = if self.tls { "; Secure" } else { "" };
+        let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
+        let encrypted = origin.is_some_and(|origin| origin.starts_with(b"https:"));
+        let secure = match self.transport {
+            Transport::Tls => "; Secure",
+            Transport::Proxy if encrypted => "; Secure",
+            Transport::Proxy | Transport::Plain => "",
+        };
         let (value, age) = match secret {
             Some(secret) => (secret, LIFETIME.as_secs()),
             None => ("", 0),
@@ -149,7 +198,10 @@ impl Credentials {
             .map(|(_, port)| port)
             .filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
         // No other host of a domain can set a cookie of this prefix.
-        let prefix = if self.tls { "__Host-" } else { "" };
+        let prefix = match self.transport {
+            Transport::Tls => "__Host-",
+            Transport::Proxy | Transport::Plain => "",
+        };
         format!("{prefix}etl_session_{}", port.unwrap_or("0"))
     }
 
@@ -174,8 +226,6 @@ fn secret() -> String {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn headers(cookie: &str) -> HeaderMap {
@@ -193,11 +243,15 @@ mod tests {
     #[test]
     fn only_the_token_opens_a_session() {
         let now = Timestamp::UNIX_EPOCH;
-        let credentials = Credentials::new(Some(b"token"), false);
+        let credentials = Credentials::new(Some(b"token"), Transport::Plain);
         for wrong in [&b""[..], b"toke", b"token ", b"Token"] {
             assert!(credentials.sign_in(wrong, now).is_none());
         }
-        assert!(Credentials::new(None, false).sign_in(b"", now).is_none());
+        assert!(
+            Credentials::new(None, Transport::Plain)
+                .sign_in(b"", now)
+                .is_none()
+        );
         let cookie = signed_in(&credentials, now);
         assert!(credentials.session(&headers(&cookie), now).is_some());
         assert!(
@@ -223,7 +277,7 @@ mod tests {
     #[test]
     fn a_session_ends_by_itself_and_by_hand() {
         let now = Timestamp::UNIX_EPOCH;
-        let credentials = Credentials::new(Some(b"token"), false);
+        let credentials = Credentials::new(Some(b"token"), Transport::Plain);
         let headers = headers(&signed_in(&credentials, now));
         let last = now + LIFETIME - SignedDuration::from_secs(1);
         assert!(credentials.session(&headers, last).is_some());
@@ -235,7 +289,7 @@ mod tests {
     #[test]
     fn there_are_only_so_many_sessions() {
         let now = Timestamp::UNIX_EPOCH;
-        let credentials = Credentials::new(Some(b"token"), false);
+        let credentials = Credentials::new(Some(b"token"), Transport::Plain);
         let first = headers(&signed_in(&credentials, now));
         let second = now + SignedDuration::from_secs(1);
         for _ in 0..MOST {
@@ -247,15 +301,51 @@ mod tests {
 
     #[test]
     fn scripts_and_other_sites_do_not_get_at_the_cookie() {
-        let plain = Credentials::new(Some(b"token"), false).set_cookie(&headers("a=b"), Some("s"));
+        let plain = Credentials::new(Some(b"token"), Transport::Plain)
+            .set_cookie(&headers("a=b"), Some("s"));
         assert_eq!(
             plain,
             "etl_session_8484=s; Path=/; Max-Age=43200; HttpOnly; SameSite=Strict"
         );
-        let tls = Credentials::new(Some(b"token"), true).set_cookie(&headers("a=b"), None);
+        let tls =
+            Credentials::new(Some(b"token"), Transport::Tls).set_cookie(&headers("a=b"), None);
         assert_eq!(
             tls,
             "__Host-etl_session_8484=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict; Secure"
         );
+    }
+
+    #[test]
+    fn behind_a_proxy_the_cookie_is_as_safe_as_the_browser_s_way_there() {
+        let credentials = Credentials::new(Some(b"token"), Transport::Proxy);
+        let mut headers = headers("a=b");
+        assert!(
+            !credentials
+                .set_cookie(&headers, Some("s"))
+                .contains("Secure")
+        );
+        let origin = HeaderValue::from_static("https://localhost:8484");
+        headers.insert(header::ORIGIN, origin);
+        assert!(
+            credentials
+                .set_cookie(&headers, Some("s"))
+                .ends_with("; Secure")
+        );
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_the_end_of_a_session_hears_of_it() {
+        let credentials = Credentials::new(Some(b"token"), Transport::Plain);
+        let headers = headers(&signed_in(&credentials, Timestamp::now()));
+        let session = credentials.session(&headers, Timestamp::now()).unwrap();
+        let end = tokio::spawn(session.clone().end());
+        credentials.sign_out(&headers);
+        end.await.unwrap();
+        let over = Session {
+            expires_at: Timestamp::UNIX_EPOCH,
+            ended: CancellationToken::new(),
+            ..session
+        };
+        over.end().await;
     }
 }

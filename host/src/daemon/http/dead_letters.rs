@@ -124,16 +124,12 @@ pub async fn list(
         run_id: asked.run,
         stage: asked.stage.map(StageName::word),
         replayed: asked.all,
-        // One more tells whether there is a next page.
-        limit: limit + 1,
+        limit,
         ..LetterFilter::default()
     };
     let pipeline = name.clone();
-    let found = api.act(|daemon| async move { daemon.dead_letters(&name, &filter).await });
-    let mut dead_letters = found.await?.ok_or_else(silent)?;
-    let most = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = dead_letters.len() > most;
-    dead_letters.truncate(most);
+    let found = api.look(|daemon| async move { daemon.dead_letters(&name, &filter).await });
+    let (dead_letters, more) = found.await?.ok_or_else(silent)?;
     Ok(Json(LettersPage {
         pipeline,
         next: dead_letters.last().filter(|_| more).map(|last| last.id),

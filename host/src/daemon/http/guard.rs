@@ -7,14 +7,16 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use jiff::Timestamp;
 
 use super::api::BODY_LIMIT;
-use super::credentials::{self, Credentials};
+use super::credentials::{self, Credentials, Session, Transport};
 use super::problem::Problem;
 use super::rate::Rates;
 use super::{console, session};
@@ -52,7 +54,7 @@ impl Via {
             Self::Token => "token",
             Self::Session => "session",
             Self::Loopback => "loopback",
-            Self::Open => "open",
+            Self::Open => crate::state::OPEN,
         }
     }
 }
@@ -66,12 +68,12 @@ impl Guard {
     pub fn new(config: &Http) -> Self {
         let token = config.token.as_ref().map(|token| token.expose().as_bytes());
         Self {
-            credentials: Arc::new(Credentials::new(token, config.tls.is_some())),
+            credentials: Arc::new(Credentials::new(token, Transport::of(config))),
             rates: Mutex::new(Rates::new(config.requests_per_second)),
         }
     }
 
-    fn check(&self, request: &Request) -> Result<Via, Problem> {
+    fn check(&self, request: &Request) -> Result<(Via, Option<Session>), Problem> {
         self.check_rate(request)?;
         let host = host(request)?;
         if !self.credentials.are_needed() {
@@ -79,12 +81,13 @@ impl Guard {
         }
         self.check_origin(request.headers(), &host)?;
         let path = request.uri().path();
-        if console::serves(path) {
-            return Ok(Via::Open);
+        let looks = matches!(*request.method(), Method::GET | Method::HEAD);
+        if looks && console::serves(path) {
+            return Ok((Via::Open, None));
         }
         check_site(request.headers())?;
-        if OPEN.contains(&path) || path == session::PATH {
-            return Ok(Via::Open);
+        if (looks && OPEN.contains(&path)) || path == session::PATH {
+            return Ok((Via::Open, None));
         }
         self.check_credentials(request)
     }
@@ -105,16 +108,17 @@ impl Guard {
     }
 
     fn check_origin(&self, headers: &HeaderMap, host: &str) -> Result<(), Problem> {
-        let scheme = if self.credentials.tls() {
-            "https"
-        } else {
-            "http"
+        let own = |scheme: &str| format!("{scheme}://{host}");
+        let own: &[String] = match self.credentials.transport() {
+            Transport::Tls => &[own("https")],
+            Transport::Plain => &[own("http")],
+            // The browser talks to what encrypts in front of it.
+            Transport::Proxy => &[own("https"), own("http")],
         };
-        let own = format!("{scheme}://{host}");
-        let foreign = headers
-            .get_all(header::ORIGIN)
-            .iter()
-            .any(|origin| !origin.as_bytes().eq_ignore_ascii_case(own.as_bytes()));
+        let foreign = headers.get_all(header::ORIGIN).iter().any(|origin| {
+            let is = |own: &String| origin.as_bytes().eq_ignore_ascii_case(own.as_bytes());
+            !own.iter().any(is)
+        });
         if foreign {
             return Err(Problem::new(
                 StatusCode::FORBIDDEN,
@@ -125,9 +129,9 @@ impl Guard {
         Ok(())
     }
 
-    fn check_credentials(&self, request: &Request) -> Result<Via, Problem> {
+    fn check_credentials(&self, request: &Request) -> Result<(Via, Option<Session>), Problem> {
         if !self.credentials.are_needed() {
-            return Ok(Via::Loopback);
+            return Ok((Via::Loopback, None));
         }
         let headers = request.headers();
         let mut given = headers.get_all(header::AUTHORIZATION).iter();
@@ -136,18 +140,17 @@ impl Guard {
             (Some(value), None)
                 if bearer(value).is_some_and(|token| self.credentials.is_token(token)) =>
             {
-                return Ok(Via::Token);
+                return Ok((Via::Token, None));
             }
             _ => return Err(unauthorized()),
         }
         let session = self.credentials.session(headers, Timestamp::now());
         let session = session.ok_or_else(unauthorized)?;
-        if matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Ok(Via::Session);
-        }
         let csrf = headers.get(CSRF).map(HeaderValue::as_bytes);
-        if csrf.is_some_and(|csrf| credentials::same(csrf, session.csrf.as_bytes())) {
-            return Ok(Via::Session);
+        if matches!(*request.method(), Method::GET | Method::HEAD)
+            || csrf.is_some_and(|csrf| credentials::same(csrf, session.csrf.as_bytes()))
+        {
+            return Ok((Via::Session, Some(session)));
         }
         Err(Problem::new(
             StatusCode::FORBIDDEN,
@@ -232,14 +235,30 @@ fn check_site(headers: &HeaderMap) -> Result<(), Problem> {
 /// Lets a request through to the API, or not.
 pub async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     match guard.check(&request) {
-        Ok(via) => {
+        Ok((via, session)) => {
             let extensions = request.extensions_mut();
             extensions.insert(via);
             extensions.insert(Arc::clone(&guard.credentials));
-            next.run(request).await
+            let response = next.run(request).await;
+            match session {
+                Some(session) => ending_with(session, response),
+                None => response,
+            }
         }
         Err(problem) => problem.into_response(),
     }
+}
+
+/// A stream shows nothing any more once the session has ended that it was opened with.
+fn ending_with(session: Session, response: Response) -> Response {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if kind.is_none_or(|kind| kind != "text/event-stream") {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let end = async move { session.end().await };
+    let body = Body::from_stream(body.into_data_stream().take_until(Box::pin(end)));
+    Response::from_parts(parts, body)
 }
 
 /// What holds for every request, however it comes: the body is JSON and not too large. The answer tells browsers to

@@ -94,9 +94,9 @@ pub fn is_failing(pipeline: &PipelineView) -> bool {
         return false;
     }
     let ended_badly = pipeline
-        .last_run
-        .as_ref()
-        .is_some_and(|run| matches!(run.status.as_str(), "failed" | "partial" | "interrupted"));
+        .last_load
+        .as_deref()
+        .is_some_and(|status| matches!(status, "failed" | "partial" | "interrupted"));
     matches!(state, PipelineState::Broken | PipelineState::Parked)
         || ended_badly
         || pipeline.config_error.is_some()
@@ -136,7 +136,7 @@ mod tests {
         name.clone_into(&mut view.name);
         view.description = format!("what {name} is for");
         view.state = state;
-        view.last_run.as_mut().unwrap().status = last.to_owned();
+        view.last_load = Some(last.to_owned());
         view
     }
 

@@ -172,7 +172,14 @@ pub async fn start(State(api): Shared, Name(name): Name) -> Result<Response, Pro
         .act(|daemon| async move { daemon.start(&name).await })
         .await?;
     let run_id = started.ok_or_else(busy)?;
-    Ok((StatusCode::ACCEPTED, Json(Started { run_id })).into_response())
+    let location = run_id
+        .as_ref()
+        .map(|run_id| [(header::LOCATION, format!("/api/v1/runs/{run_id}"))]);
+    let answer = Json(Started { run_id });
+    Ok(match location {
+        Some(location) => (StatusCode::ACCEPTED, location, answer).into_response(),
+        None => (StatusCode::ACCEPTED, answer).into_response(),
+    })
 }
 
 /// Disables a pipeline and stops its run: `200` once it has ended, `202` as long as it drains.

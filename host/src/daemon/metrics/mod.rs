@@ -23,6 +23,7 @@ use super::HistoryQuery;
 use super::operations::Operations;
 use super::view::PipelineView;
 use crate::runtime::report::{RunReport, Status};
+use crate::state::Trigger;
 
 /// How the metrics are written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,18 +195,17 @@ impl Metrics {
         self.durations
             .get_or_create_owned(&pipeline)
             .observe(report.seconds);
+        // A past range that is loaded again says nothing of what is new, and moves no checkpoint.
+        if report.backfill.is_some() {
+            return;
+        }
         let mut last = self.last();
         let last = last.entry(report.pipeline.clone()).or_default();
         last.rows = Some(rows.loaded);
         if report.status == Status::Succeeded {
             last.success = report.finished_at.parse().ok();
         }
-        // A backfill ends in the past, and moves no checkpoint.
-        let moved = report
-            .partitions
-            .iter()
-            .filter(|_| report.backfill.is_none());
-        for partition in moved {
+        for partition in &report.partitions {
             if let Some(time) = partition.cursor_to.as_deref().and_then(time_of) {
                 last.cursors.insert(partition.name.clone(), time);
             }
@@ -270,13 +270,14 @@ impl Metrics {
                 since: None,
                 pipeline: Some(name.clone()),
                 status: Some("succeeded".to_owned()),
-                limit: 1,
+                // Some may be backfills.
+                limit: 20,
                 ..HistoryQuery::default()
             };
-            let succeeded = daemon
-                .history(&query)
-                .ok()
-                .and_then(|runs| runs.into_iter().next());
+            let succeeded = daemon.history(&query).ok().and_then(|runs| {
+                runs.into_iter()
+                    .find(|run| run.trigger != Trigger::Backfill.word())
+            });
             let finished = succeeded.and_then(|run| run.finished_at?.parse().ok());
             let rows = pipeline.last_run.as_ref().and_then(|run| run.loaded);
             let mut last = self.last();

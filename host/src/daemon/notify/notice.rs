@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::duration::DisplayDuration;
 use crate::config::notifications::NoticeKind;
-use crate::runtime::report::RunReport;
+use crate::runtime::report::{RunReport, Status};
 use crate::sink::due::{DueRun, DueStatus};
 
 /// What the daemon has seen.
@@ -64,9 +64,10 @@ pub struct Fault {
 }
 
 impl EndedRun {
-    /// The run of this report; `None` for a dry run, of which nobody is told.
+    /// The run of this report; `None` for a dry run, of which nobody is told, and for a past range that was loaded again:
+    /// that is no recovery of what failed at what is new.
     pub fn of_report(report: &RunReport, scheduled_for: Option<Timestamp>) -> Option<Self> {
-        if report.dry_run {
+        if report.dry_run || (report.backfill.is_some() && report.status == Status::Succeeded) {
             return None;
         }
         let mut failures = report.failures();

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Row};
 use super::lease;
 use crate::checkpoint::{Checkpoint, Ledger, parse_columns};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sink::{CheckpointEdit, Claim, fenced};
+use crate::sink::{CheckpointEdit, Claim, EditIf, fenced};
 
 /// Serialises DDL of all hosts; any fixed number would do.
 pub const DDL_LOCK: i64 = 0x0065_746c_686f_7374;
@@ -165,7 +165,8 @@ pub async fn edit(
     pipeline: &str,
     partition: &str,
     edit: &CheckpointEdit,
-) -> Result<()> {
+    edit_if: &EditIf,
+) -> Result<bool> {
     client
         .execute(
             "INSERT INTO etl_host.checkpoints (pipeline, partition) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -182,16 +183,20 @@ pub async fn edit(
         CheckpointEdit::Set(cursor) => Some(cursor_text(cursor)?),
         _ => None,
     };
-    client
+    let (always, expected) = match edit_if {
+        EditIf::Always => (true, None),
+        EditIf::CursorIs(cursor) => (false, cursor.as_ref().map(cursor_text).transpose()?),
+    };
+    let edited = client
         .execute(
             &format!(
                 "UPDATE etl_host.checkpoints SET epoch = epoch + 1, edited_epoch = epoch + 1, claimed_by = NULL, updated_at = now(), {assignment} \
-                 WHERE pipeline = $1 AND partition = $2"
+                 WHERE pipeline = $1 AND partition = $2 AND ($4 OR cursor IS NOT DISTINCT FROM $5)"
             ),
-            &[&pipeline, &partition, &value],
+            &[&pipeline, &partition, &value, &always, &expected],
         )
         .await?;
-    Ok(())
+    Ok(edited > 0)
 }
 
 /// A cursor as it is stored.

@@ -35,8 +35,8 @@ use super::drift::{self, SharedTables};
 use super::nul::NulFilter;
 use super::timed::{TimedWriter, within};
 use super::{
-    CheckpointEdit, Claim, Examination, LetterFilter, PartitionWriter, Sink, StoredRanges, Swap,
-    TableLayout, TablePreview, TableSpec, Tenure,
+    CheckpointEdit, Claim, EditIf, Examination, LetterFilter, PartitionWriter, Sink, StoredRanges,
+    Swap, TableLayout, TablePreview, TableSpec, Tenure,
 };
 use crate::checkpoint::{Checkpoint, WrittenTable};
 use crate::config::{NulCharacters, Server, WriteMode, WriteTimeouts};
@@ -102,15 +102,16 @@ impl Sink for PostgresSink {
         pipeline: &str,
         partition: &str,
         edit: &CheckpointEdit,
-    ) -> Result<()> {
+        edit_if: &EditIf,
+    ) -> Result<bool> {
         let lease = self.pools.postgres(&self.server).await?;
         let editing = async {
             host_tables::ensure(lease.client()?).await?;
-            checkpoint::edit(lease.client()?, pipeline, partition, edit).await
+            checkpoint::edit(lease.client()?, pipeline, partition, edit, edit_if).await
         };
-        within(self.timeouts.step, "change the checkpoint", editing).await?;
+        let edited = within(self.timeouts.step, "change the checkpoint", editing).await?;
         lease.give_back();
-        Ok(())
+        Ok(edited)
     }
 
     async fn load_ranges(&self, pipeline: &str) -> Result<BTreeMap<String, StoredRanges>> {
@@ -137,20 +138,25 @@ impl Sink for PostgresSink {
         Ok(kept)
     }
 
-    async fn forget_ranges(&self, pipeline: &str, shard: &str) -> Result<()> {
+    async fn forget_ranges(
+        &self,
+        pipeline: &str,
+        shard: &str,
+        only_unloaded: bool,
+    ) -> Result<bool> {
         let lease = self.pools.postgres(&self.server).await?;
         let forgetting = async {
             host_tables::ensure(lease.client()?).await?;
-            ranges::forget(lease.client()?, pipeline, shard).await
+            ranges::forget(lease.client()?, pipeline, shard, only_unloaded).await
         };
-        within(
+        let forgotten = within(
             self.timeouts.step,
             "forget the bounds of ranges",
             forgetting,
         )
         .await?;
         lease.give_back();
-        Ok(())
+        Ok(forgotten)
     }
 
     async fn begin(&self, claim: &Claim) -> Result<Box<dyn PartitionWriter>> {

@@ -90,21 +90,37 @@ async fn ensure(client: &Client) -> Result<()> {
 
 /// Forgets a shard's bounds, and the positions of the shard and of all its ranges with them. Their epochs count up, so that
 /// no attempt under way can bring one back.
-pub async fn forget(client: &Client, pipeline: &str, shard: &str) -> Result<()> {
+pub async fn forget(
+    client: &Client,
+    pipeline: &str,
+    shard: &str,
+    only_unloaded: bool,
+) -> Result<bool> {
     let known = exists(client).await?;
     client.batch_execute("BEGIN").await?;
+    let of_shard = "WHERE pipeline = $1 AND (partition = $2 \
+         OR (left(partition, length($2) + 1) = $2 || '/' AND substr(partition, length($2) + 2) ~ '^[0-9]+$'))";
     let forgetting = async {
-        let sql = "UPDATE etl_host.checkpoints SET epoch = epoch + 1, edited_epoch = epoch + 1, claimed_by = NULL, \
-                   updated_at = now(), cursor = NULL, fingerprint = NULL, columns = NULL WHERE pipeline = $1 AND (partition = $2 \
-                   OR (left(partition, length($2) + 1) = $2 || '/' AND substr(partition, length($2) + 2) ~ '^[0-9]+$'))";
-        client.execute(sql, &[&pipeline, &shard]).await?;
+        // Locked, so that none is loaded between the look and the change.
+        let sql = format!(
+            "SELECT cursor IS NOT NULL OR fingerprint IS NOT NULL FROM etl_host.checkpoints {of_shard} FOR UPDATE"
+        );
+        let loaded = client.query(&sql, &[&pipeline, &shard]).await?;
+        if only_unloaded && loaded.iter().any(|row| row.get(0)) {
+            return Ok(false);
+        }
+        let sql = format!(
+            "UPDATE etl_host.checkpoints SET epoch = epoch + 1, edited_epoch = epoch + 1, claimed_by = NULL, \
+             updated_at = now(), cursor = NULL, fingerprint = NULL, columns = NULL {of_shard}"
+        );
+        client.execute(&sql, &[&pipeline, &shard]).await?;
         if known {
             let sql = "DELETE FROM etl_host.ranges WHERE pipeline = $1 AND shard = $2";
             client.execute(sql, &[&pipeline, &shard]).await?;
         }
-        Ok(())
+        Ok(true)
     };
-    let forgotten: Result<()> = forgetting.await;
+    let forgotten: Result<bool> = forgetting.await;
     let end = if forgotten.is_ok() {
         "COMMIT"
     } else {

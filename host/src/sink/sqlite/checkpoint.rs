@@ -8,7 +8,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::lease;
 use crate::checkpoint::{Checkpoint, WrittenTable, columns_text, parse_columns};
 use crate::error::{Error, Result};
-use crate::sink::{CheckpointEdit, Chunk, Claim, CursorChange, Swap, SwapPartition, fenced};
+use crate::sink::{
+    CheckpointEdit, Chunk, Claim, CursorChange, EditIf, Swap, SwapPartition, fenced,
+};
 
 /// All checkpoints of a pipeline. Creates nothing.
 pub fn load(connection: &Connection, pipeline: &str) -> Result<BTreeMap<String, Checkpoint>> {
@@ -94,7 +96,8 @@ pub fn edit(
     pipeline: &str,
     partition: &str,
     edit: &CheckpointEdit,
-) -> Result<()> {
+    edit_if: &EditIf,
+) -> Result<bool> {
     make_row(connection, pipeline, partition)?;
     let (assignment, value) = match edit {
         CheckpointEdit::Set(cursor) => ("cursor = ?3", Some(cursor_text(cursor)?)),
@@ -102,14 +105,19 @@ pub fn edit(
         // Another query may have other columns.
         CheckpointEdit::AcceptFingerprint => ("fingerprint = ?3, columns = NULL", None),
     };
-    connection.execute(
+    let (always, expected) = match edit_if {
+        EditIf::Always => (true, None),
+        EditIf::CursorIs(cursor) => (false, cursor.as_ref().map(cursor_text).transpose()?),
+    };
+    let edited = connection.execute(
         &format!(
             "UPDATE etl_host_checkpoints SET epoch = epoch + 1, edited_epoch = epoch + 1, claimed_by = NULL, \
-             updated_at = strftime('%Y-%m-%d %H:%M:%fZ', 'now'), {assignment} WHERE pipeline = ?1 AND partition = ?2"
+             updated_at = strftime('%Y-%m-%d %H:%M:%fZ', 'now'), {assignment} \
+             WHERE pipeline = ?1 AND partition = ?2 AND (?4 OR cursor IS ?5)"
         ),
-        params![pipeline, partition, value],
+        params![pipeline, partition, value, always, expected],
     )?;
-    Ok(())
+    Ok(edited > 0)
 }
 
 fn cursor_text(cursor: &Cursor) -> Result<String> {

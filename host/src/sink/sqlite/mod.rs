@@ -29,9 +29,9 @@ use self::write::Staged;
 use super::drift::{self, SharedTables};
 use super::nul::NulFilter;
 use super::{
-    CheckpointEdit, Chunk, Claim, Committed, Examination, Flush, LetterFilter, PartitionWriter,
-    RangeDelete, Sink, StoredRanges, Swap, TableLayout, TablePreview, TableSpec, Tenure, Written,
-    table_gone,
+    CheckpointEdit, Chunk, Claim, Committed, EditIf, Examination, Flush, LetterFilter,
+    PartitionWriter, RangeDelete, Sink, StoredRanges, Swap, TableLayout, TablePreview, TableSpec,
+    Tenure, Written, table_gone,
 };
 use crate::checkpoint::{Checkpoint, WrittenTable};
 use crate::config::{NulCharacters, WriteMode};
@@ -167,12 +167,14 @@ impl Sink for SqliteSink {
         pipeline: &str,
         partition: &str,
         edit: &CheckpointEdit,
-    ) -> Result<()> {
-        let (pipeline, partition, edit) = (pipeline.to_owned(), partition.to_owned(), edit.clone());
+        edit_if: &EditIf,
+    ) -> Result<bool> {
+        let (pipeline, partition) = (pipeline.to_owned(), partition.to_owned());
+        let (edit, edit_if) = (edit.clone(), edit_if.clone());
         self.as_writer(move |connection| {
             host_tables::ensure(connection)?;
             write::transaction(connection, || {
-                checkpoint::edit(connection, &pipeline, &partition, &edit)
+                checkpoint::edit(connection, &pipeline, &partition, &edit, &edit_if)
             })
         })
         .await
@@ -199,11 +201,18 @@ impl Sink for SqliteSink {
         .await
     }
 
-    async fn forget_ranges(&self, pipeline: &str, shard: &str) -> Result<()> {
+    async fn forget_ranges(
+        &self,
+        pipeline: &str,
+        shard: &str,
+        only_unloaded: bool,
+    ) -> Result<bool> {
         let (pipeline, shard) = (pipeline.to_owned(), shard.to_owned());
         self.as_writer(move |connection| {
             host_tables::ensure(connection)?;
-            write::transaction(connection, || ranges::forget(connection, &pipeline, &shard))
+            write::transaction(connection, || {
+                ranges::forget(connection, &pipeline, &shard, only_unloaded)
+            })
         })
         .await
     }

@@ -62,17 +62,29 @@ pub fn keep(
 
 /// Forgets a shard's bounds, and the positions of the shard and of all its ranges with them, inside a transaction that the
 /// caller holds. Their epochs count up, so that no attempt under way can bring one back.
-pub fn forget(connection: &Connection, pipeline: &str, shard: &str) -> Result<()> {
-    connection.execute(
+pub fn forget(
+    connection: &Connection,
+    pipeline: &str,
+    shard: &str,
+    only_unloaded: bool,
+) -> Result<bool> {
+    let of_shard = "WHERE pipeline = ?1 AND (partition = ?2 OR (substr(partition, 1, length(?2) + 1) = ?2 || '/' \
+         AND substr(partition, length(?2) + 2) <> '' AND substr(partition, length(?2) + 2) NOT GLOB '*[^0-9]*'))";
+    let sql = format!(
+        "SELECT count(*) > 0 FROM etl_host_checkpoints {of_shard} AND (cursor IS NOT NULL OR fingerprint IS NOT NULL)"
+    );
+    let loaded: bool = connection.query_row(&sql, [pipeline, shard], |row| row.get(0))?;
+    if only_unloaded && loaded {
+        return Ok(false);
+    }
+    let sql = format!(
         "UPDATE etl_host_checkpoints SET epoch = epoch + 1, edited_epoch = epoch + 1, claimed_by = NULL, \
-         updated_at = strftime('%Y-%m-%d %H:%M:%fZ', 'now'), cursor = NULL, fingerprint = NULL, columns = NULL \
-         WHERE pipeline = ?1 AND (partition = ?2 OR (substr(partition, 1, length(?2) + 1) = ?2 || '/' \
-         AND substr(partition, length(?2) + 2) <> '' AND substr(partition, length(?2) + 2) NOT GLOB '*[^0-9]*'))",
-        [pipeline, shard],
-    )?;
+         updated_at = strftime('%Y-%m-%d %H:%M:%fZ', 'now'), cursor = NULL, fingerprint = NULL, columns = NULL {of_shard}"
+    );
+    connection.execute(&sql, [pipeline, shard])?;
     if exists(connection)? {
         let sql = "DELETE FROM etl_host_ranges WHERE pipeline = ?1 AND shard = ?2";
         connection.execute(sql, [pipeline, shard])?;
     }
-    Ok(())
+    Ok(true)
 }
