@@ -57,10 +57,11 @@ export async function tab({ about, pane, path, freshen, onChange, onLeave, onPro
     try {
       const answer = await get(`${path}/checkpoints`);
       replace(trouble);
+      list.node.hidden = false;
       list.node.classList.toggle("many", answer.partitions.length > 12);
       list.update(answer.partitions);
     } catch (error) {
-      list.update([]);
+      list.node.hidden = true;
       replace(trouble, problem(error));
     }
   }

@@ -50,8 +50,8 @@ export function runCard(context, { ended, progress }) {
   function showLast(run) {
     if (!run) {
       said(head, "none", () => h("span", { class: "cell-name" }, "No run yet"));
-      replace(figures, figure("rows read", "–"), figure("loaded", "–"));
-      return tell(null);
+      replace(figures);
+      return said(trouble, "none", () => h("span", { class: "quiet" }, "Start the first one with Run above, or give it a schedule."));
     }
     said(head, [run.run_id, run.status], () => [
       name("Last run", run.run_id), badge(run.status),
