@@ -3,6 +3,9 @@
 //! A checkpoint lives in the sink and changes only in the transaction that loads the rows before it; the connectors
 //! do that. Here is what they store.
 
+pub mod by_hand;
+pub mod view;
+
 use std::cmp::Ordering;
 
 use etl_plugin_api::Cursor;

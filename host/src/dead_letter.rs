@@ -3,6 +3,8 @@
 //!
 //! What may be set aside is decided by the runtime, where it is kept by the sinks.
 
+pub mod view;
+
 use std::cmp::Ordering;
 use std::sync::Arc;
 

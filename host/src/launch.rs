@@ -15,12 +15,13 @@ use crate::plan::{self, Plan, RunOptions, StageFacts};
 use crate::policy::next_step;
 use crate::pool::Pools;
 use crate::runtime::RunContext;
+use crate::runtime::replay::Replay;
 use crate::runtime::report::{self, RunReport};
 use crate::session::{Found, Session};
 use crate::sink::build_sink;
 use crate::source::build_source;
-use crate::stage::Stages;
 use crate::stage::context::{Counters, HostContext};
+use crate::stage::{Stages, blocking};
 use crate::state::RunStart;
 
 /// A pipeline that may run: found, configured, and not parked.
@@ -67,6 +68,20 @@ impl Launch {
         let sink = Arc::from(build_sink(&plan.config.sink, pools));
         Ok(RunContext::new(plan, stages, source, sink, cancel.clone()))
     }
+
+    /// The same for a replay of dead letters.
+    pub async fn build_replay(
+        self,
+        stages: Arc<dyn Stages>,
+        pools: &Arc<Pools>,
+        cancel: &CancellationToken,
+    ) -> Result<Replay> {
+        let asked = stages.clone();
+        let has_loader = blocking(move || Ok(asked.loader()?.is_some())).await?;
+        let options = RunOptions::default();
+        let plan = build_plan(self.found, self.loaded, &stages, options, cancel).await?;
+        Replay::new(plan, stages, pools.clone(), cancel.clone(), has_loader)
+    }
 }
 
 /// Puts configuration, manifest and flags together; asks the plugin for its partitions.
@@ -82,7 +97,7 @@ pub async fn build_plan(
     info.pipeline.clone_from(&found.manifest.name);
     let cx = HostContext::new(info, cancel.clone(), Counters::default(), granted.clone());
     let asked = stages.clone();
-    let facts = crate::stage::blocking(move || {
+    let facts = blocking(move || {
         Ok(StageFacts {
             extractor: asked.extractor()?.is_some(),
             loader: asked.loader()?.is_some(),

@@ -62,6 +62,10 @@ pub struct RunOptions {
     pub dry_run: bool,
     /// Let `append` load rows again that may be there already.
     pub allow_duplicates: bool,
+    /// For a backfill: the length of a window; the whole range is one without.
+    pub window: Option<String>,
+    /// For a backfill: begin with the first window, also where some are done.
+    pub restart: bool,
     /// For a preview: the last stage that rows go through.
     pub shown_after: LastStage,
 }
@@ -72,7 +76,7 @@ impl RunOptions {
         match self.purpose {
             Purpose::Load => ("--full-refresh and --since", "--since, --until and --limit"),
             Purpose::Preview => ("--full-refresh and --since", "--since and --until"),
-            Purpose::Backfill => ("backfill", "--from and --to"),
+            Purpose::Backfill => ("backfill", "the ends of a range"),
             Purpose::Verify => ("verify", "--from and --to"),
         }
     }
@@ -377,7 +381,7 @@ fn build_partitions(
     let loads = !matches!(options.purpose, Purpose::Verify | Purpose::Preview);
     if loads && !options.partitions.is_empty() && config.sink.write_mode == WriteMode::Replace {
         problems.push(
-            "`write_mode: replace` replaces all partitions' rows, so --partition cannot be used"
+            "`write_mode: replace` replaces all partitions' rows, so single partitions cannot be chosen"
                 .to_owned(),
         );
     }

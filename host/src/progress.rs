@@ -163,6 +163,7 @@ mod tests {
                 started_at: None,
                 waits_for: Some("its turn".to_owned()),
                 stopping: false,
+                backfill: None,
                 partitions: Vec::new(),
             }],
         }

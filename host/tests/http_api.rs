@@ -7,81 +7,26 @@
 )]
 
 mod kinds;
+mod served;
 
 use std::path::Path;
 
-use etl_testkit::process::{Program, Running, Signal};
-use etl_testkit::project::Project;
+use etl_testkit::process::{Program, Signal};
 use kinds::{copied, kinds};
 use serde_json::Value;
+use served::Served;
 
 /// A daemon with the pipeline `copy` of three rows.
-struct Served {
-    project: Project,
-    daemon: Running,
-    address: String,
-}
-
-impl Served {
-    fn start() -> Self {
-        let project = kinds(
-            "CREATE TABLE people (id INTEGER, name TEXT, amount REAL, team TEXT);
-             INSERT INTO people (id) VALUES (1), (2), (3);",
-        );
-        project.write("etl-host.yaml", "http: { listen: \"127.0.0.1:0\" }\n");
-        let arguments = ["serve", "--config", "etl-host.yaml"];
-        let mut daemon = project.program(&arguments).start().unwrap();
-        let line = daemon.wait_for_stderr(|line| line.contains("listening on http://"));
-        let line = line.unwrap();
-        let (_, address) = line.split_once("listening on ").unwrap();
-        let address = address.split_whitespace().next().unwrap().to_owned();
-        let served = Self {
-            project,
-            daemon,
-            address,
-        };
-        while !served.curl("/readyz", &[]).success() {}
-        served
-    }
-
-    fn curl(&self, path: &str, arguments: &[&str]) -> etl_testkit::process::Finished {
-        Program::new("curl")
-            .args(["--silent", "--show-error", "--fail-with-body"])
-            .args(arguments)
-            .arg(format!("{}{path}", self.address))
-            .run()
-            .unwrap()
-    }
-
-    fn get(&self, path: &str) -> Value {
-        self.curl(path, &[])
-            .require_code(0)
-            .unwrap()
-            .json()
-            .unwrap()
-    }
-
-    fn post(&self, path: &str) -> Value {
-        let answer = self.curl(path, &["--request", "POST"]);
-        answer.require_code(0).unwrap().json().unwrap()
-    }
-
-    /// Follows a run to its end, and gives its details.
-    fn end_of(&self, run_id: &str) -> Value {
-        let path = format!("/api/v1/runs/{run_id}/progress");
-        let told = self.curl(&path, &["--no-buffer"]).require_code(0).unwrap();
-        assert!(told.stdout.contains("event: end"), "{}", told.stdout);
-        self.get(&format!("/api/v1/runs/{run_id}"))
-    }
-
-    fn wait_until_idle(&self) {
-        while !self.get("/api/v1/pipelines/copy")["current_run"].is_null() {}
-    }
+fn start() -> Served {
+    Served::start(kinds(
+        "CREATE TABLE people (id INTEGER, name TEXT, amount REAL, team TEXT);
+         INSERT INTO people (id) VALUES (1), (2), (3);",
+    ))
 }
 
 #[test]
 fn a_run_is_started_followed_and_reported() {
-    let served = Served::start();
+    let served = start();
     let accepted = served.post("/api/v1/pipelines/copy/runs");
     let run_id = accepted["run_id"].as_str().unwrap();
     let details = served.end_of(run_id);
@@ -125,7 +70,7 @@ fn a_run_is_started_followed_and_reported() {
 
 #[test]
 fn the_commands_of_the_page_work() {
-    let served = Served::start();
+    let served = start();
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/api.md");
     let page = std::fs::read_to_string(page).unwrap();
     let commands: Vec<&str> = page
@@ -147,6 +92,6 @@ fn the_commands_of_the_page_work() {
         let is_json = serde_json::from_str::<Value>(&finished.stdout).is_ok();
         assert!(is_json || command.contains("/metrics"), "{command}");
         // A run that goes on would be in the way of the next one.
-        served.wait_until_idle();
+        served.wait_until_idle("copy");
     }
 }

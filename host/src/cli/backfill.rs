@@ -1,8 +1,7 @@
 //! `etl-host backfill`: loads a past range again, window by window, oldest first.
 
 use std::io::IsTerminal;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
 use serde::Serialize;
@@ -12,19 +11,12 @@ use super::run::failure_to_text;
 use super::signals::SIGINT_CODE;
 use super::table::thousands;
 use super::{Failure, Globals, Output, print, print_json, progress, signals};
-use crate::backfill::{Windows, place};
-use crate::checkpoint::display;
-use crate::config::CursorKind;
-use crate::error::{Error, Result};
+use crate::backfill::{self, Backfill as Windowed, Ended, Onlooker, Order, Progress, StoppedAt};
 use crate::launch::build_plan;
-use crate::plan::{PartitionPlan, Plan, Purpose, RunOptions};
 use crate::pool::Pools;
+use crate::runtime::RunContext;
 use crate::runtime::report::{self, RunReport, Status};
-use crate::runtime::{self, RunContext};
 use crate::session::Session;
-use crate::sink::{Sink, build_sink};
-use crate::source::{Source, build_source};
-use crate::stage::Stages;
 use crate::state::State;
 
 /// Flags of `backfill`.
@@ -68,13 +60,6 @@ struct BackfillReport {
     stopped_at: Option<StoppedAt>,
 }
 
-#[derive(Debug, Serialize)]
-struct StoppedAt {
-    from: String,
-    to: String,
-    run: RunReport,
-}
-
 /// Loads one pipeline's range.
 pub fn backfill(globals: &Globals, command: Backfill) -> Result<u8, Failure> {
     let session = Session::open(&globals.folders())?;
@@ -82,29 +67,31 @@ pub fn backfill(globals: &Globals, command: Backfill) -> Result<u8, Failure> {
     let loaded = session.load_config(&found)?;
     session.refuse_parked(&found, &loaded)?;
     let stages = Session::open_stages(&found, &loaded)?;
-    let mut partitions = command.partition;
-    partitions.sort_unstable();
-    partitions.dedup();
-    let options = RunOptions {
-        purpose: Purpose::Backfill,
-        partitions,
-        since: Some(command.from),
-        until: Some(command.to),
-        ..RunOptions::default()
-    };
-    let (report, stopped_by) = signals::drive(async |cancel| {
-        let pools = Arc::new(Pools::new());
+    let options = backfill::options(
+        command.from,
+        command.to,
+        command.window,
+        command.partition,
+        command.restart,
+    );
+    let name = found.manifest.name.clone();
+    let state = State::open(&globals.state_dir)?;
+    let (ended, stopped_by) = signals::drive(async |cancel| {
         let plan = build_plan(found, loaded, &stages, options, &cancel).await?;
-        let source = build_source(&plan.config.source, &pools);
-        let task = Task::new(
-            globals,
-            &session.state,
-            plan,
-            command.window,
-            command.restart,
-        )?;
-        task.run(&stages, source.as_ref(), &pools, &cancel).await
+        let told = Told {
+            pipeline: &name,
+            text: globals.output == Output::Text,
+            bars: Mutex::default(),
+        };
+        let order = Order {
+            cancel,
+            abort: CancellationToken::new(),
+            run_id: None,
+        };
+        let backfill = Windowed::new(plan, stages, Arc::new(Pools::new()), state)?;
+        backfill.run(&order, &told).await
     })?;
+    let report = BackfillReport::of(ended);
     if globals.output == Output::Json {
         print_json(&report)?;
     } else {
@@ -118,184 +105,66 @@ pub fn backfill(globals: &Globals, command: Backfill) -> Result<u8, Failure> {
     })
 }
 
-/// A range to load, and how far it has come.
-struct Task<'a> {
-    state: &'a State,
-    plan: Plan,
-    window: Option<String>,
-    windows: Windows,
-    kind: CursorKind,
-    from: String,
-    to: String,
-    /// All that its progress depends on.
-    name: String,
-    restart: bool,
+/// Says how the windows come along.
+struct Told<'a> {
+    pipeline: &'a str,
     text: bool,
+    bars: Mutex<Option<progress::Watcher>>,
 }
 
-impl<'a> Task<'a> {
-    fn new(
-        globals: &Globals,
-        state: &'a State,
-        plan: Plan,
-        window: Option<String>,
-        restart: bool,
-    ) -> Result<Self> {
-        let options = &plan.options;
-        let (Some(cursor), Some(from), Some(to)) =
-            (&plan.config.cursor, &options.since, &options.until)
-        else {
-            return Err(Error::internal("a backfill without a range"));
-        };
-        let windows = Windows::new(cursor, from, to, window.as_deref())?;
-        let facts = (from, to, &window, &options.partitions, &plan.query_digest);
-        let name = serde_json::to_string(&facts).map_err(|error| {
-            Error::internal("a backfill cannot be written down").caused_by(error)
-        })?;
-        Ok(Self {
-            state,
-            windows,
-            kind: cursor.kind,
-            from: from.clone(),
-            to: to.clone(),
-            name,
-            window,
-            restart,
-            text: globals.output == Output::Text,
-            plan,
-        })
+impl Told<'_> {
+    fn show(&self, bars: Option<progress::Watcher>) {
+        *self.bars.lock().unwrap_or_else(PoisonError::into_inner) = bars;
     }
+}
 
-    async fn run(
-        &self,
-        stages: &Arc<dyn Stages>,
-        source: Option<&Arc<dyn Source>>,
-        pools: &Arc<Pools>,
-        cancel: &CancellationToken,
-    ) -> Result<BackfillReport> {
-        let clock = Instant::now();
-        let pipeline = &self.plan.config.name;
-        let sink = build_sink(&self.plan.config.sink, pools);
-        let cut_at_checkpoint = self.cut_at_checkpoint(sink.as_ref()).await?;
-        if self.restart {
-            self.state.forget_backfill(pipeline, &self.name)?;
-        }
-        let before = self.state.windows_done(pipeline, &self.name)?;
-        let count = self.windows.count();
-        if self.text && before > 0 {
+impl Onlooker for Told<'_> {
+    fn begins(&self, progress: &Progress) {
+        if self.text && progress.windows_done > 0 {
             print(&format!(
-                "{pipeline}: goes on after {before} of {count} windows\n"
+                "{}: goes on after {} of {} windows\n",
+                self.pipeline, progress.windows_done, progress.windows
             ));
         }
-        let mut report = BackfillReport {
-            pipeline: pipeline.clone(),
-            status: Status::Succeeded,
-            from: self.from.clone(),
-            to: self.to.clone(),
-            window: self.window.clone(),
-            partitions: self
-                .plan
-                .partitions
-                .iter()
-                .map(|partition| partition.name.clone())
-                .collect(),
-            cut_at_checkpoint,
-            windows: count,
-            windows_done: before,
-            windows_done_before: before,
-            seconds: 0.0,
-            rows: report::Rows::default(),
-            stopped_at: None,
-        };
-        while let Some((from, to)) = self.windows.get(report.windows_done) {
-            if cancel.is_cancelled() {
-                report.status = Status::Cancelled;
-                break;
-            }
-            let run = self
-                .run_window(&from, &to, stages, source, pools, cancel)
-                .await;
-            report.rows.add(&run.rows);
-            if run.status != Status::Succeeded {
-                report.status = run.status;
-                report.stopped_at = Some(StoppedAt { from, to, run });
-                break;
-            }
-            report.windows_done += 1;
-            self.state
-                .record_windows_done(pipeline, &self.name, report.windows_done)?;
-            if self.text {
-                print(&format!(
-                    "  window {} of {count}: after {from} up to {to}: {} rows read, {} loaded\n",
-                    report.windows_done,
-                    thousands(run.rows.extracted),
-                    thousands(run.rows.loaded)
-                ));
-            }
-        }
-        if report.windows_done == count {
-            // The same command loads the range once more.
-            self.state.forget_backfill(pipeline, &self.name)?;
-        }
-        report.seconds = clock.elapsed().as_secs_f64();
-        Ok(report)
     }
 
-    /// One window is a run of its own.
-    async fn run_window(
-        &self,
-        from: &str,
-        to: &str,
-        stages: &Arc<dyn Stages>,
-        source: Option<&Arc<dyn Source>>,
-        pools: &Arc<Pools>,
-        cancel: &CancellationToken,
-    ) -> RunReport {
-        let mut plan = self.plan.clone();
-        plan.options.since = Some(from.to_owned());
-        plan.options.until = Some(to.to_owned());
-        let sink = Arc::from(build_sink(&plan.config.sink, pools));
-        let context = RunContext::new(plan, stages.clone(), source.cloned(), sink, cancel.clone());
-        let context = Arc::new(context);
+    fn window_begins(&self, run: &RunContext) {
         let bars = self.text && std::io::stderr().is_terminal();
-        let _watcher = bars.then(|| progress::watch(&self.plan.config.name, context.books.clone()));
-        runtime::run(context).await
+        self.show(bars.then(|| progress::watch(self.pipeline, run.books.clone())));
     }
 
-    /// The partitions that are not loaded as far as the range goes. One that was never loaded has nothing to load again.
-    async fn cut_at_checkpoint(&self, sink: &dyn Sink) -> Result<Vec<String>> {
-        let name = &self.plan.config.name;
-        let checkpoints = sink.load_checkpoints(name).await?;
-        let mut cut = Vec::new();
-        for partition in &self.plan.partitions {
-            let checkpoint = checkpoints.get(&partition.name);
-            let cursor = checkpoint.and_then(|checkpoint| checkpoint.cursor.as_ref());
-            // A range may have had no rows so far.
-            let sibling = |other: &PartitionPlan| {
-                other.shard == partition.shard
-                    && checkpoints
-                        .get(&other.name)
-                        .is_some_and(|checkpoint| checkpoint.cursor.is_some())
-            };
-            let ranges = partition.range.is_some();
-            if cursor.is_none() && ranges && self.plan.partitions.iter().any(sibling) {
-                continue;
-            }
-            let cursor = cursor.ok_or_else(|| {
-                Error::config(format!(
-                    "partition {} was never loaded, so there is nothing to load again",
-                    partition.name
-                ))
-                .hint(format!(
-                    "run the pipeline first: etl-host run {name}; or name other partitions with --partition"
-                ))
-            })?;
-            let ends = place(self.kind, &display(cursor)).zip(place(self.kind, &self.to));
-            if ends.is_some_and(|(loaded, to)| loaded < to) {
-                cut.push(partition.name.clone());
-            }
+    fn window_ended(&self, from: &str, to: &str, run: &RunReport, progress: &Progress) {
+        self.show(None);
+        if self.text && run.status == Status::Succeeded {
+            print(&format!(
+                "  window {} of {}: after {from} up to {to}: {} rows read, {} loaded\n",
+                progress.windows_done,
+                progress.windows,
+                thousands(run.rows.extracted),
+                thousands(run.rows.loaded)
+            ));
         }
-        Ok(cut)
+    }
+}
+
+impl BackfillReport {
+    fn of(ended: Ended) -> Self {
+        let (report, progress) = (ended.report, ended.progress);
+        Self {
+            pipeline: report.pipeline,
+            status: report.status,
+            from: progress.from,
+            to: progress.to,
+            window: progress.window,
+            partitions: ended.partitions,
+            cut_at_checkpoint: ended.cut_at_checkpoint,
+            windows: progress.windows,
+            windows_done: progress.windows_done,
+            windows_done_before: ended.windows_done_before,
+            seconds: report.seconds,
+            rows: report.rows,
+            stopped_at: ended.stopped_at,
+        }
     }
 }
 

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use super::table::{indented, table};
 use super::{Failure, Globals, Output, build_runtime, print, print_json, signals};
 use crate::dead_letter::StoredLetter;
+use crate::dead_letter::view::{LetterView, row};
 use crate::error::{Error, Result};
-use crate::launch::build_plan;
-use crate::plan::RunOptions;
+use crate::launch::Launch;
 use crate::pool::Pools;
-use crate::runtime::replay::{Replay, ReplayReport};
+use crate::runtime::replay::ReplayReport;
 use crate::session::Session;
 use crate::sink::{LetterFilter, build_sink};
 
@@ -163,7 +163,7 @@ fn show_list(
     limit: u32,
 ) -> Result<()> {
     if globals.output == Output::Json {
-        let letters: Vec<_> = letters.iter().map(facts).collect();
+        let letters: Vec<_> = letters.iter().map(LetterView::of).collect();
         return print_json(&json!({ "pipeline": pipeline, "dead_letters": letters }));
     }
     if letters.is_empty() {
@@ -210,12 +210,12 @@ fn show_list(
 
 fn show_all(globals: &Globals, pipeline: &str, letters: &[StoredLetter]) -> Result<()> {
     if globals.output == Output::Json {
-        let letters: Vec<_> = letters.iter().map(facts_and_row).collect();
+        let letters: Vec<_> = letters.iter().map(LetterView::with_row).collect();
         return print_json(&json!({ "pipeline": pipeline, "dead_letters": letters }));
     }
     let mut text = String::new();
     for letter in letters {
-        let Value::Object(facts) = facts(letter) else {
+        let Ok(Value::Object(facts)) = serde_json::to_value(LetterView::of(letter)) else {
             continue;
         };
         // Writing to a String cannot fail, here and below.
@@ -241,49 +241,17 @@ fn show_all(globals: &Globals, pipeline: &str, letters: &[StoredLetter]) -> Resu
     Ok(())
 }
 
-fn facts(letter: &StoredLetter) -> Value {
-    json!({
-        "id": letter.id,
-        "partition": letter.partition,
-        "stage": letter.stage,
-        "table": letter.table,
-        "column": letter.column,
-        "reason": letter.reason,
-        "position": letter.position,
-        "run_id": letter.run_id,
-        "created_at": letter.created_at,
-        "replayed_by": letter.replayed_by,
-        "can_be_replayed": letter.arrow.is_some() && letter.replayed_by.is_none(),
-    })
-}
-
-fn facts_and_row(letter: &StoredLetter) -> Value {
-    let mut facts = facts(letter);
-    if let Value::Object(facts) = &mut facts {
-        facts.insert("row".to_owned(), row(letter));
-    }
-    facts
-}
-
-fn row(letter: &StoredLetter) -> Value {
-    serde_json::from_slice(&letter.payload)
-        .unwrap_or_else(|_| String::from_utf8_lossy(&letter.payload).into())
-}
-
 fn replay(globals: &Globals, selection: &Selection) -> Result<u8, Failure> {
     let session = Session::open(&globals.folders())?;
     let found = session.find_one(&selection.pipeline)?;
     let loaded = session.load_config(&found)?;
     session.refuse_parked(&found, &loaded)?;
-    let stages = Session::open_stages(&found, &loaded)?;
+    let launch = Launch { found, loaded };
+    let stages = launch.open()?;
     let (report, stopped_by) = signals::drive(async |cancel| {
-        let asked = stages.clone();
-        let has_loader = crate::stage::blocking(move || Ok(asked.loader()?.is_some())).await?;
-        let plan = build_plan(found, loaded, &stages, RunOptions::default(), &cancel).await?;
         let pools = Arc::new(Pools::new());
-        Replay::new(plan, stages, pools, cancel.clone(), has_loader)?
-            .run(selection.filter())
-            .await
+        let replay = launch.build_replay(stages, &pools, &cancel).await?;
+        replay.run(selection.filter()).await
     })?;
     if globals.output == Output::Json {
         print_json(&report)?;

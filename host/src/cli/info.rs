@@ -15,6 +15,7 @@ use super::table::{indented, table, thousands};
 use super::{Failure, Globals, Output, build_runtime, checkpoint, print, print_json};
 use crate::capabilities::Granted;
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::view::CheckpointView;
 use crate::config::{Config, SourceConnector, settings};
 use crate::error::{Error, Result};
 use crate::pool::Pools;
@@ -138,7 +139,7 @@ fn to_json(facts: &Facts<'_>) -> serde_json::Value {
         .checkpoints
         .iter()
         .flatten()
-        .map(|(name, stored)| checkpoint::to_json(name, stored))
+        .map(|(name, stored)| CheckpointView::of(name, stored))
         .collect();
     json!({
         "pipeline": found.manifest.name,

@@ -112,7 +112,7 @@ pub fn look<T>(
         loaded.config.isolation = isolation.into();
     }
     let stages = Session::open_stages(&found, &loaded)?;
-    let (looked, stopped_by) = signals::drive(async |cancel| {
+    let (looked, stopped_by) = signals::drive_reading(async |cancel| {
         let pools = Arc::new(Pools::new());
         let plan = build_plan(found, loaded, &stages, options, &cancel).await?;
         let source = build_source(&plan.config.source, &pools);

@@ -19,7 +19,7 @@ use crate::daemon::partitions;
 use crate::daemon::view::RunView;
 use crate::error::Result;
 use crate::launch::{Launch, is_fault_of_plugin, never_started, record_end, record_start};
-use crate::plan::{LastStage, Purpose, RunOptions};
+use crate::plan::{Purpose, RunOptions};
 use crate::pool::Pools;
 use crate::progress::Teller;
 use crate::runtime::report::{self, RunReport, Status};
@@ -105,7 +105,7 @@ pub fn run(globals: &Globals, command: Run) -> Result<u8, Failure> {
         limit: command.limit,
         dry_run: command.dry_run,
         allow_duplicates: command.allow_duplicates,
-        shown_after: LastStage::default(),
+        ..RunOptions::default()
     };
     // Everything that can be wrong before the first row is told before the first row, for all pipelines.
     // But a plugin's own fault is its pipeline's alone.
@@ -241,6 +241,7 @@ fn view((run, started_at): &(Arc<RunContext>, Timestamp)) -> RunView {
         started_at: Some(*started_at),
         waits_for: None,
         stopping: run.cancel.is_cancelled(),
+        backfill: None,
         partitions: partitions(&run.books),
     }
 }

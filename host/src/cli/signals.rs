@@ -17,11 +17,25 @@ pub const SIGTERM_CODE: u8 = 143;
 
 /// Does `work` on a runtime of its own. Gives what it gives, and the exit code of the signal that stopped it, if one did.
 pub fn drive<T>(work: impl AsyncFnOnce(CancellationToken) -> Result<T>) -> Result<(T, Option<u8>)> {
+    drive_saying("what is in flight is committed", work)
+}
+
+/// The same for work that writes nothing.
+pub fn drive_reading<T>(
+    work: impl AsyncFnOnce(CancellationToken) -> Result<T>,
+) -> Result<(T, Option<u8>)> {
+    drive_saying("nothing was written", work)
+}
+
+fn drive_saying<T>(
+    what: &'static str,
+    work: impl AsyncFnOnce(CancellationToken) -> Result<T>,
+) -> Result<(T, Option<u8>)> {
     let runtime = build_runtime()?;
     let stopped_by = Arc::new(AtomicU8::new(0));
     let done = runtime.block_on(async {
         let cancel = CancellationToken::new();
-        watch(cancel.clone(), stopped_by.clone())?;
+        watch(what, cancel.clone(), stopped_by.clone())?;
         work(cancel).await
     });
     // Blocking threads of a plugin that does not return must not keep the host.
@@ -30,7 +44,7 @@ pub fn drive<T>(work: impl AsyncFnOnce(CancellationToken) -> Result<T>) -> Resul
     Ok((done?, (code != 0).then_some(code)))
 }
 
-fn watch(cancel: CancellationToken, stopped_by: Arc<AtomicU8>) -> Result<()> {
+fn watch(what: &'static str, cancel: CancellationToken, stopped_by: Arc<AtomicU8>) -> Result<()> {
     let describe =
         |error: std::io::Error| Error::internal("cannot listen for signals").caused_by(error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(describe)?;
@@ -48,7 +62,7 @@ fn watch(cancel: CancellationToken, stopped_by: Arc<AtomicU8>) -> Result<()> {
             }
             stopped_by.store(code, Ordering::SeqCst);
             progress::around_bars(|| {
-                eprintln!("stopping: what is in flight is committed; a second signal ends at once");
+                eprintln!("stopping: {what}; a second signal ends at once");
             });
             cancel.cancel();
         }

@@ -72,7 +72,7 @@ pub fn verify(globals: &Globals, command: Verify) -> Result<u8, Failure> {
         exclude: command.exclude,
         window: command.window,
     };
-    let (verified, stopped_by) = signals::drive(async |cancel| {
+    let (verified, stopped_by) = signals::drive_reading(async |cancel| {
         let pools = Arc::new(Pools::new());
         let plan = build_plan(found, loaded, &stages, options, &cancel).await?;
         let source = build_source(&plan.config.source, &pools);

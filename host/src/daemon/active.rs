@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::view::{PartitionView, RunView};
+use crate::backfill;
+use crate::runtime::RunContext;
 use crate::runtime::books::{Activity, Books};
+use crate::runtime::report::RunReport;
 use crate::state::Trigger;
 
 /// How a run is asked to end.
@@ -40,6 +43,7 @@ struct Progress {
     started_at: Option<Timestamp>,
     waits_for: Option<String>,
     books: Option<Arc<Books>>,
+    backfill: Option<backfill::Progress>,
 }
 
 impl ActiveRun {
@@ -86,6 +90,11 @@ impl ActiveRun {
         self.progress().books = Some(books);
     }
 
+    /// Shows from now on how far its backfill is.
+    fn show_backfill(&self, backfill: &backfill::Progress) {
+        self.progress().backfill = Some(backfill.clone());
+    }
+
     /// Whether it has begun.
     pub fn has_begun(&self) -> bool {
         self.progress().started_at.is_some()
@@ -102,6 +111,7 @@ impl ActiveRun {
             started_at: progress.started_at,
             waits_for: progress.waits_for.clone(),
             stopping: self.stop.drain.is_cancelled(),
+            backfill: progress.backfill.clone(),
             partitions: progress
                 .books
                 .as_deref()
@@ -112,6 +122,21 @@ impl ActiveRun {
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whoever looks at a backfill sees the window that is loaded now.
+impl backfill::Onlooker for ActiveRun {
+    fn begins(&self, progress: &backfill::Progress) {
+        self.show_backfill(progress);
+    }
+
+    fn window_begins(&self, run: &RunContext) {
+        self.show(run.books.clone());
+    }
+
+    fn window_ended(&self, _: &str, _: &str, _: &RunReport, progress: &backfill::Progress) {
+        self.show_backfill(progress);
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod active;
 mod agenda;
+mod by_hand;
 mod carry_out;
 pub mod client;
 pub mod clock;
@@ -18,6 +19,7 @@ pub mod notify;
 mod operations;
 pub mod pipeline;
 mod refusal;
+mod replays;
 mod roster;
 mod runner;
 pub mod schedules;
@@ -48,6 +50,7 @@ use self::metrics::Metrics;
 use self::notify::{EndedRun, Notifier, Observation};
 use self::pipeline::PipelineTask;
 pub use self::refusal::Refusal;
+use self::replays::Replays;
 use self::roster::build_spec;
 pub use self::roster::{Known, Roster, load_roster};
 use self::runner::Runner;
@@ -62,7 +65,7 @@ use crate::config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failure::Failure;
 use crate::holder::Holder;
-use crate::plan::{LastStage, Purpose, RunOptions};
+use crate::plan::{Purpose, RunOptions};
 use crate::plugin::LivePlugins;
 use crate::pool::{BreakerState, Pools};
 use crate::process::Usage;
@@ -99,6 +102,7 @@ pub struct Daemon {
     leaving: Mutex<BTreeMap<String, JoinHandle<()>>>,
     /// Pipelines that were deleted, until the plugins folder is seen without them.
     deleted: Mutex<BTreeSet<String>>,
+    replays: Replays,
     look_again: Notify,
     ready: watch::Sender<bool>,
     started_at: Timestamp,
@@ -132,19 +136,21 @@ impl Daemon {
         let state = State::open(&folders.state_dir)?;
         let notifier = Notifier::start(config.notifications.clone(), state, clock.clone())?;
         for (pipeline, run) in session.state.record_interrupted()? {
+            let backfill = run.trigger == Trigger::Backfill.word();
             tracing::warn!(
                 pipeline,
                 run_id = run.run_id,
-                "interrupted: its host died; the next run goes on from its last commit"
+                "interrupted: its host died; the next {} goes on from its last commit",
+                if backfill { "such backfill" } else { "run" }
             );
             // A due run is taken up again.
             if run.scheduled_for.is_none() {
-                notifier.tell(Observation::Ended(EndedRun::interrupted(
-                    &pipeline,
-                    &run.run_id,
-                    &run.started_at,
-                    None,
-                )));
+                let ended = EndedRun::interrupted(&pipeline, &run.run_id, &run.started_at, None);
+                notifier.tell(Observation::Ended(if backfill {
+                    ended.as_backfill()
+                } else {
+                    ended
+                }));
             }
         }
         let session = Arc::new(Mutex::new(session));
@@ -180,6 +186,7 @@ impl Daemon {
             members: Mutex::default(),
             leaving: Mutex::default(),
             deleted: Mutex::default(),
+            replays: Replays::default(),
             look_again: Notify::new(),
             ready: watch::Sender::new(false),
             started_at: Timestamp::now(),
@@ -233,6 +240,7 @@ impl Daemon {
             // Whoever panicked has nothing to finish.
             let _ = task.await;
         }
+        self.replays.wait().await;
         self.shared.notifier.close(NOTICES).await;
         Ok(())
     }
@@ -408,12 +416,22 @@ impl Daemon {
             let mistakes = known.problem().cloned().unwrap_or_default();
             return Err(Refusal::Invalid(Error::config(mistakes).into()));
         }
-        let run = Arc::new(ActiveRun::new(name, Trigger::Manual, None));
+        self.order(name, Trigger::Manual, options(request)).await
+    }
+
+    /// Has a pipeline's task carry out a run; answers with its identifier once it is accepted.
+    async fn order(
+        &self,
+        name: &str,
+        trigger: Trigger,
+        options: RunOptions,
+    ) -> Result<String, Refusal> {
+        let run = Arc::new(ActiveRun::new(name, trigger, None));
         let run_id = run.run_id.clone();
         let (reply, accepted) = oneshot::channel();
         let order = RunOrder {
             run,
-            options: options(request),
+            options,
             reply,
         };
         let orders = lock(&self.members)
@@ -616,7 +634,7 @@ fn options(request: RunRequest) -> RunOptions {
         limit: request.limit,
         dry_run: request.dry_run,
         allow_duplicates: request.allow_duplicates,
-        shown_after: LastStage::default(),
+        ..RunOptions::default()
     }
 }
 

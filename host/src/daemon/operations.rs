@@ -8,11 +8,15 @@ use tokio::sync::broadcast;
 use super::metrics::Metrics;
 use super::schedules::{ScheduleChange, ScheduleView};
 use super::view::{
-    AuditEntry, DaemonView, Event, OriginView, PipelineView, ProcessView, RefusedPlugin,
-    RunRequest, RunSummary, RunView,
+    AuditEntry, BackfillRequest, DaemonView, Event, OriginView, PipelineView, ProcessView,
+    RefusedPlugin, RunRequest, RunSummary, RunView,
 };
 use super::{Daemon, HistoryQuery, Refusal};
+use crate::checkpoint::view::CheckpointsView;
+use crate::dead_letter::view::LetterView;
 use crate::pool::{BreakerState, PoolUse};
+use crate::runtime::replay::ReplayReport;
+use crate::sink::LetterFilter;
 use crate::state::{AuditedAnswer, AuditedRequest};
 
 /// The daemon, as the API sees it. What is not `async` may block.
@@ -31,6 +35,20 @@ pub trait Operations: Send + Sync + 'static {
     fn schedule(&self, name: &str) -> Result<ScheduleView, Refusal>;
     fn change_schedule(&self, name: &str, change: &ScheduleChange)
     -> Result<ScheduleView, Refusal>;
+    async fn checkpoints(&self, name: &str) -> Result<CheckpointsView, Refusal>;
+    async fn reset_checkpoint(
+        &self,
+        name: &str,
+        partition: &str,
+        allow_duplicates: bool,
+    ) -> Result<CheckpointsView, Refusal>;
+    async fn dead_letters(
+        &self,
+        name: &str,
+        filter: &LetterFilter,
+    ) -> Result<Vec<LetterView>, Refusal>;
+    async fn replay(&self, name: &str, filter: LetterFilter) -> Result<ReplayReport, Refusal>;
+    async fn backfill(&self, name: &str, request: BackfillRequest) -> Result<String, Refusal>;
     fn log_dir(&self) -> PathBuf;
     fn running(&self) -> Vec<RunView>;
     fn history(&self, query: &HistoryQuery) -> Result<Vec<RunSummary>, Refusal>;
@@ -92,6 +110,31 @@ impl Operations for Daemon {
         change: &ScheduleChange,
     ) -> Result<ScheduleView, Refusal> {
         self.change_schedule(name, change)
+    }
+    async fn checkpoints(&self, name: &str) -> Result<CheckpointsView, Refusal> {
+        self.checkpoints(name).await
+    }
+    async fn reset_checkpoint(
+        &self,
+        name: &str,
+        partition: &str,
+        allow_duplicates: bool,
+    ) -> Result<CheckpointsView, Refusal> {
+        self.reset_checkpoint(name, partition, allow_duplicates)
+            .await
+    }
+    async fn dead_letters(
+        &self,
+        name: &str,
+        filter: &LetterFilter,
+    ) -> Result<Vec<LetterView>, Refusal> {
+        self.dead_letters(name, filter).await
+    }
+    async fn replay(&self, name: &str, filter: LetterFilter) -> Result<ReplayReport, Refusal> {
+        self.replay(name, filter).await
+    }
+    async fn backfill(&self, name: &str, request: BackfillRequest) -> Result<String, Refusal> {
+        self.backfill(name, request).await
     }
     fn log_dir(&self) -> PathBuf {
         self.log_dir()

@@ -5,7 +5,7 @@
 
 mod account;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind};
 use crate::plan::RunOptions;
 use crate::runtime::report::Status;
 use crate::sink::due::{DueRun, DueStatus};
+use crate::state::Trigger;
 
 /// How often one due instant is begun: a run that takes the daemon down with it must not do so for ever.
 const MOST_TRIES: u32 = 10;
@@ -64,8 +65,8 @@ pub struct PipelineTask {
     orders: mpsc::Receiver<RunOrder>,
     queue: VecDeque<Queued>,
     current: Option<Current>,
-    /// Due runs of other daemons that are not over.
-    foreign: BTreeSet<Timestamp>,
+    /// Due runs of other daemons that are not over, as of the last look.
+    foreign: BTreeMap<Timestamp, DueStatus>,
     unnoted: Vec<Unnoted>,
     /// All instants up to this one have a row in the sink, or need none.
     seen: Option<Timestamp>,
@@ -92,7 +93,7 @@ impl PipelineTask {
             orders,
             queue: VecDeque::new(),
             current: None,
-            foreign: BTreeSet::new(),
+            foreign: BTreeMap::new(),
             unnoted: Vec::new(),
             seen: None,
             last: None,
@@ -213,11 +214,18 @@ impl PipelineTask {
                 .notifier
                 .tell(Observation::Due { due, late_after });
         }
-        self.queue.push_back(Queued {
+        // What is taken over from another daemon may be older than what waits here.
+        let later = |queued: &Queued| {
+            let known = queued.due.as_ref();
+            known.is_some_and(|known| known.scheduled_for > due.scheduled_for)
+        };
+        let place = self.queue.iter().position(later);
+        let queued = Queued {
             run: Arc::new(run),
             due: Some(due),
             options: RunOptions::default(),
-        });
+        };
+        self.queue.insert(place.unwrap_or(self.queue.len()), queued);
     }
 
     /// Accepts a run that somebody asks for, unless one goes on.
@@ -248,13 +256,8 @@ impl PipelineTask {
             return;
         }
         // What somebody asks for by hand is left to the leases of its partitions.
-        let foreign = !self.foreign.is_empty();
-        if foreign
-            && self
-                .queue
-                .front()
-                .is_some_and(|queued| queued.due.is_some())
-        {
+        let first = self.queue.front().and_then(|queued| queued.due.as_ref());
+        if first.is_some_and(|due| !is_next(due.scheduled_for, &self.foreign)) {
             return;
         }
         let Some(Queued { run, due, options }) = self.queue.pop_front() else {
@@ -305,14 +308,19 @@ impl PipelineTask {
         let (status, reason) = match outcome {
             Outcome::Ended(ended) => {
                 let status = of_run(ended.status);
-                self.last = Some(status);
+                // Nothing depends on a range of the past.
+                if current.run.trigger != Trigger::Backfill {
+                    self.last = Some(status);
+                }
                 (status, ended.error)
             }
             Outcome::Skipped(reason) => (DueStatus::Skipped, Some(reason)),
             Outcome::Stopped => (DueStatus::Cancelled, None),
             Outcome::Lost => {
-                self.foreign
-                    .extend(current.due.map(|due| due.scheduled_for));
+                let lost = current
+                    .due
+                    .map(|due| (due.scheduled_for, DueStatus::Running));
+                self.foreign.extend(lost);
                 return;
             }
         };
@@ -377,7 +385,7 @@ impl PipelineTask {
                 settled_until: next.and_then(|next| next.checked_sub(step).ok()),
                 next,
                 waiting: waiting.into_iter().min(),
-                open: open.chain(self.foreign.iter().copied()).collect(),
+                open: open.chain(self.foreign.keys().copied()).collect(),
                 last: self.last,
             },
         );
@@ -408,6 +416,13 @@ impl PipelineTask {
     }
 }
 
+/// Whether it is the turn of a due run that waits here: one at a time, the oldest first, whoever has claimed it. Of all
+/// that wait, wherever they do, one is the oldest, so that no two daemons wait for each other.
+fn is_next(instant: Timestamp, foreign: &BTreeMap<Timestamp, DueStatus>) -> bool {
+    let runs = foreign.values().any(|status| *status == DueStatus::Running);
+    !runs && foreign.range(..instant).next().is_none()
+}
+
 /// Ends when the run that goes on has; never if there is none.
 async fn outcome(current: &mut Option<Current>) -> Outcome {
     let Some(current) = current else {
@@ -427,5 +442,45 @@ fn of_run(status: Status) -> DueStatus {
         Status::Partial => DueStatus::Partial,
         Status::Failed => DueStatus::Failed,
         Status::Cancelled => DueStatus::Cancelled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_oldest_that_waits_anywhere_is_next() {
+        use DueStatus::{Queued, Running};
+        let foreign = |all: &[(i64, DueStatus)]| -> BTreeMap<Timestamp, DueStatus> {
+            all.iter().map(|(second, it)| (at(*second), *it)).collect()
+        };
+        assert!(is_next(at(5), &foreign(&[])));
+        assert!(is_next(at(5), &foreign(&[(6, Queued), (7, Queued)])));
+        assert!(!is_next(at(5), &foreign(&[(4, Queued)])));
+        assert!(!is_next(at(5), &foreign(&[(4, Running)])));
+        assert!(!is_next(at(5), &foreign(&[(6, Running)])));
+    }
+
+    #[test]
+    fn of_daemons_that_wait_one_may_go_on() {
+        // Instants that are claimed by three daemons in any way.
+        for claims in 1..3_u32.pow(6) {
+            let daemon_of = |instant: u32| claims / 3_u32.pow(instant) % 3;
+            let of = |daemon: u32| (0..6).filter(move |instant| daemon_of(*instant) == daemon);
+            let next = (0..3).filter(|daemon| {
+                let others = (0..6).filter(|instant| daemon_of(*instant) != *daemon);
+                let foreign = others
+                    .map(|instant| (at(instant.into()), DueStatus::Queued))
+                    .collect();
+                let first = of(*daemon).next();
+                first.is_some_and(|first| is_next(at(first.into()), &foreign))
+            });
+            assert_eq!(next.count(), 1, "{claims}");
+        }
     }
 }

@@ -10,6 +10,8 @@ pub enum Refusal {
     NotFound(String),
     /// Not now: what it needs is in another state.
     Conflict(String),
+    /// Not now, with what to do about it.
+    NotReady(Failure),
     /// What was asked for is wrong.
     Invalid(Failure),
     /// Something failed on the way.

@@ -9,17 +9,18 @@ use super::active::ActiveRun;
 use super::metrics::Metrics;
 use super::notify::{EndedRun, Notifier, Observation};
 use super::shared::{Ended, Executor};
+use crate::backfill::{Backfill, Order};
 use crate::error::Error;
 use crate::failure::Failure;
-use crate::launch::{Launch, never_started, record_end, record_start};
-use crate::plan::RunOptions;
+use crate::launch::{Launch, build_plan, never_started, record_end, record_start};
+use crate::plan::{Purpose, RunOptions};
 use crate::pool::Pools;
 use crate::runtime;
 use crate::runtime::report::RunReport;
 use crate::session::Session;
 use crate::sink::due::DueStatus;
 use crate::stage::{Stages, blocking};
-use crate::state::RunStart;
+use crate::state::{RunStart, State};
 
 /// Carries runs out with the plugins and configurations of a session.
 pub struct Runner {
@@ -67,12 +68,37 @@ impl Runner {
         // Without the session: a plugin may take its time.
         let opening = launch.clone();
         let stages: Arc<dyn Stages> = blocking(move || Ok(opening.open())).await??;
+        if options.purpose == Purpose::Backfill {
+            return self.load_again(run, launch, stages, options).await;
+        }
         let (drain, abort) = (&run.stop.drain, &run.stop.now);
         let mut context = launch.build(stages, options, &self.pools, drain).await?;
         context.run_id.clone_from(&run.run_id);
         context.abort = abort.clone();
         run.show(context.books.clone());
         Ok(runtime::run(Arc::new(context)).await)
+    }
+
+    /// All windows of a past range, as one run.
+    async fn load_again(
+        &self,
+        run: &ActiveRun,
+        launch: Launch,
+        stages: Arc<dyn Stages>,
+        options: RunOptions,
+    ) -> Result<RunReport, Failure> {
+        let (drain, abort) = (&run.stop.drain, &run.stop.now);
+        let plan = build_plan(launch.found, launch.loaded, &stages, options, drain).await?;
+        let state = self
+            .with_session(|session| Ok(State::open(&session.folders().state_dir)?))
+            .await?;
+        let order = Order {
+            cancel: drain.clone(),
+            abort: abort.clone(),
+            run_id: Some(run.run_id.clone()),
+        };
+        let backfill = Backfill::new(plan, stages, self.pools.clone(), state)?;
+        Ok(backfill.run(&order, run).await?.report)
     }
 
     /// The report of a run that could not start.
@@ -133,7 +159,7 @@ impl Executor for Runner {
 
     async fn last_status(&self, pipeline: &str) -> Option<DueStatus> {
         let name = pipeline.to_owned();
-        let last = self.with_session(move |session| Ok(session.state.last_run(&name)?));
+        let last = self.with_session(move |session| Ok(session.state.last_load(&name)?));
         let status = last.await.ok()??.status;
         status
             .parse()

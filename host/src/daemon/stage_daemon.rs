@@ -1,5 +1,6 @@
 //! A daemon that only plays its part: what tests of the API and of the metrics ask instead of a real one.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -15,15 +16,20 @@ use super::metrics::Metrics;
 use super::operations::Operations;
 use super::schedules::{ScheduleChange, ScheduleView};
 use super::view::{
-    AuditEntry, DaemonView, Event, OriginView, PartitionView, PipelineState, PipelineView,
-    ProcessView, RefusedPlugin, RunRequest, RunSummary, RunView,
+    AuditEntry, BackfillRequest, DaemonView, Event, OriginView, PartitionView, PipelineState,
+    PipelineView, ProcessView, RefusedPlugin, RunRequest, RunSummary, RunView,
 };
 use super::{HistoryQuery, Refusal};
 use crate::checkpoint::Ledger;
+use crate::checkpoint::view::CheckpointsView;
+use crate::dead_letter::StoredLetter;
+use crate::dead_letter::view::LetterView;
 use crate::error::Error;
 use crate::pool::{BreakerState, Condition, PoolUse};
 use crate::process::Usage;
+use crate::runtime::replay::ReplayReport;
 use crate::schedule::Origin;
+use crate::sink::LetterFilter;
 use crate::state::{AuditedAnswer, AuditedRequest};
 
 /// The run that goes on until [`StageDaemon::end`].
@@ -94,6 +100,7 @@ impl StageDaemon {
             started_at: Some(Timestamp::UNIX_EPOCH),
             waits_for: None,
             stopping: false,
+            backfill: None,
             partitions: vec![PartitionView {
                 name: "eu".to_owned(),
                 activity: "running".to_owned(),
@@ -269,6 +276,57 @@ impl Operations for StageDaemon {
             other => format!("schedule {name} {other:?}"),
         });
         Ok(view)
+    }
+    async fn checkpoints(&self, name: &str) -> Result<CheckpointsView, Refusal> {
+        Self::known(name)?;
+        Ok(CheckpointsView::of(name, &BTreeMap::new()))
+    }
+    async fn reset_checkpoint(
+        &self,
+        name: &str,
+        partition: &str,
+        allow_duplicates: bool,
+    ) -> Result<CheckpointsView, Refusal> {
+        self.note(format!("reset {name} {partition} {allow_duplicates}"));
+        self.checkpoints(name).await
+    }
+    async fn dead_letters(
+        &self,
+        name: &str,
+        filter: &LetterFilter,
+    ) -> Result<Vec<LetterView>, Refusal> {
+        Self::known(name)?;
+        let letter = |id| StoredLetter {
+            id,
+            partition: "eu".to_owned(),
+            run_id: "run-1".to_owned(),
+            stage: "load".to_owned(),
+            table: Some("logins".to_owned()),
+            column: None,
+            reason: "no such boss".to_owned(),
+            payload: br#"{"id":7}"#.to_vec(),
+            arrow: None,
+            position: None,
+            replayed_by: None,
+            created_at: "2026-03-01 00:00:01".to_owned(),
+        };
+        let most = usize::try_from(filter.limit).unwrap();
+        let letters = (filter.after + 1..=3).take(most).map(letter);
+        Ok(letters.map(|it| LetterView::with_row(&it)).collect())
+    }
+    async fn replay(&self, name: &str, filter: LetterFilter) -> Result<ReplayReport, Refusal> {
+        Self::known(name)?;
+        self.note(format!("replay {name} {:?} {:?}", filter.ids, filter.stage));
+        // It takes until the run ends.
+        while !self.running().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(ReplayReport::default())
+    }
+    async fn backfill(&self, name: &str, request: BackfillRequest) -> Result<String, Refusal> {
+        Self::known(name)?;
+        self.note(format!("backfill {name} {} {}", request.from, request.to));
+        Ok("run-new".to_owned())
     }
     fn log_dir(&self) -> PathBuf {
         self.logs.path().to_owned()

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::backfill;
 use crate::checkpoint::Ledger;
 use crate::config::Isolation;
 use crate::process::Usage;
@@ -112,7 +113,7 @@ pub struct RunView {
     pub run_id: String,
     /// The pipeline.
     pub pipeline: String,
-    /// What made it start: `manual`, `schedule` or `dependency`.
+    /// What made it start: `manual`, `schedule`, `dependency` or `backfill`.
     pub trigger: String,
     /// The due instant that it is for.
     #[schema(value_type = Option<String>)]
@@ -124,6 +125,9 @@ pub struct RunView {
     pub waits_for: Option<String>,
     /// It was asked to stop.
     pub stopping: bool,
+    /// How far it has come, for a backfill. The partitions are those of the window that is loaded now.
+    #[serde(default)]
+    pub backfill: Option<backfill::Progress>,
     /// Where its partitions stand.
     pub partitions: Vec<PartitionView>,
 }
@@ -292,6 +296,25 @@ pub struct RunRequest {
     pub dry_run: bool,
     /// Let `append` load rows again that may be there already.
     pub allow_duplicates: bool,
+}
+
+/// A past range that is to be loaded again. The flags of `etl-host backfill`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BackfillRequest {
+    /// Load rows after this position.
+    pub from: String,
+    /// Load rows up to this position, but none behind the checkpoint.
+    pub to: String,
+    /// The length of a window: `1d`, `6h` for times, a number for integers; the whole range if not given.
+    #[serde(default)]
+    pub window: Option<String>,
+    /// Only these partitions.
+    #[serde(default)]
+    pub partitions: Vec<String>,
+    /// Begin with the first window, also where the same range was stopped before.
+    #[serde(default)]
+    pub restart: bool,
 }
 
 /// Something happened. Sent as server-sent events.

@@ -305,7 +305,7 @@ async fn open(
     let single_commit = start.rewinding && plan.config.sink.write_mode == WriteMode::Append;
     let signature = Signature {
         partition: partition.name.clone(),
-        run_id: run.run_id.clone(),
+        mark: run.mark(),
         fingerprint,
         keep_cursor: plan.options.since.is_some() || plan.replaces(),
         single_commit,

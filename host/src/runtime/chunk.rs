@@ -62,8 +62,8 @@ impl Target {
 pub struct Signature {
     /// The partition.
     pub partition: String,
-    /// The run.
-    pub run_id: String,
+    /// What marks the run in the checkpoint.
+    pub mark: String,
     /// Server, database and query.
     pub fingerprint: String,
     /// The cursor stays where it is (`--since`).
@@ -382,7 +382,7 @@ impl Chunker {
         let chunk = Chunk {
             cursor: change,
             fingerprint: Some(self.signature.fingerprint.clone()),
-            run_id: self.signature.run_id.clone(),
+            run_id: self.signature.mark.clone(),
             ledger: self.ledger,
             dead_letters: std::mem::take(&mut self.dead_letters),
             replayed: Vec::new(),

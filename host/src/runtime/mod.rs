@@ -56,6 +56,8 @@ pub struct RunContext {
     pub sink: Arc<dyn Sink>,
     /// The run's identifier.
     pub run_id: String,
+    /// For a backfill whose windows share the identifier: the window's number, from 1.
+    pub window: Option<u64>,
     /// Asks the run to finish what is in flight and take nothing new.
     pub cancel: CancellationToken,
     /// Asks it, once it is to stop, to roll back what is in flight.
@@ -98,6 +100,7 @@ impl RunContext {
             source,
             sink,
             run_id: uuid::Uuid::now_v7().to_string(),
+            window: None,
             cancel,
             abort: CancellationToken::new(),
             books,
@@ -105,6 +108,15 @@ impl RunContext {
             sample,
             known: None,
             shared: SharedShards::default(),
+        }
+    }
+
+    /// What its commits are marked with in the checkpoint. What an earlier window has committed must not pass for this
+    /// one's.
+    fn mark(&self) -> String {
+        match self.window {
+            Some(window) => format!("{}/window-{window}", self.run_id),
+            None => self.run_id.clone(),
         }
     }
 
@@ -234,6 +246,7 @@ async fn run_to_its_end(context: &Arc<RunContext>) -> RunReport {
         partitions: outcomes.into_iter().map(|outcome| outcome.report).collect(),
         error,
         counters: context.counters.snapshot(),
+        backfill: None,
     }
 }
 

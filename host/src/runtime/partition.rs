@@ -238,7 +238,7 @@ async fn committed(
         .ok()?
         .ok()?;
     let checkpoint = checkpoints.remove(&partition.name)?;
-    let mine = checkpoint.run_id.as_deref() == Some(run.run_id.as_str());
+    let mine = checkpoint.run_id == Some(run.mark());
     Some((
         if mine {
             checkpoint.ledger

@@ -10,6 +10,7 @@ use etl_plugin_api::{AttemptInfo, Cardinality, Outcome, TableSchema};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+use utoipa::ToSchema;
 
 use super::spans;
 use crate::config::{SchemaChange, TableName, WriteMode};
@@ -36,11 +37,9 @@ pub struct Replay {
     pools: Arc<Pools>,
     cancel: CancellationToken,
     run_id: String,
-    /// Where the last letter went; the next one may go the same way.
-    open: Option<Open>,
 }
 
-/// A partition's writer with its tables.
+/// A partition's writer with its tables: where the last letter went, as the next one may.
 struct Open {
     partition: String,
     tables: Vec<TableSpec>,
@@ -48,7 +47,7 @@ struct Open {
 }
 
 /// What became of the letters.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct ReplayReport {
     /// The replay's identifier, which its letters carry.
     pub run_id: String,
@@ -65,7 +64,7 @@ pub struct ReplayReport {
 }
 
 /// A letter that stays in quarantine.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Left {
     /// Its number.
     pub id: i64,
@@ -108,7 +107,6 @@ impl Replay {
             pools,
             cancel,
             run_id: uuid::Uuid::now_v7().to_string(),
-            open: None,
         })
     }
 
@@ -137,7 +135,7 @@ impl Replay {
         .await
     }
 
-    async fn run_in_span(mut self, mut filter: LetterFilter) -> Result<ReplayReport> {
+    async fn run_in_span(self, mut filter: LetterFilter) -> Result<ReplayReport> {
         let mut report = ReplayReport {
             run_id: self.run_id.clone(),
             pipeline: self.plan.config.name.clone(),
@@ -146,8 +144,11 @@ impl Replay {
         let sink = self.sink();
         filter.limit = PAGE;
         filter.replayed = false;
-        let replayed = self.replay_all(sink.as_ref(), filter, &mut report).await;
-        if let Some(open) = self.open.take() {
+        let mut open = None;
+        let replayed = self
+            .replay_all(sink.as_ref(), filter, &mut report, &mut open)
+            .await;
+        if let Some(open) = open {
             let _ = open.writer.close().await;
         }
         if let Err(error) = sink.release(&self.tenure(), None).await {
@@ -164,10 +165,11 @@ impl Replay {
     }
 
     async fn replay_all(
-        &mut self,
+        &self,
         sink: &dyn Sink,
         mut filter: LetterFilter,
         report: &mut ReplayReport,
+        open: &mut Option<Open>,
     ) -> Result<()> {
         loop {
             let letters = sink
@@ -183,7 +185,7 @@ impl Replay {
                     return Ok(());
                 }
                 let id = letter.id;
-                match self.replay_one(letter).await {
+                match self.replay_one(letter, open).await {
                     Ok(Fate::Replayed) => report.replayed += 1,
                     Ok(Fate::Superseded) => report.superseded += 1,
                     Ok(Fate::Left(reason)) => report.left.push(Left { id, reason }),
@@ -198,7 +200,7 @@ impl Replay {
         }
     }
 
-    async fn replay_one(&mut self, letter: StoredLetter) -> Result<Fate> {
+    async fn replay_one(&self, letter: StoredLetter, open: &mut Option<Open>) -> Result<Fate> {
         let Some(arrow) = &letter.arrow else {
             return Ok(Fate::Left(format!(
                 "the row could not be read{}: mend it in the source, then read it again with `etl-host backfill`",
@@ -230,7 +232,7 @@ impl Replay {
             let table = self.table_spec(name, &row)?;
             (vec![table], vec![(0, row)])
         };
-        self.load(letter.id, &letter.partition, tables, outputs)
+        self.load(letter.id, &letter.partition, tables, outputs, open)
             .await
     }
 
@@ -325,14 +327,15 @@ impl Replay {
     }
 
     async fn load(
-        &mut self,
+        &self,
         id: i64,
         partition: &str,
         tables: Vec<TableSpec>,
         outputs: Vec<(usize, RecordBatch)>,
+        kept: &mut Option<Open>,
     ) -> Result<Fate> {
         // Whatever goes wrong, the writer is dropped with it: what it had not committed is rolled back.
-        let mut open = match self.open.take() {
+        let mut open = match kept.take() {
             Some(open) if open.partition == partition && open.tables == tables => open,
             other => {
                 if let Some(other) = other {
@@ -374,7 +377,7 @@ impl Replay {
             }
             Err(error) => return Err(error),
         };
-        self.open = Some(open);
+        *kept = Some(open);
         superseded += committed.superseded;
         loaded -= committed.superseded;
         Ok(if superseded > 0 && loaded == 0 {

@@ -7,6 +7,7 @@ use etl_plugin_api::{Delivery, ErrorKind as StageErrorKind};
 use serde::Serialize;
 
 use super::books::Attempt;
+use crate::backfill::Progress;
 use crate::checkpoint::Ledger;
 use crate::error::{Error, ErrorKind};
 use crate::logs::redact;
@@ -202,6 +203,9 @@ pub struct RunReport {
     pub error: Option<Failure>,
     /// The plugin's counters.
     pub counters: BTreeMap<String, u64>,
+    /// Of a backfill, how far it has come. The rows are those of all its windows, the partitions those of the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<Progress>,
 }
 
 impl RunReport {
@@ -230,6 +234,7 @@ impl RunReport {
             partitions: Vec::new(),
             error: Some(error),
             counters: BTreeMap::new(),
+            backfill: None,
         }
     }
 

@@ -29,8 +29,7 @@ pub struct Start {
 impl Start {
     /// The place by the checkpoint as the attempt found it.
     pub fn new(run: &RunContext, checkpoint: &Checkpoint) -> Self {
-        let resumed = checkpoint.run_id.as_deref() == Some(run.run_id.as_str())
-            && checkpoint.cursor.is_some();
+        let resumed = checkpoint.run_id == Some(run.mark()) && checkpoint.cursor.is_some();
         Self {
             resumed,
             rewinding: run.plan.rewinds() && !(run.plan.options.full_refresh && resumed),

@@ -325,7 +325,7 @@ pub struct Chunk {
     pub cursor: CursorChange,
     /// The server, database and query it belongs to; `None` leaves what is there.
     pub fingerprint: Option<String>,
-    /// The run.
+    /// What marks the run in the checkpoint: its identifier, or a part of it.
     pub run_id: String,
     /// The run's books of this partition so far.
     pub ledger: Ledger,

@@ -21,7 +21,7 @@ pub struct RunRecord {
     pub finished_at: Option<String>,
     /// Rows loaded.
     pub loaded: Option<u64>,
-    /// What made it start: `manual`, `schedule` or `dependency`.
+    /// What made it start: `manual`, `schedule`, `dependency` or `backfill`.
     pub trigger: String,
     /// The due instant that it is for, RFC 3339.
     pub scheduled_for: Option<String>,
@@ -37,6 +37,8 @@ pub enum Trigger {
     Schedule,
     /// Pipelines that it depends on have run.
     Dependency,
+    /// Somebody, to load a past range again.
+    Backfill,
 }
 
 impl Trigger {
@@ -46,6 +48,7 @@ impl Trigger {
             Self::Manual => "manual",
             Self::Schedule => "schedule",
             Self::Dependency => "dependency",
+            Self::Backfill => "backfill",
         }
     }
 }
@@ -287,11 +290,11 @@ impl State {
         Ok(statement.query_row([run_id], details).optional()?)
     }
 
-    /// How far the partitions of a pipeline had come when its last run ended, as its report says.
+    /// How far the partitions of a pipeline had come when its last run ended that was no backfill, as its report says.
     pub fn last_cursors(&self, pipeline: &str) -> Result<Vec<String>> {
         let mut statement = self.database.prepare_cached(
             "SELECT json_extract(value, '$.cursor_to') AS cursor FROM json_each((
-                 SELECT report FROM runs WHERE pipeline = ?1 AND report IS NOT NULL
+                 SELECT report FROM runs WHERE pipeline = ?1 AND report IS NOT NULL AND cause <> 'backfill'
                  ORDER BY started_at DESC, run_id DESC LIMIT 1), '$.partitions')
              WHERE cursor IS NOT NULL",
         )?;
@@ -328,6 +331,15 @@ impl State {
         // At most those that go on come before it.
         let mut runs = self.recent_runs(pipeline, 20)?.into_iter();
         Ok(runs.find(|run| run.status != "running"))
+    }
+
+    /// The latest run of a pipeline that was no backfill: how far it is loaded follows from that one.
+    pub fn last_load(&self, pipeline: &str) -> Result<Option<RunRecord>> {
+        let mut statement = self.database.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM runs WHERE pipeline = ?1 AND cause <> 'backfill'
+             ORDER BY started_at DESC, run_id DESC LIMIT 1"
+        ))?;
+        Ok(statement.query_row([pipeline], record).optional()?)
     }
 
     /// Whether there was such a run.

@@ -21,7 +21,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{ErrorBody, Problem};
-use super::{audit, console, logs, pipelines, runs, schedules, session, stream, system};
+use super::{
+    audit, backfills, checkpoints, console, dead_letters, logs, pipelines, runs, schedules,
+    session, stream, system,
+};
 use crate::daemon::operations::Operations;
 use crate::daemon::view::Event;
 
@@ -150,6 +153,11 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(schedules::get, schedules::set, schedules::remove))
         .routes(routes!(schedules::pause))
         .routes(routes!(schedules::resume))
+        .routes(routes!(backfills::start))
+        .routes(routes!(checkpoints::get))
+        .routes(routes!(checkpoints::reset))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::replay))
         .routes(routes!(logs::get))
         .routes(routes!(runs::list))
         .routes(routes!(runs::get))

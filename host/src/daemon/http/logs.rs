@@ -2,6 +2,7 @@
 
 #![expect(unused_qualifications, reason = "what utoipa makes of `params`")]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::Json;
@@ -16,6 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::api::{Api, Name, Shared, query};
 use super::problem::{ErrorBody, Problem};
 use super::stream::{event, sse};
+use crate::daemon::Refusal;
 use crate::logs::{Filter, Level, Line, Reader, Record};
 
 /// How often a log that is followed is looked at.
@@ -83,43 +85,73 @@ pub async fn get(
         since: None,
     };
     let opened = api.ask(move |daemon| {
-        // Only names of pipelines become names of files.
-        let name = daemon.pipeline(&name)?.name;
-        let mut reader = Reader::open(&daemon.log_dir(), &name, filter)?;
-        let lines = reader.last_lines(asked.lines)?;
-        Ok::<_, crate::daemon::Refusal>((reader, lines))
+        let log = Log {
+            // Only names of pipelines become names of files.
+            pipeline: daemon.pipeline(&name)?.name,
+            folder: daemon.log_dir(),
+            filter,
+            reader: None,
+        };
+        log.last_lines(asked.lines)
     });
-    let (reader, lines) = opened.await?;
+    let (log, lines) = opened.await?;
     if !asked.follow {
         let lines = lines.into_iter().map(|line| line.record).collect();
         return Ok(Json(Lines { lines }).into_response());
     }
     let shutdown = api.shutdown.clone();
-    let following = stream::unfold((api, Some(reader), lines), next)
+    let following = stream::unfold((api, log, lines), next)
         .map(|lines| stream::iter(lines.into_iter().map(|line| event("line", &line.record))))
         .flatten()
         .take_until(shutdown.cancelled_owned());
     Ok(sse(following).into_response())
 }
 
-type Following = (Api, Option<Reader>, Vec<Line>);
+/// A pipeline's log, which begins with its first run.
+struct Log {
+    pipeline: String,
+    folder: PathBuf,
+    filter: Filter,
+    reader: Option<Reader>,
+}
+
+impl Log {
+    fn last_lines(mut self, count: usize) -> Result<(Self, Vec<Line>), Refusal> {
+        self.reader = Reader::find(&self.folder, &self.pipeline, self.filter.clone())?;
+        let lines = match &mut self.reader {
+            Some(reader) => reader.last_lines(count)?,
+            None => Vec::new(),
+        };
+        Ok((self, lines))
+    }
+
+    fn next_lines(mut self) -> Result<(Self, Vec<Line>), Refusal> {
+        match &mut self.reader {
+            Some(reader) => {
+                let lines = reader.next_lines()?;
+                Ok((self, lines))
+            }
+            // All of it is new.
+            None => self.last_lines(MOST),
+        }
+    }
+}
+
+type Following = (Api, Log, Vec<Line>);
 
 /// The lines that are there, and what is to be followed; `None` if it cannot be any longer.
-async fn next((api, reader, lines): Following) -> Option<(Vec<Line>, Following)> {
+async fn next((api, log, lines): Following) -> Option<(Vec<Line>, Following)> {
     if !lines.is_empty() {
-        return Some((lines, (api, reader, Vec::new())));
+        return Some((lines, (api, log, Vec::new())));
     }
-    let mut reader = reader?;
+    let mut log = log;
     loop {
         tokio::time::sleep(LOOK).await;
-        let looked = api.ask(move |_| {
-            let lines = reader.next_lines()?;
-            Ok::<_, crate::daemon::Refusal>((reader, lines))
-        });
+        let looked = api.ask(move |_| log.next_lines());
         let (back, lines) = looked.await.ok()?;
         if !lines.is_empty() {
-            return Some((lines, (api, Some(back), Vec::new())));
+            return Some((lines, (api, back, Vec::new())));
         }
-        reader = back;
+        log = back;
     }
 }

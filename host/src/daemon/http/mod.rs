@@ -6,9 +6,12 @@
 
 mod api;
 mod audit;
+mod backfills;
+mod checkpoints;
 mod connection;
 mod console;
 mod credentials;
+mod dead_letters;
 mod guard;
 mod logs;
 mod overview;
@@ -125,7 +128,7 @@ async fn open(
         let scheme = if tls.is_some() { "https" } else { "http" };
         let connections = Connections::new(guarded, shutdown.clone(), tasks.clone());
         tasks.spawn(connections.serve_tcp(listener, tls));
-        tracing::info!("listening on {scheme}://{bound}");
+        tracing::info!("listening on {scheme}://{bound} (the API, and the console for a browser)");
         address = Some(bound);
     }
     Ok(Listening {

@@ -146,11 +146,16 @@ pub async fn run(
     Name(name): Name,
     Body(request): Body<RunRequest>,
 ) -> Result<Response, Problem> {
-    let accepted = api
+    let ordered = api
         .act(|daemon| async move { daemon.run(&name, request).await })
         .await?;
+    accepted(ordered)
+}
+
+/// The answer to an order for a run.
+pub fn accepted(run_id: Option<String>) -> Result<Response, Problem> {
     // Accepting one is quick; a daemon that cannot say after so long is not well.
-    let run_id = accepted.ok_or_else(busy)?;
+    let run_id = run_id.ok_or_else(busy)?;
     let location = format!("/api/v1/runs/{run_id}");
     let answer = Json(Accepted { run_id });
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], answer).into_response())

@@ -118,6 +118,7 @@ impl From<Refusal> for Problem {
                 message,
                 "look at its state, and ask again when that has changed",
             ),
+            Refusal::NotReady(failure) => Self::of_failure(StatusCode::CONFLICT, &failure),
             Refusal::Invalid(failure) => {
                 Self::of_failure(StatusCode::UNPROCESSABLE_ENTITY, &failure)
             }

@@ -200,7 +200,12 @@ impl Metrics {
         if report.status == Status::Succeeded {
             last.success = report.finished_at.parse().ok();
         }
-        for partition in &report.partitions {
+        // A backfill ends in the past, and moves no checkpoint.
+        let moved = report
+            .partitions
+            .iter()
+            .filter(|_| report.backfill.is_none());
+        for partition in moved {
             if let Some(time) = partition.cursor_to.as_deref().and_then(time_of) {
                 last.cursors.insert(partition.name.clone(), time);
             }

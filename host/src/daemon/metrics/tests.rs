@@ -48,6 +48,7 @@ fn report(pipeline: &str, status: Status, attempts: u32) -> RunReport {
         }],
         error: None,
         counters: BTreeMap::new(),
+        backfill: None,
     }
 }
 

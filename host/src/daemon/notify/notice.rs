@@ -91,6 +91,18 @@ impl EndedRun {
         })
     }
 
+    /// The same of a backfill, which another run does not carry on.
+    #[must_use]
+    pub fn as_backfill(mut self) -> Self {
+        if let Some(error) = &mut self.error {
+            error.next_step = Some(
+                "ask for the same backfill again: it goes on after the windows that are done"
+                    .to_owned(),
+            );
+        }
+        self
+    }
+
     /// A run whose host died, and that is not resumed.
     pub fn interrupted(
         pipeline: &str,

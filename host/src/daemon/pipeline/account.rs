@@ -89,11 +89,11 @@ impl PipelineTask {
             } else if record.is_abandoned() {
                 self.take_over(due, &record, spec).await?;
             } else {
-                self.foreign.insert(record.scheduled_for);
+                self.foreign.insert(record.scheduled_for, record.status);
             }
         }
         // Another daemon's run is over.
-        self.is_last_stale |= !before.is_subset(&self.foreign);
+        self.is_last_stale |= before.keys().any(|it| !self.foreign.contains_key(it));
         Ok(())
     }
 
@@ -204,7 +204,7 @@ impl PipelineTask {
                 }
             }
             Claimed::Exists(record) => {
-                self.foreign.insert(record.scheduled_for);
+                self.foreign.insert(record.scheduled_for, record.status);
             }
         }
         Ok(())

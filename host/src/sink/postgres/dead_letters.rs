@@ -9,12 +9,7 @@ use crate::error::Result;
 use crate::sink::{Claim, LetterFilter, RangeDelete, replayed_before};
 
 /// Writes dead letters inside the current transaction: one statement for all of them.
-pub async fn write(
-    client: &Client,
-    claim: &Claim,
-    run_id: &str,
-    letters: &[DeadLetter],
-) -> Result<()> {
+pub async fn write(client: &Client, claim: &Claim, letters: &[DeadLetter]) -> Result<()> {
     if letters.is_empty() {
         return Ok(());
     }
@@ -45,7 +40,7 @@ pub async fn write(
             &[
                 &claim.tenure.pipeline,
                 &claim.partition,
-                &run_id,
+                &claim.tenure.run_id,
                 &stages,
                 &targets,
                 &columns,

@@ -399,7 +399,7 @@ impl PartitionWriter for PostgresWriter {
     async fn commit(&mut self, chunk: &Chunk) -> Result<Committed> {
         self.enter_transaction().await?;
         let client = self.client()?;
-        dead_letters::write(client, &self.claim, &chunk.run_id, &chunk.dead_letters).await?;
+        dead_letters::write(client, &self.claim, &chunk.dead_letters).await?;
         dead_letters::mark_replayed(client, &self.claim, &chunk.replayed).await?;
         let (keep, cursor) = match &chunk.cursor {
             CursorChange::Keep => (true, None),

@@ -9,12 +9,7 @@ use crate::error::Result;
 use crate::sink::{Claim, LetterFilter, RangeDelete, replayed_before};
 
 /// Writes dead letters inside the current transaction.
-pub fn write(
-    connection: &Connection,
-    claim: &Claim,
-    run_id: &str,
-    letters: &[DeadLetter],
-) -> Result<()> {
+pub fn write(connection: &Connection, claim: &Claim, letters: &[DeadLetter]) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO etl_host_dead_letters (pipeline, partition, run_id, stage, target, column_name, reason, payload, arrow, position) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
@@ -23,7 +18,7 @@ pub fn write(
         statement.execute(params![
             claim.tenure.pipeline,
             claim.partition,
-            run_id,
+            claim.tenure.run_id,
             letter.stage.name(),
             letter.table,
             letter.column,

@@ -169,8 +169,8 @@ pub fn commit(
             let refused = committed.refused.len() as u64;
             chunk.ledger.settle(committed.superseded, refused);
         }
-        dead_letters::write(connection, claim, &chunk.run_id, &chunk.dead_letters)?;
-        dead_letters::write(connection, claim, &chunk.run_id, &committed.refused)?;
+        dead_letters::write(connection, claim, &chunk.dead_letters)?;
+        dead_letters::write(connection, claim, &committed.refused)?;
         dead_letters::mark_replayed(connection, claim, &chunk.replayed)?;
         let columns = if claim.replay {
             Vec::new()
