@@ -118,7 +118,7 @@ function buttonsOf(about, done) {
   const run = one.current_run;
   return [
     run ? act("Cancel run …", () => actions.cancel(about.pipeline.current_run, { done }), { disabled: run.stopping }) : null,
-    one.state === "broken" ? null : act("Run …", actions.run, { class: run ? null : "button-primary", dataset: { key: "r" }, "aria-keyshortcuts": "r" }),
+    one.state === "broken" ? null : act("Run …", actions.run, { class: run || stopped ? null : "button-primary", dataset: { key: "r" }, "aria-keyshortcuts": "r" }),
     stopped ? act("Start …", actions.start, { class: "button-primary" }) : null,
     !stopped && one.schedule ? (about.schedule?.paused ? act("Resume …", actions.resume) : act("Pause …", actions.pause)) : null,
     one.state === "broken" ? null : act("Backfill …", actions.backfill),
