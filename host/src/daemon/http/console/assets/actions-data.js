@@ -52,7 +52,7 @@ export function replay(pipeline, { ids = [], filter = {} }, { done } = {}) {
     ],
     submit: async () => {
       const answer = await send("POST", api(name, "/dead-letters/replay"), {
-        ids, partitions: filter.partition ? [filter.partition] : [], stage: filter.stage ?? null, run: filter.run ?? null,
+        ids, partitions: filter.partition ? [filter.partition] : [], stage: filter.stage || null, run: filter.run || null,
       });
       if (!answer?.run_id) return { text: "The replay goes on. Letters leave the list as they are loaded." };
       if (!answer.left.length && !answer.cancelled) return { text: outcome(answer) };
