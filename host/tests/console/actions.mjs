@@ -198,7 +198,7 @@ test("reset a checkpoint, after its name was typed", LIMIT, () =>
     await told(page, "The next run of partition eu reads from the beginning.");
     const { partitions } = await get("/api/v1/pipelines/copy/checkpoints");
     assert.equal(partitions[0].cursor, null);
-    await row(page, "Partitions", "eu").getByText("nothing yet").waitFor();
+    await row(page, "Checkpoints of the partitions", "eu").getByText("nothing yet").waitFor();
     const { report } = await ended(await start("copy"));
     assert.ok(report.rows.extracted > 240);
   }));

@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 
 import { LIMIT, PHONE, assertAccessible, assertFits, assertQuiet, launch, open, picture, visit } from "./browser.mjs";
 import { ask, ended, get, logged, pipeline, runsOf, start } from "./daemon.mjs";
-import { row, rows, section } from "./places.mjs";
+import { hasRows, row, rows, section } from "./places.mjs";
 
 const number = new Intl.NumberFormat("en");
 const LOOKS = [["light", {}], ["dark", { look: "dark" }], ["phone", { viewport: PHONE }]];
@@ -39,7 +39,7 @@ const PAGES = [
     heading: "Pipelines",
     async shows(page) {
       const { pipelines, states } = await get("/api/v1/pipelines");
-      assert.equal(await rows(page, "Pipelines").count(), pipelines.length);
+      await hasRows(page, "Pipelines", pipelines.length);
       const copy = row(page, "Pipelines", "copy");
       await copy.getByText("succeeded", { exact: true }).waitFor();
       await copy.getByText(number.format(known.copy.loaded), { exact: true }).first().waitFor();
@@ -66,14 +66,14 @@ const PAGES = [
     heading: "copy",
     async shows(page) {
       const { partitions } = await get("/api/v1/pipelines/copy/checkpoints");
-      const eu = row(page, "Partitions", "eu");
+      const eu = row(page, "Checkpoints of the partitions", "eu");
       await eu.getByText(partitions[0].cursor, { exact: true }).waitFor();
       await eu.getByRole("button", { name: "Reset the checkpoint of eu" }).waitFor();
       await section(page, "Stages").getByText(number.format(known.copy.extracted), { exact: true }).first().waitFor();
       await section(page, "Dependencies").getByRole("link", { name: /even/ }).waitFor();
       for (const name of ["Run …", "Pause …", "Backfill …", "Stop …"]) await page.getByRole("button", { name, exact: true }).waitFor();
       const about = await pipeline("copy");
-      await section(page, "About").getByText(about.sink).waitFor();
+      await section(page, "About").getByText(about.route.sink).waitFor();
       await section(page, "About").getByText(about.sha256).waitFor();
     },
   },
@@ -82,7 +82,7 @@ const PAGES = [
     path: () => "/pipelines/copy?tab=runs",
     heading: "copy",
     async shows(page) {
-      assert.equal(await rows(page, "Runs of copy").count(), (await runsOf("copy")).length);
+      await hasRows(page, "Runs of copy", (await runsOf("copy")).length);
       await section(page, "History").getByRole("img", { name: /^History of 5 runs/ }).waitFor();
       const slider = section(page, "History").getByRole("slider", { name: "Run of the chart" });
       await slider.focus();
@@ -100,7 +100,7 @@ const PAGES = [
       await section(page, "Schedule").getByText(description).first().waitFor();
       await section(page, "Schedule").getByText("0 3 * * *").waitFor();
       assert.equal(next.length, 10);
-      assert.equal(await rows(page, "Next instants").count(), 10);
+      await hasRows(page, "Next instants", 10);
       await page.getByRole("columnheader", { name: "In Europe/Berlin" }).waitFor();
       await rows(page, "Next instants").first().getByText(/03:00/).waitFor();
     },
@@ -132,7 +132,7 @@ const PAGES = [
     async shows(page) {
       const { dead_letters: letters } = await get("/api/v1/pipelines/row-style/dead-letters");
       assert.equal(letters.length, 3);
-      assert.equal(await rows(page, "Dead letters").count(), 3);
+      await hasRows(page, "Dead letters", 3);
       const first = rows(page, "Dead letters").first();
       await first.getByText("nobody greets the bad one").waitFor();
       await first.getByText("Row", { exact: true }).click();
@@ -158,7 +158,10 @@ const PAGES = [
     path: () => "/pipelines/misbehaving",
     heading: "misbehaving",
     async shows(page) {
-      await page.getByRole("link", { name: /^failed/ }).waitFor();
+      const last = page.getByRole("region", { name: "Run", exact: true });
+      await last.getByRole("link", { name: "Last run" }).waitFor();
+      await last.getByText("failed", { exact: true }).waitFor();
+      await last.getByText(known.misbehaving.error).waitFor();
     },
   },
   {
@@ -188,7 +191,7 @@ const PAGES = [
     heading: "Runs",
     async shows(page) {
       const { runs } = await get("/api/v1/runs?limit=50");
-      assert.equal(await rows(page, "Runs").count(), runs.length);
+      await hasRows(page, "Runs", runs.length);
       const failed = rows(page, "Runs").filter({ has: page.getByRole("link", { name: "Run of misbehaving, failed" }) });
       await failed.getByText(known.misbehaving.error).waitFor();
       await failed.getByText("3", { exact: true }).waitFor();
