@@ -57,7 +57,8 @@ test("run, with a limit", LIMIT, () =>
     await opened.waitFor({ state: "detached" });
     const { summary, report } = await ended(run);
     assert.equal(summary.status, "succeeded");
-    assert.equal(report.rows.extracted, 5);
+    // The limit may cut the last rows of one cursor value: these wait for the next run.
+    assert.equal(report.rows.extracted, 4);
   }));
 
 test("run dry: nothing is written, and everything has to be agreed to first", LIMIT, () =>
@@ -241,7 +242,7 @@ test("all of it is in the audit log", LIMIT, () =>
       ["DELETE", "copy/schedule", "Remove the schedule set for copy"],
     ]) {
       assert.ok(asked(method, path).length > 0, `${method} ${path}`);
-      const shown = rows(page, "Audit log").filter({ hasText: sentence }).filter({ hasText: "in the console, signed in" });
+      const shown = rows(page, "Audit log").filter({ hasText: sentence }).filter({ hasText: "signed in" });
       await shown.first().getByText("done").waitFor();
     }
     // What was asked for stands there, and what was refused too.

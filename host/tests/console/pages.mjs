@@ -49,7 +49,7 @@ const PAGES = [
       await row(page, "Pipelines", "misbehaving").getByText("failed", { exact: true }).waitFor();
       await row(page, "Pipelines", "totals").getByText("broken", { exact: true }).waitFor();
       const hanging = row(page, "Pipelines", "networked");
-      await hanging.getByText("running", { exact: true }).waitFor();
+      await hanging.getByText("running", { exact: true }).first().waitFor();
       await hanging.getByRole("link", { name: "Follow the run of networked" }).waitFor();
       // What failed comes first, and is counted.
       const first = await rows(page, "Pipelines").first().textContent();
@@ -100,9 +100,9 @@ const PAGES = [
       await section(page, "Schedule").getByText(description).first().waitFor();
       await section(page, "Schedule").getByText("0 3 * * *").waitFor();
       assert.equal(next.length, 10);
-      await hasRows(page, "Next instants", 10);
+      await hasRows(page, "Next instants in each zone", 10);
       await page.getByRole("columnheader", { name: "In Europe/Berlin" }).waitFor();
-      await rows(page, "Next instants").first().getByText(/03:00/).waitFor();
+      await rows(page, "Next instants in each zone").first().getByText(/03:00/).waitFor();
     },
   },
   {
@@ -121,7 +121,7 @@ const PAGES = [
     path: () => "/pipelines/same?tab=configuration",
     heading: "same",
     async shows(page) {
-      await row(page, "Configuration", "sink.credentials.password").getByText("***", { exact: true }).waitFor();
+      await row(page, "Configuration", "sink.password").getByText("***", { exact: true }).waitFor();
       assert.ok(!(await page.content()).includes(process.env.ETL_CONSOLE_SECRET));
     },
   },
@@ -145,7 +145,7 @@ const PAGES = [
     path: () => "/pipelines/copy?tab=logs",
     heading: "copy",
     async shows(page) {
-      const { lines } = await get("/api/v1/pipelines/copy/logs?level=info&lines=500");
+      const { lines } = await get("/api/v1/pipelines/copy/logs?level=INFO&lines=500");
       const log = page.getByRole("log", { name: "Log of copy" });
       await log.getByText(lines.at(-1).message).last().waitFor();
       await page.getByRole("searchbox", { name: "Filter lines" }).fill("nothing says this");
@@ -192,7 +192,7 @@ const PAGES = [
     async shows(page) {
       const { runs } = await get("/api/v1/runs?limit=50");
       await hasRows(page, "Runs", runs.length);
-      const failed = rows(page, "Runs").filter({ has: page.getByRole("link", { name: "Run of misbehaving, failed" }) });
+      const failed = rows(page, "Runs").filter({ has: page.getByRole("link", { name: /^Run of misbehaving, / }) });
       await failed.getByText(known.misbehaving.error).waitFor();
       await failed.getByText("3", { exact: true }).waitFor();
     },
@@ -219,8 +219,8 @@ const PAGES = [
       await row(page, "Partitions of the run", "eu").getByText("succeeded").waitFor();
       await row(page, "Partitions of the run", "us").getByText("failed").waitFor();
       const problem = page.getByRole("alert").first();
-      await problem.getByText("Partition us").waitFor();
-      await problem.getByText("Next step:").waitFor();
+      await problem.getByText("Partition us", { exact: true }).waitFor();
+      await problem.getByText("no such table: people").waitFor();
     },
   },
   {
@@ -236,6 +236,16 @@ const PAGES = [
       // What went wrong stands above everything else.
       const top = (locator) => locator.first().evaluate((element) => element.getBoundingClientRect().top);
       assert.ok(await top(page.getByRole("alert")) < await top(page.getByRole("region", { name: "Summary" })));
+    },
+  },
+  {
+    name: "run-sink-away",
+    path: () => `/runs/${known.same.run_id}`,
+    heading: "Run of same",
+    async shows(page) {
+      const problem = page.getByRole("alert").first();
+      await problem.getByText(known.same.error).waitFor();
+      await problem.getByText("Next step:").waitFor();
     },
   },
   {
