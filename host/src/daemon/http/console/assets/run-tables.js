@@ -59,8 +59,15 @@ function outcome(one) {
     "div",
     { class: "cell-lines" },
     h("span", { class: "cell-line" }, badge(one.status)),
-    one.error ? h("span", { class: "cell-note clamp reason", title: one.error.message }, one.error.message) : null,
+    one.error ? h("span", { class: "cell-note clamp reason", title: one.error.message }, reasonOf(one)) : null,
   );
+}
+
+// The row names the partition, and the page the pipeline.
+function reasonOf({ name, error }) {
+  const named = `, partition ${name}, `;
+  const at = error.message.indexOf(named);
+  return at < 0 ? error.message : error.message.slice(at + named.length);
 }
 
 function cursors(one) {
