@@ -17,7 +17,7 @@ use self::windows::{Windows, place};
 use crate::checkpoint::{Checkpoint, display};
 use crate::config::{Config, CursorKind};
 use crate::error::{Error, Result};
-use crate::plan::{PartitionPlan, Plan, Purpose, RunOptions};
+use crate::plan::{PartitionPlan, Plan, Purpose, RunOptions, WindowOptions};
 use crate::pool::Pools;
 use crate::runtime::report::{Rows, RunReport, Status, peak_memory};
 use crate::runtime::{self, RunContext};
@@ -41,8 +41,10 @@ pub fn options(
         partitions,
         since: Some(from),
         until: Some(to),
-        window,
-        restart,
+        windows: WindowOptions {
+            length: window,
+            restart,
+        },
         ..RunOptions::default()
     }
 }
@@ -135,7 +137,7 @@ impl Backfill {
         let (Some(from), Some(to)) = (&options.since, &options.until) else {
             return Err(Error::internal("a backfill without a range"));
         };
-        let window = &options.window;
+        let window = &options.windows.length;
         let facts = (from, to, window, &options.partitions, &plan.query_digest);
         let task = serde_json::to_string(&facts).map_err(|error| {
             Error::internal("a backfill cannot be written down").caused_by(error)
@@ -204,7 +206,7 @@ impl Backfill {
 
     /// How many windows are done already.
     async fn begin(&self) -> Result<u64> {
-        let restart = self.plan.options.restart;
+        let restart = self.plan.options.windows.restart;
         self.with_state(move |state, pipeline, task| {
             if restart {
                 state.forget_backfill(pipeline, task)?;
@@ -363,7 +365,7 @@ fn windows_of(config: &Config, options: &RunOptions) -> Result<(Windows, CursorK
             config.name
         )));
     };
-    let windows = Windows::new(cursor, from, to, options.window.as_deref())?;
+    let windows = Windows::new(cursor, from, to, options.windows.length.as_deref())?;
     Ok((windows, cursor.kind))
 }
 

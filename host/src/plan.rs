@@ -62,12 +62,19 @@ pub struct RunOptions {
     pub dry_run: bool,
     /// Let `append` load rows again that may be there already.
     pub allow_duplicates: bool,
-    /// For a backfill: the length of a window; the whole range is one without.
-    pub window: Option<String>,
-    /// For a backfill: begin with the first window, also where some are done.
-    pub restart: bool,
+    /// For a backfill: its windows.
+    pub windows: WindowOptions,
     /// For a preview: the last stage that rows go through.
     pub shown_after: LastStage,
+}
+
+/// How a backfill goes through its range.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WindowOptions {
+    /// The length of a window; the whole range is one without.
+    pub length: Option<String>,
+    /// Begin with the first, also where some are done.
+    pub restart: bool,
 }
 
 impl RunOptions {

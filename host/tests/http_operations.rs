@@ -321,8 +321,11 @@ fn a_backfill_is_followed_cancelled_and_goes_on() {
     served.wait_until_idle("misbehaving");
     let run_id = backfill(&served, &five_windows());
     assert_eq!(served.end_of(&run_id)["report"]["rows"]["loaded"], 100);
-    served.wait_until_idle("misbehaving");
-    // The command line goes on where the daemon was stopped, and the reverse.
+}
+
+#[test]
+fn what_an_earlier_window_has_loaded_is_not_counted_again_and_the_command_line_goes_on() {
+    let served = changed();
     misbehave(&served.project, "fatal");
     let run_id = backfill(&served, &five_windows());
     let report = served.end_of(&run_id)["report"].clone();

@@ -18,7 +18,7 @@ pub struct Replays {
 /// A pipeline's replay, until it is dropped.
 pub struct Going {
     pipeline: String,
-    going: Arc<Mutex<BTreeSet<String>>>,
+    all: Arc<Mutex<BTreeSet<String>>>,
     _token: TaskTrackerToken,
 }
 
@@ -28,7 +28,7 @@ impl Replays {
         let mut going = self.going.lock().unwrap_or_else(PoisonError::into_inner);
         going.insert(pipeline.to_owned()).then(|| Going {
             pipeline: pipeline.to_owned(),
-            going: self.going.clone(),
+            all: self.going.clone(),
             _token: self.tracker.token(),
         })
     }
@@ -42,8 +42,8 @@ impl Replays {
 
 impl Drop for Going {
     fn drop(&mut self) {
-        let mut going = self.going.lock().unwrap_or_else(PoisonError::into_inner);
-        going.remove(&self.pipeline);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&self.pipeline);
     }
 }
 

@@ -74,7 +74,7 @@ fn usual() -> u32 {
 
 /// A page of dead letters.
 #[derive(Serialize, ToSchema)]
-pub struct Letters {
+pub struct LettersPage {
     /// The pipeline.
     pipeline: String,
     /// In the order of their numbers.
@@ -102,13 +102,13 @@ pub struct ReplayRequest {
 #[utoipa::path(
     get, path = "/api/v1/pipelines/{name}/dead-letters", operation_id = "list_dead_letters", tag = "dead letters",
     params(("name" = String, Path, description = "The pipeline"), LettersQuery),
-    responses((status = 200, description = "As it is", body = Letters), (status = "default", description = "What went wrong", body = ErrorBody)),
+    responses((status = 200, description = "As it is", body = LettersPage), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn list(
     State(api): Shared,
     Name(name): Name,
     asked: Result<Query<LettersQuery>, QueryRejection>,
-) -> Result<Json<Letters>, Problem> {
+) -> Result<Json<LettersPage>, Problem> {
     let asked = query(asked)?;
     let limit = asked.limit;
     if !(1..=MOST).contains(&limit) {
@@ -134,7 +134,7 @@ pub async fn list(
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = dead_letters.len() > most;
     dead_letters.truncate(most);
-    Ok(Json(Letters {
+    Ok(Json(LettersPage {
         pipeline,
         next: dead_letters.last().filter(|_| more).map(|last| last.id),
         dead_letters,
