@@ -17,9 +17,9 @@ use super::problem::{ErrorBody, Problem};
 use crate::daemon::Refusal;
 use crate::daemon::view::{OriginView, PipelineView, RunRequest};
 
-/// Pipelines.
+/// A page of pipelines.
 #[derive(Serialize, ToSchema)]
-pub struct Pipelines {
+pub struct PipelinesPage {
     /// Those that were asked for.
     pipelines: Vec<PipelineView>,
     /// How many match, on this page or not.
@@ -68,12 +68,12 @@ pub struct Deleted {
 /// Pipelines, with what they do and when they are due.
 #[utoipa::path(
     get, path = "/api/v1/pipelines", operation_id = "list_pipelines", tag = "pipelines", params(PipelinesQuery),
-    responses((status = 200, description = "As it is", body = Pipelines), (status = "default", description = "What went wrong", body = ErrorBody)),
+    responses((status = 200, description = "As it is", body = PipelinesPage), (status = "default", description = "What went wrong", body = ErrorBody)),
 )]
 pub async fn list(
     State(api): Shared,
     asked: Result<Query<PipelinesQuery>, QueryRejection>,
-) -> Result<Json<Pipelines>, Problem> {
+) -> Result<Json<PipelinesPage>, Problem> {
     let asked = query(asked)?;
     let page = api
         .ask(move |daemon| {
@@ -84,7 +84,7 @@ pub async fn list(
             Ok::<_, Refusal>(page)
         })
         .await?;
-    Ok(Json(Pipelines {
+    Ok(Json(PipelinesPage {
         pipelines: page.pipelines,
         total: page.total,
         states: page.states,
