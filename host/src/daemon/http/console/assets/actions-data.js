@@ -109,7 +109,7 @@ export function setSchedule(pipeline, current, { done } = {}) {
   const more = h(
     "div",
     { class: "field-row" },
-    field("Zone", zone, "Such as Europe/Berlin."),
+    h("div", { class: "field-wide" }, field("Zone", zone, "Such as Europe/Berlin.")),
     field("Jitter", jitter, "How much later a run may start, such as 5m."),
     field("Missed runs", catchUp, "none, last, all or all:N."),
     h("div", { class: "field-wide" }, field("If the last run goes on", overlap)),
