@@ -57,7 +57,7 @@ capabilities: { hosts: ['127.0.0.1:1'] }
 settings: { misbehave: waits-until-cancelled }
 ",
     ),
-    // Its sink is away, where nobody listens.
+    // Its sink is away, where nobody listens, and left alone for as long as a test takes.
     (
         "same",
         "sink:
@@ -66,7 +66,7 @@ settings: { misbehave: waits-until-cancelled }
   port: 1
   database: warehouse
   credentials: { username: etl, password: nobody-may-see-this }
-  pool: { breaker_failures: 1 }
+  pool: { breaker_failures: 1, breaker_pause: 10m, breaker_max_pause: 10m }
 error_handling: { max_retries: 0 }
 ",
     ),

@@ -92,7 +92,7 @@ impl Positions {
             }
             value => {
                 // A word may stand for several values, but a section says nothing of what it leaves out.
-                let exact = self.by_key.get(key);
+                let exact = self.by_key.get(key).or_else(|| self.credential(key));
                 let written = exact.or_else(|| self.place(key).filter(|place| place.is_leaf));
                 origins.push(Origin {
                     key: key.to_owned(),
@@ -102,6 +102,12 @@ impl Positions {
                 });
             }
         }
+    }
+
+    /// A server's name and password are written in a section of their own.
+    fn credential(&self, key: &str) -> Option<&Place> {
+        let (server, name) = key.rsplit_once('.')?;
+        self.by_key.get(&format!("{server}.credentials.{name}"))
     }
 
     /// A problem with the value of `key` that was found after loading.

@@ -15,15 +15,18 @@ impl Daemon {
         Ok(runs.into_iter().map(RunSummary::from).collect())
     }
 
-    /// A run as history has it; `None` if it has none of that identifier.
+    /// A run as history has it, or one of the last dry runs; `None` if there is none of that identifier.
     pub fn summary(&self, run_id: &str) -> Result<Option<RunSummary>, Refusal> {
         let run = lock(&self.reading).details_of_run(run_id)?;
-        Ok(run.map(RunSummary::from))
+        Ok(run
+            .map(RunSummary::from)
+            .or_else(|| self.dry_runs.summary(run_id)))
     }
 
     /// The report of a run that is over.
     pub fn report(&self, run_id: &str) -> Result<Option<serde_json::Value>, Refusal> {
-        Ok(lock(&self.reading).report(run_id)?)
+        let report = lock(&self.reading).report(run_id)?;
+        Ok(report.or_else(|| self.dry_runs.report(run_id)))
     }
 
     /// Adds what takes longer to find out: the last runs, and how far behind the source it is.

@@ -10,6 +10,7 @@ mod carry_out;
 pub mod client;
 pub mod clock;
 mod dependency;
+mod dry_runs;
 mod history;
 pub mod http;
 mod lifecycle;
@@ -44,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::active::{ActiveRun, ActiveRuns, partitions};
 pub use self::agenda::Agenda;
 use self::clock::{Clock, SystemClock};
+use self::dry_runs::DryRuns;
 use self::lock::Lock;
 pub use self::lock::process_of;
 use self::metrics::Metrics;
@@ -105,6 +107,7 @@ pub struct Daemon {
     /// Pipelines that were deleted, until the plugins folder is seen without them.
     deleted: Mutex<BTreeSet<String>>,
     replays: Replays,
+    dry_runs: Arc<DryRuns>,
     look_again: Notify,
     ready: watch::Sender<bool>,
     started_at: Timestamp,
@@ -158,12 +161,14 @@ impl Daemon {
         }
         let session = Arc::new(Mutex::new(session));
         let (pools, metrics) = (Arc::new(Pools::new()), Arc::new(Metrics::default()));
+        let dry_runs = Arc::new(DryRuns::default());
         let notifier = Arc::new(notifier);
         let runner = Runner::new(
             session.clone(),
             pools.clone(),
             metrics.clone(),
             notifier.clone(),
+            dry_runs.clone(),
         );
         let shared = Shared {
             clock,
@@ -191,6 +196,7 @@ impl Daemon {
             leaving: Mutex::default(),
             deleted: Mutex::default(),
             replays: Replays::default(),
+            dry_runs,
             look_again: Notify::new(),
             ready: watch::Sender::new(false),
             started_at: Timestamp::now(),

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use etl_plugin_api::Manifest;
 
 use super::active::ActiveRun;
+use super::dry_runs::DryRuns;
 use super::metrics::Metrics;
 use super::notify::{EndedRun, Notifier, Observation};
 use super::shared::{Ended, Executor};
@@ -28,6 +29,7 @@ pub struct Runner {
     pools: Arc<Pools>,
     metrics: Arc<Metrics>,
     notifier: Arc<Notifier>,
+    dry_runs: Arc<DryRuns>,
 }
 
 impl Runner {
@@ -37,12 +39,14 @@ impl Runner {
         pools: Arc<Pools>,
         metrics: Arc<Metrics>,
         notifier: Arc<Notifier>,
+        dry_runs: Arc<DryRuns>,
     ) -> Self {
         Self {
             session,
             pools,
             metrics,
             notifier,
+            dry_runs,
         }
     }
 
@@ -144,7 +148,9 @@ impl Executor for Runner {
                 .next()
                 .map(|failure| failure.message.clone()),
         };
-        if !dry_run {
+        if dry_run {
+            self.dry_runs.keep(run, &report);
+        } else {
             self.metrics.run_ended(&report);
             if let Some(ended) = EndedRun::of_report(&report, run.scheduled_for) {
                 self.notifier.tell(Observation::Ended(ended));

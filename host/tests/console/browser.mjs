@@ -111,10 +111,10 @@ export function assertQuiet(trouble) {
   assert.deepEqual(trouble, []);
 }
 
-/** Keeps a picture of the whole page, if pictures are wanted. */
-export async function picture(page, name) {
+/** Keeps a picture of the whole page, or of what the window shows, if pictures are wanted. */
+export async function picture(page, name, { whole = true } = {}) {
   if (!pictures) return;
   mkdirSync(pictures, { recursive: true });
   await page.mouse.move(0, 0);
-  await page.screenshot({ path: join(pictures, `${name}.png`), fullPage: true, animations: "disabled" });
+  await page.screenshot({ path: join(pictures, `${name}.png`), fullPage: whole, animations: "disabled" });
 }

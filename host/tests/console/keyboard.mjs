@@ -140,7 +140,7 @@ test("what happens elsewhere is shown without a reload", LIMIT, async () => {
   });
   const run = await start("networked");
   const hanging = row(page, "Pipelines", "networked");
-  await hanging.getByText("running", { exact: true }).waitFor();
+  await hanging.getByText("running", { exact: true }).first().waitFor();
   await hanging.getByRole("link", { name: "Follow the run of networked" }).click();
   await at(page, "Run of networked");
   await logged("networked", run, "waiting to be cancelled");
@@ -163,7 +163,7 @@ test("a row that somebody is at keeps its place and the focus", LIMIT, async () 
   const place = () => row(page, "Pipelines", "copy").evaluate((element) => element.getBoundingClientRect().top);
   const before = await place();
   const run = await start("networked");
-  await row(page, "Pipelines", "networked").getByText("running", { exact: true }).waitFor();
+  await row(page, "Pipelines", "networked").getByText("running", { exact: true }).first().waitFor();
   assert.equal(await place(), before);
   assert.equal(await focused(page), "Run copy");
   await ask("POST", `/api/v1/runs/${run}/cancel`, { now: true });

@@ -5,6 +5,7 @@ import { after, before, test } from "node:test";
 
 import { LIMIT, PHONE, assertAccessible, assertFits, assertQuiet, launch, open, picture, visit } from "./browser.mjs";
 import { get } from "./daemon.mjs";
+import { hasRows, rows } from "./places.mjs";
 
 const PAGE = 50;
 let browser;
@@ -23,15 +24,6 @@ function listen(page) {
     if (url.pathname.startsWith("/api/") && url.pathname !== "/api/v1/events") heard.push({ url, body: answer.body() });
   });
   return heard;
-}
-
-/** The rows of a table; each has a head of its own. */
-const rows = (page, table) => page.getByRole("table", { name: table }).getByRole("row").filter({ has: page.getByRole("rowheader") });
-
-/** Waits until the table has so many rows, and no more. */
-async function hasRows(page, table, count) {
-  await rows(page, table).nth(count - 1).waitFor();
-  await rows(page, table).nth(count).waitFor({ state: "detached" });
 }
 
 test("the overview takes a page of fifty, and the next one", LIMIT, async (t) => {

@@ -38,6 +38,7 @@ const FILES: &[(&str, &[u8])] = files![
     "app.js",
     "audit-words.js",
     "chart.js",
+    "charts.css",
     "components.css",
     "console.css",
     "details.css",

@@ -52,7 +52,7 @@ export function replay(pipeline, { ids = [], filter = {} }, { done } = {}) {
     ],
     submit: async () => {
       const answer = await send("POST", api(name, "/dead-letters/replay"), {
-        ids, partitions: filter.partition ? [filter.partition] : [], stage: filter.stage ?? null, run: filter.run ?? null,
+        ids, partitions: filter.partition ? [filter.partition] : [], stage: filter.stage || null, run: filter.run || null,
       });
       if (!answer?.run_id) return { text: "The replay goes on. Letters leave the list as they are loaded." };
       if (!answer.left.length && !answer.cancelled) return { text: outcome(answer) };
@@ -109,7 +109,7 @@ export function setSchedule(pipeline, current, { done } = {}) {
   const more = h(
     "div",
     { class: "field-row" },
-    field("Zone", zone, "Such as Europe/Berlin."),
+    h("div", { class: "field-wide" }, field("Zone", zone, "Such as Europe/Berlin.")),
     field("Jitter", jitter, "How much later a run may start, such as 5m."),
     field("Missed runs", catchUp, "none, last, all or all:N."),
     h("div", { class: "field-wide" }, field("If the last run goes on", overlap)),

@@ -23,7 +23,7 @@ export function logView({ pipeline, run = null, live = true, lines = 500 }) {
   // Each opening has a number, so that a late answer of an earlier one is left out.
   let opening = 0;
 
-  const list = h("div", { class: "log log-view", role: "log", "aria-live": "off", "aria-label": run ? "Log of the run" : `Log of ${pipeline}`, tabindex: "0", onscroll: scrolled });
+  const list = h("div", { class: ["log log-view", live ? null : "log-over"], role: "log", "aria-live": "off", "aria-label": run ? "Log of the run" : `Log of ${pipeline}`, tabindex: "0", onscroll: scrolled });
   const filter = h("input", {
     type: "search", placeholder: "Filter lines", autocomplete: "off", spellcheck: "false", dataset: { filter: "" }, "aria-keyshortcuts": "/",
     oninput: () => {

@@ -16,10 +16,10 @@ export function overviewTable({ search, tools, onsearch }) {
       { key: "name", label: "Pipeline", header: true, cell: name, class: "col-name" },
       { key: "last", label: "Last run", cell: last, class: "width-140" },
       { key: "rows", label: "Rows", numeric: true, cell: rows, class: "width-120" },
-      { key: "seconds", label: "Took", numeric: true, cell: (one) => duration(one.last_run?.seconds), class: "width-120" },
+      { key: "seconds", label: "Took", numeric: true, cell: (one) => duration(one.last_run?.seconds), class: "width-100" },
       { key: "recent", label: "Last 30 runs", cell: (one) => sparkline(one.recent ?? []), class: "col-recent width-180" },
       { key: "lag", label: "Behind source", numeric: true, cell: (one) => duration(one.lag_seconds), class: "width-120" },
-      { key: "next", label: "Next run", cell: next, class: "width-180" },
+      { key: "next", label: "Next run", cell: next, class: "width-140" },
       { key: "run", label: "", title: "Action", cell: action, class: "col-action width-100" },
     ],
     rowClass: (one) => (failing(one) ? "row-failing" : null),
@@ -61,11 +61,12 @@ function state(one) {
 }
 
 function name(one) {
+  const note = one.config_error ? firstLine(one.config_error) : one.description;
   return h(
     "div",
     { class: "cell-lines" },
     h("a", { class: "cell-name", href: pipelinePath(one.name) }, one.name),
-    h("span", { class: "cell-note one-line", title: one.description || null }, one.config_error ? firstLine(one.config_error) : one.description || " "),
+    note ? h("span", { class: "cell-note one-line", title: one.description || null }, note) : null,
   );
 }
 

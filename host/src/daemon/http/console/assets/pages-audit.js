@@ -9,6 +9,7 @@ import { table } from "./table.js";
 
 const VIA = {
   token: "with the token", session: "signed in", socket: "by the daemon's socket", loopback: "on its machine, no token",
+  open: "not signed in yet",
 };
 
 export async function page(context) {

@@ -54,14 +54,20 @@ export async function tab({ about, pane, path, freshen, onChange, onLeave, onPro
   });
 
   async function checkpoints() {
+    // Its mistakes stand above.
+    if (about.pipeline.state === "broken") {
+      list.node.hidden = true;
+      return replace(trouble, h("p", { class: "quiet" }, "They are known once the configuration is in order."));
+    }
     try {
       const answer = await get(`${path}/checkpoints`);
       replace(trouble);
+      list.node.hidden = false;
       list.node.classList.toggle("many", answer.partitions.length > 12);
-      list.update(answer.partitions);
+      return list.update(answer.partitions);
     } catch (error) {
-      list.update([]);
-      replace(trouble, problem(error));
+      list.node.hidden = true;
+      return replace(trouble, problem(error));
     }
   }
 

@@ -3,7 +3,7 @@
 import { address, pipelinePath, runPath } from "./address.js";
 import { get } from "./api.js";
 import { history, rate } from "./chart.js";
-import { badge, count, duration, empty, h, replace, time } from "./dom.js";
+import { badge, count, duration, empty, h, plural, replace, time } from "./dom.js";
 import { table } from "./table.js";
 
 const PAGE = 60;
@@ -28,7 +28,7 @@ export async function tab({ about, query, pane, onChange }) {
   function show() {
     card.hidden = found.runs.length === 0;
     const next = found.next ? new URL(found.next, location.origin).searchParams.get("before") : null;
-    replace(said, found.runs.length ? `${count(found.runs.length)} runs${before ? "" : ", the newest"}` : "");
+    replace(said, found.runs.length ? `${plural(found.runs.length, "run")}${before ? "" : ", the newest"}` : "");
     replace(
       turn,
       before && found.runs.length ? h("a", { class: "button", href: here("") }, "← Newest") : null,

@@ -118,7 +118,7 @@ function buttonsOf(about, done) {
   const run = one.current_run;
   return [
     run ? act("Cancel run …", () => actions.cancel(about.pipeline.current_run, { done }), { disabled: run.stopping }) : null,
-    one.state === "broken" ? null : act("Run …", actions.run, { class: run ? null : "button-primary", dataset: { key: "r" }, "aria-keyshortcuts": "r" }),
+    one.state === "broken" ? null : act("Run …", actions.run, { class: run || stopped ? null : "button-primary", dataset: { key: "r" }, "aria-keyshortcuts": "r" }),
     stopped ? act("Start …", actions.start, { class: "button-primary" }) : null,
     !stopped && one.schedule ? (about.schedule?.paused ? act("Resume …", actions.resume) : act("Pause …", actions.pause)) : null,
     one.state === "broken" ? null : act("Backfill …", actions.backfill),
@@ -140,8 +140,8 @@ function noticesOf(about, path, place, done) {
   const found = [];
   if (one.config_error) {
     const shown = h("div", {}, problem({ message: one.config_error, nextStep: "Mend the configuration. The daemon reads it again by itself." }));
-    // The configuration itself says file, line and fix of each mistake.
-    get(`${path}/config`).catch((error) => error.status ? replace(shown, problem(error)) : null);
+    // What needs the configuration says file, line and fix of each mistake.
+    get(`${path}/checkpoints`).catch((error) => error.problems?.length ? replace(shown, problem(error)) : null);
     found.push(shown);
   }
   if (one.state === "parked") found.push(notice("bad", "stop", "Parked: its plugin crashed in run after run.", "Nothing runs it until the plugin is replaced or somebody starts it again. The logs have the crashes.", button("Start …", actions.start)));

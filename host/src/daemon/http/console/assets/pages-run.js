@@ -151,7 +151,7 @@ function sections(details, pipeline, { cancel }) {
     once(notices, [status, current?.waits_for, current?.stopping], () => noticesOf(now, pipeline));
     notices.hidden = !notices.hasChildNodes();
     replace(figures, figuresOf(now));
-    once(facts, current ? [current.run_id, current.started_at] : [summary, Boolean(report)], () => factsOf(now));
+    once(facts, current ? [current.run_id, current.started_at, current.backfill] : [summary, Boolean(report)], () => factsOf(now));
     showPartitions(now);
   }
 

@@ -90,12 +90,12 @@ export async function page(context) {
 function columns() {
   return [
     { key: "status", label: "Status", sortable: true, cell: (run) => badge(run.status), class: "width-140" },
-    { key: "started_at", label: "Run", header: true, sortable: true, cell: started, class: "col-run width-120" },
-    { key: "pipeline", label: "Pipeline", sortable: true, cell: (run) => h("a", { href: pipelinePath(run.pipeline) }, run.pipeline), class: "col-name width-200" },
+    { key: "started_at", label: "Run", header: true, sortable: true, cell: started, class: "col-run width-100" },
+    { key: "pipeline", label: "Pipeline", sortable: true, cell: (run) => h("a", { href: pipelinePath(run.pipeline) }, run.pipeline), class: "col-name width-180" },
     { key: "trigger", label: "Started by", sortable: true, class: "width-120" },
-    { key: "seconds", label: "Took", numeric: true, sortable: true, cell: (run) => duration(run.seconds), class: "width-100" },
-    { key: "extracted", label: "Read", numeric: true, sortable: true, cell: (run) => count(run.extracted), class: "width-100" },
-    { key: "loaded", label: "Loaded", numeric: true, sortable: true, cell: (run) => count(run.loaded), class: "width-100" },
+    { key: "seconds", label: "Took", numeric: true, sortable: true, cell: (run) => duration(run.seconds), class: "width-90" },
+    { key: "extracted", label: "Read", numeric: true, sortable: true, cell: (run) => count(run.extracted), class: "width-90" },
+    { key: "loaded", label: "Loaded", numeric: true, sortable: true, cell: (run) => count(run.loaded), class: "width-90" },
     { key: "quarantined", label: "Set aside", numeric: true, sortable: true, cell: setAside, class: "width-120" },
     { key: "attempts", label: "Attempts", numeric: true, sortable: true, cell: (run) => count(run.attempts), class: "width-120" },
     { key: "error", label: "Error", cell: failure, class: "col-text" },
@@ -111,7 +111,11 @@ function setAside(run) {
 }
 
 function failure(run) {
-  return run.error ? h("span", { class: "clamp", title: run.error }, run.error) : "";
+  if (!run.error) return "";
+  // The pipeline has a column of its own.
+  const named = `pipeline ${run.pipeline}, `;
+  const text = run.error.startsWith(named) ? run.error.slice(named.length) : run.error;
+  return h("span", { class: "clamp", title: run.error }, text);
 }
 
 /** The page behind this one: the API gives its address. */

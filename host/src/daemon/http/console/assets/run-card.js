@@ -47,11 +47,12 @@ export function runCard(context, { ended, progress }) {
     tell(retrying.length ? "warn" : null, "again", `${plural(retrying.length, "partition")} tried again: ${names}${retrying.length > 3 ? " …" : ""}`);
   }
 
-  function showLast(run) {
+  function showLast(run, state) {
     if (!run) {
       said(head, "none", () => h("span", { class: "cell-name" }, "No run yet"));
-      replace(figures, figure("rows read", "–"), figure("loaded", "–"));
-      return tell(null);
+      replace(figures);
+      const next = state === "broken" ? "It can run once its configuration is in order." : "Start the first one with Run above, or give it a schedule.";
+      return said(trouble, next, () => h("span", { class: "quiet" }, next));
     }
     said(head, [run.run_id, run.status], () => [
       name("Last run", run.run_id), badge(run.status),
@@ -79,7 +80,7 @@ export function runCard(context, { ended, progress }) {
     update(pipeline) {
       const run = pipeline.current_run;
       node.classList.toggle("live-now", Boolean(run));
-      if (!run) showLast(pipeline.last_run);
+      if (!run) showLast(pipeline.last_run, pipeline.state);
       if ((run?.run_id ?? null) === followed) return;
       following?.close();
       following = null;

@@ -69,7 +69,7 @@ export function factsOf({ current, summary, report }) {
   const one = current ?? summary;
   const fact = (label, value, wide) => (value ? h("div", { class: wide ? "facts-wide" : null }, h("dt", {}, label), h("dd", {}, value)) : null);
   const began = current ? current.started_at : summary.started_at;
-  const backfill = report?.backfill;
+  const backfill = (current ?? report)?.backfill;
   return [
     fact("Pipeline", h("a", { href: pipelinePath(one.pipeline) }, one.pipeline)),
     fact("Started", TRIGGERS[one.trigger] ?? one.trigger),

@@ -49,8 +49,7 @@ export function reportTable() {
       { key: "loaded", label: "Loaded", numeric: true, sortable: true, value: (one) => one.rows?.loaded, cell: (one) => count(one.rows?.loaded) },
       { key: "quarantined", label: "Quarantined", numeric: true, sortable: true, value: (one) => one.rows?.quarantined, cell: (one) => quarantined({ quarantined: one.rows?.quarantined }) },
       { key: "cursor", label: "Loaded up to", class: "col-cursor", value: (one) => one.cursor_to, cell: cursors },
-      { key: "memory", label: "Worker's peak", numeric: true, sortable: true, value: (one) => one.worker?.peak_memory_bytes, cell: (one) => bytes(one.worker?.peak_memory_bytes) },
-      { key: "cpu", label: "CPU", numeric: true, sortable: true, value: (one) => one.worker?.cpu_ms, cell: (one) => (one.worker ? duration(one.worker.cpu_ms / 1000) : "–") },
+      { key: "worker", label: "Worker", numeric: true, sortable: true, value: (one) => one.worker?.peak_memory_bytes, cell: worker },
     ],
   });
 }
@@ -60,8 +59,15 @@ function outcome(one) {
     "div",
     { class: "cell-lines" },
     h("span", { class: "cell-line" }, badge(one.status)),
-    one.error ? h("span", { class: "cell-note clamp reason", title: one.error.message }, one.error.message) : null,
+    one.error ? h("span", { class: "cell-note clamp reason", title: one.error.message }, reasonOf(one)) : null,
   );
+}
+
+// The row names the partition, and the page the pipeline.
+function reasonOf({ name, error }) {
+  const named = `, partition ${name}, `;
+  const at = error.message.indexOf(named);
+  return at < 0 ? error.message : error.message.slice(at + named.length);
 }
 
 function cursors(one) {
@@ -71,6 +77,16 @@ function cursors(one) {
     { class: "cell-lines" },
     one.cursor_to ? h("code", {}, one.cursor_to) : h("span", { class: "quiet" }, "nothing"),
     from && from !== one.cursor_to ? h("span", { class: "cell-note" }, "after ", h("code", {}, from)) : null,
+  );
+}
+
+function worker(one) {
+  if (!one.worker) return "–";
+  return h(
+    "div",
+    { class: "cell-lines cell-end" },
+    h("span", { title: "The most memory of any of its workers" }, bytes(one.worker.peak_memory_bytes)),
+    h("span", { class: "cell-note", title: "CPU time of all its workers" }, `${duration(one.worker.cpu_ms / 1000)} CPU`),
   );
 }
 

@@ -9,7 +9,7 @@ const THEMES = ["auto", "light", "dark"];
 export function startShell() {
   const theme = h("button", { type: "button", class: "button-quiet", onclick: nextTheme });
   const connection = h("span", { class: "connection tool-signed-in", dataset: { connection: "" } });
-  const keys = h("button", { type: "button", class: "button-quiet button-icon tool-signed-in", title: "Keys (?)", "aria-label": "Keys", "aria-haspopup": "dialog", onclick: showKeys }, "?");
+  const keys = h("button", { type: "button", class: "button-quiet button-icon tool-signed-in tool-keys", title: "Keys (?)", "aria-label": "Keys", "aria-haspopup": "dialog", onclick: showKeys }, "?");
   const out = h("button", { type: "button", class: "button-quiet tool-signed-in", hidden: true, onclick: signOut }, "Sign out");
   replace(document.getElementById("shell-tools"), connection, theme, keys, out);
 
