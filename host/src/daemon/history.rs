@@ -52,15 +52,14 @@ impl Daemon {
         Ok(())
     }
 
-    /// The last run of a pipeline.
+    /// The last run of a pipeline that is over.
     pub(super) fn last_run(&self, pipeline: &str) -> Result<Option<RunSummary>, Refusal> {
-        let query = HistoryQuery {
-            pipeline: Some(pipeline.to_owned()),
-            limit: 1,
-            ..HistoryQuery::default()
+        let reading = lock(&self.reading);
+        let Some(last) = reading.last_ended(pipeline)? else {
+            return Ok(None);
         };
-        let mut last = lock(&self.reading).run_details(&query)?;
-        Ok(last.pop().map(RunSummary::from))
+        let details = reading.details_of_run(&last.run_id)?;
+        Ok(details.map(RunSummary::from))
     }
 
     /// Notes what is about to be done; gives the number of the entry.

@@ -60,7 +60,7 @@ pub struct PipelineView {
     pub depends_on: Vec<String>,
     /// The run that goes on or waits.
     pub current_run: Option<RunView>,
-    /// The last run.
+    /// The last run that is over.
     pub last_run: Option<RunSummary>,
     /// How the last run ended that was no backfill: loading a past range again mends nothing of what is new.
     pub last_load: Option<String>,

@@ -58,7 +58,16 @@ async fn the_console_is_anybodys_and_holds_no_data() {
     let known = format!("If-None-Match: {tag}");
     assert_eq!(ask(address, "GET /", &[HOST, &known], "").await.0, 304);
     assert_eq!(ask(address, "GET /assets/x.js", &[HOST], "").await.0, 404);
-    assert_eq!(ask(address, "POST /", &[HOST], "").await.0, 404);
+    // What is anybody's to read is nobody's to write to, nor to fill the audit log with.
+    for page in ["/", "/runs", "/assets/app.js", "/healthz"] {
+        assert_eq!(
+            ask(address, &format!("POST {page}"), &[HOST], "").await.0,
+            401,
+            "{page}"
+        );
+    }
+    let audit = stage.client().await.get("/api/v1/audit").await.unwrap();
+    assert_eq!(audit["entries"], json!([]));
     assert_eq!(
         ask(address, "GET /assets/../api/v1/daemon", &[HOST], "")
             .await

@@ -47,7 +47,7 @@ const BAD = ["failed", "partial", "interrupted"];
 
 /** As the daemon counts it. */
 function failing(one) {
-  return BAD.includes(one.last_run?.status) || one.state === "broken" || one.state === "parked" || Boolean(one.overdue_since);
+  return BAD.includes(one.last_load) || one.state === "broken" || one.state === "parked" || Boolean(one.overdue_since);
 }
 
 function state(one) {
