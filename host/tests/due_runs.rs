@@ -1,5 +1,5 @@
-//! Due runs: of all daemons that claim one instant of a pipeline's schedule, one has it. Each test runs on PostgreSQL
-//! and on SQLite.
+//! What several hosts change in one sink: of all daemons that claim a due run one has it, and a checkpoint that is changed
+//! by hand is the one that was looked at. Each test runs on PostgreSQL and on SQLite.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,8 +17,9 @@ use etl_host::config::{
 };
 use etl_host::holder::Holder;
 use etl_host::pool::Pools;
-use etl_host::sink::build_due_runs;
 use etl_host::sink::due::{Claimed, DueClaim, DueNote, DueRecord, DueRun, DueRuns, DueStatus};
+use etl_host::sink::{CheckpointEdit, EditIf, build_due_runs, build_sink};
+use etl_plugin_api::Cursor;
 use etl_testkit::postgres::{PostgresServer, TestDatabase};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -519,4 +520,33 @@ async fn a_claim_does_not_wait_for_a_partition_that_has_the_only_connection() {
     let claimed = meeting.one.claim_due(&claim(&due, &me)).await.unwrap();
     assert_eq!(claimed, Claimed::New);
     assert_eq!(meeting.one.renew_due(&me, HOUR).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_has_moved_on_is_left_alone() {
+    for meeting in Meeting::in_each_sink().await {
+        let sink = build_sink(&meeting.sink, &meeting.pools);
+        let sink = sink.as_ref();
+        let cursor = async || {
+            let mut stored = sink.load_checkpoints("copy").await.unwrap();
+            stored.remove("eu").and_then(|stored| stored.cursor)
+        };
+        let edit = async |edit: CheckpointEdit, edit_if: EditIf| {
+            let edited = sink.edit_checkpoint("copy", "eu", &edit, &edit_if).await;
+            edited.unwrap()
+        };
+        let five = Cursor::Integer(5);
+        assert!(edit(CheckpointEdit::Set(five.clone()), EditIf::Always).await);
+        // It was empty when it was looked at.
+        assert!(!edit(CheckpointEdit::Reset, EditIf::CursorIs(None)).await);
+        assert_eq!(cursor().await, Some(five.clone()));
+        let seven = CheckpointEdit::Set(Cursor::Integer(7));
+        assert!(edit(seven, EditIf::CursorIs(Some(five))).await);
+        assert!(!sink.forget_ranges("copy", "eu", true).await.unwrap());
+        assert_eq!(cursor().await, Some(Cursor::Integer(7)));
+        assert!(sink.forget_ranges("copy", "eu", false).await.unwrap());
+        assert_eq!(cursor().await, None);
+        assert!(edit(CheckpointEdit::Reset, EditIf::CursorIs(None)).await);
+        assert!(sink.forget_ranges("copy", "eu", true).await.unwrap());
+    }
 }
