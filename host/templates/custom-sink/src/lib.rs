@@ -136,7 +136,9 @@ fn last_file(folder: &Path) -> Result<Option<(u64, PathBuf)>> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|ending| ending == "jsonl") {
-            let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+            let number = path
+                .file_stem()
+                .and_then(|stem| stem.to_str()?.parse().ok());
             last = last.max(number.map(|number| (number, path)));
         }
     }
